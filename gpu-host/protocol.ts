@@ -1,0 +1,277 @@
+/**
+ * The wire contract between edge and host: the only thing the two share. Parsers take unknown input
+ * and return typed values; types are derived from the parsers. Imports zod alone, uses no runtime
+ * global, so it runs in workerd, Node and tests alike.
+ *
+ * Edge → host: HTTP POST, `authorization: Grant <JWS>`, body covered by the grant's `body_sha256`.
+ * Host → edge: HTTP POST, `authorization: Host <JWS>`, same rule.
+ */
+import { z } from 'zod'
+
+/** Seconds a grant stays valid after it was issued. Short, since a host refuses each one twice. */
+export const GRANT_TTL_S = 30
+/** Seconds of clock difference between edge and host that a grant survives. */
+export const GRANT_SKEW_S = 5
+/** The one accepted JWS algorithm, pinned on both sides. */
+export const GRANT_ALGORITHM = 'HS256'
+
+export const HOST_ROUTES = {
+  generate: '/internal/v1/generate',
+  adapters: '/internal/v1/adapters',
+  prefetch: '/internal/v1/prefetch',
+  residency: '/internal/v1/residency',
+  drain: '/internal/v1/drain',
+  health: '/healthz',
+  metrics: '/metrics',
+} as const
+
+export const EDGE_ROUTES = {
+  heartbeat: '/internal/v1/hosts/heartbeat',
+  usage: '/internal/v1/usage',
+} as const
+
+const tokenCount = z.int().min(0)
+const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex digits')
+
+/** `sha256:<64 hex>`: names adapter bytes. The digest of a pack's source files, see gpu-host/adapters. */
+export const adapterDigest = z
+  .string()
+  .regex(/^sha256:[0-9a-f]{64}$/, 'must be sha256:<64 lower-case hex digits>')
+
+/** What a grant allows; carried as JWS claims, `aud` names the audience. */
+export const grantClaims = z.object({
+  aud: z.enum(['host', 'edge']),
+  /** Which call it is good for: one of HOST_ROUTES or EDGE_ROUTES. */
+  route: z.string(),
+  request_id: z.string().min(1).max(80),
+  /** Tenant in whose name the call is made; null for pool business (heartbeat, drain). */
+  tenant_id: z.string().max(80).nullable(),
+  key_id: z.string().max(80).nullable(),
+  adapter_digest: adapterDigest.nullable(),
+  max_tokens: z.int().min(0).nullable(),
+  /** Lower-case hex SHA-256 of the body; null only for streamed uploads, which carry own digests. */
+  body_sha256: sha256Hex.nullable(),
+  nonce: z.string().min(16).max(64),
+  iat: z.int(),
+  exp: z.int(),
+})
+export type GrantClaims = z.infer<typeof grantClaims>
+
+export const chatMessage = z.object({
+  role: z.enum(['system', 'developer', 'user', 'assistant', 'tool']),
+  content: z.string(),
+  name: z.string().max(64).optional(),
+})
+export type ChatMessage = z.infer<typeof chatMessage>
+
+/** How the next token is drawn. Defaults are OpenAI's; temperature 0 is greedy. */
+export const samplingOptions = z.object({
+  temperature: z.number().min(0).max(2).default(1),
+  top_p: z.number().gt(0).max(1).default(1),
+  /** 0 = off. */
+  top_k: z.int().min(0).max(1000).default(0),
+  min_p: z.number().min(0).max(1).default(0),
+  frequency_penalty: z.number().min(-2).max(2).default(0),
+  presence_penalty: z.number().min(-2).max(2).default(0),
+  /** 1 = off. */
+  repetition_penalty: z.number().gt(0).max(2).default(1),
+  /** null = drawn by the host. */
+  seed: z.int().min(0).max(0xffff_ffff).nullable().default(null),
+  /** Token id (decimal) → bias added to its logit, −100 … 100. */
+  logit_bias: z.record(z.string().regex(/^\d+$/), z.number().min(-100).max(100)).default({}),
+  /** GBNF grammar that constrains the output; null = none. */
+  grammar: z.string().max(65_536).nullable().default(null),
+})
+export type SamplingOptions = z.infer<typeof samplingOptions>
+
+/** Edge → host, body of `generate`. */
+export const generateRequest = z.object({
+  request_id: z.string().min(1).max(80),
+  tenant_id: z.string().min(1).max(80),
+  key_id: z.string().min(1).max(80).nullable(),
+  /** Name shown in usage, `<model>` or `<model>@<version>`; identity is the digest. */
+  model: z.string().min(1).max(200),
+  model_id: z.string().max(80).nullable(),
+  adapter_version_id: z.string().max(80).nullable(),
+  /** null = base model alone. */
+  adapter_digest: adapterDigest.nullable(),
+  base_model: z.string().min(1).max(200),
+  price_version_id: z.string().max(80).nullable(),
+  input: z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('chat'), messages: z.array(chatMessage).min(1).max(2048) }),
+    z.object({ kind: z.literal('text'), prompt: z.string() }),
+    z.object({ kind: z.literal('tokens'), tokens: z.array(z.int().min(0)).min(1) }),
+  ]),
+  sampling: samplingOptions,
+  /** null = until the context is full. */
+  max_tokens: z.int().min(1).nullable(),
+  stop: z.array(z.string().min(1).max(256)).max(16).default([]),
+  /** Ignore the end-of-generation token (benchmarks). */
+  ignore_eos: z.boolean().default(false),
+  /** 0 = no logprobs asked; n = the chosen token and n−1 … see `top_logprobs`. */
+  logprobs: z.boolean().default(false),
+  top_logprobs: z.int().min(0).max(20).default(0),
+})
+export type GenerateRequest = z.infer<typeof generateRequest>
+
+export const finishReason = z.enum(['stop', 'length', 'abort', 'error'])
+export type FinishReason = z.infer<typeof finishReason>
+
+/** Tokens as the engine counted them. cached ⊂ prompt. */
+export const usage = z.object({
+  prompt_tokens: tokenCount,
+  cached_prompt_tokens: tokenCount,
+  completion_tokens: tokenCount,
+})
+export type Usage = z.infer<typeof usage>
+
+export const tokenLogprob = z.object({
+  token: z.string(),
+  bytes: z.array(z.int().min(0).max(255)),
+  logprob: z.number(),
+})
+export const tokenLogprobs = tokenLogprob.extend({ top: z.array(tokenLogprob) })
+export type TokenLogprobs = z.infer<typeof tokenLogprobs>
+
+/** How the request's adapter was found: in a slot, or loaded from RAM, disk or store. */
+export const adapterSource = z.enum(['none', 'slot', 'ram', 'disk', 'store'])
+export type AdapterSource = z.infer<typeof adapterSource>
+
+/** Host → edge, one `data:` frame each, on the stream that answers `generate`. */
+export const generateEvent = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('accepted'),
+    request_id: z.string(),
+    host_id: z.string(),
+    prompt_tokens: tokenCount,
+  }),
+  z.object({
+    type: z.literal('chunk'),
+    /** Whole UTF-8 characters; may be empty while a character is incomplete. */
+    text: z.string(),
+    /** Tokens that this chunk stands for. */
+    tokens: tokenCount,
+    logprobs: z.array(tokenLogprobs).optional(),
+  }),
+  z.object({
+    type: z.literal('end'),
+    finish_reason: finishReason,
+    usage,
+    adapter_source: adapterSource,
+    ttft_us: z.int().min(0),
+    gpu_us: z.int().min(0),
+  }),
+  z.object({
+    type: z.literal('error'),
+    code: z.string(),
+    message: z.string(),
+    usage: usage.nullable(),
+  }),
+])
+export type GenerateEvent = z.infer<typeof generateEvent>
+
+/** Body of a host's non-2xx reply. `code` is stable; see gpu-host/errors.ts for the table. */
+export const hostErrorBody = z.object({
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    /** Field or file at fault. */
+    param: z.string().nullable(),
+    retry_after_ms: z.int().min(0).nullable(),
+  }),
+})
+export type HostErrorBody = z.infer<typeof hostErrorBody>
+
+/** What a host answers when it has checked, converted and stored an uploaded adapter. */
+export const adapterReceipt = z.object({
+  digest: adapterDigest,
+  base_model: z.string(),
+  base_digest: z.string(),
+  rank: z.int().min(1),
+  alpha: z.number(),
+  use_rslora: z.boolean(),
+  target_modules: z.array(z.string()),
+  tensors: z.int().min(1),
+  pack_bytes: z.int().min(1),
+  /** True when these very bytes were stored before. */
+  existed: z.boolean(),
+})
+export type AdapterReceipt = z.infer<typeof adapterReceipt>
+
+export const residencyState = z.enum([
+  'absent',
+  'fetching',
+  'on_disk',
+  'loading',
+  'resident',
+  'evicting',
+  'failed',
+])
+export type ResidencyState = z.infer<typeof residencyState>
+
+/** Host → edge once a second. */
+export const heartbeat = z.object({
+  host_id: z.string().min(1).max(80),
+  /** Grows at each start of the host process; an older epoch is refused. */
+  epoch: z.int().min(0),
+  url: z.string().max(400),
+  version: z.string(),
+  base_model: z.string(),
+  base_digest: z.string(),
+  status: z.enum(['ready', 'draining']),
+  load: z.object({
+    sequences_running: z.int().min(0),
+    sequences_max: z.int().min(1),
+    queue_depth: z.int().min(0),
+    queue_depth_max: z.int().min(1),
+    slots: z.int().min(1),
+    slots_in_use: z.int().min(0),
+  }),
+  context_length: z.int().min(1),
+  adapters: z
+    .array(z.object({ digest: adapterDigest, tier: z.enum(['slot', 'ram', 'disk']) }))
+    .max(100_000),
+})
+export type Heartbeat = z.infer<typeof heartbeat>
+
+/** One settled request: the immutable fact that is billed. Written by the host's journal. */
+export const usageEvent = z.object({
+  request_id: z.string().min(1).max(80),
+  tenant_id: z.string().min(1).max(80),
+  key_id: z.string().max(80).nullable(),
+  model: z.string(),
+  model_id: z.string().max(80).nullable(),
+  adapter_version_id: z.string().max(80).nullable(),
+  adapter_digest: adapterDigest.nullable(),
+  base_model: z.string(),
+  price_version_id: z.string().max(80).nullable(),
+  host_id: z.string(),
+  epoch: z.int().min(0),
+  prompt_tokens: tokenCount,
+  cached_prompt_tokens: tokenCount,
+  completion_tokens: tokenCount,
+  finish_reason: finishReason,
+  /** Microseconds of engine time, a step's time shared out to its rows. */
+  gpu_us: z.int().min(0),
+  queue_us: z.int().min(0),
+  /** null = no token was made. */
+  ttft_us: z.int().min(0).nullable(),
+  swap_us: z.int().min(0),
+  adapter_source: adapterSource,
+  /** Host clock, UTC, ISO 8601 with Z. */
+  started_at: z.iso.datetime(),
+  ended_at: z.iso.datetime(),
+  /** `engine` = settled by the host; `recovered` = closed at the last progress after a crash. */
+  source: z.enum(['engine', 'recovered']),
+})
+export type UsageEvent = z.infer<typeof usageEvent>
+
+/** Host → edge; acknowledged only as a whole: 200 means every event is in the database. */
+export const usageBatch = z.object({
+  host_id: z.string(),
+  events: z.array(usageEvent).min(1).max(1000),
+})
+export type UsageBatch = z.infer<typeof usageBatch>
+export const usageBatchReceipt = z.object({ inserted: z.int().min(0), known: z.int().min(0) })
+
+export const prefetchRequest = z.object({ adapter_digest: adapterDigest })

@@ -1,0 +1,29 @@
+import { defineConfig } from 'vitest/config'
+
+/**
+ * One project per folder. `e2e` starts real processes on the real base model, so it runs its files
+ * one after the other; everything else runs on tiny generated models.
+ */
+export default defineConfig({
+  test: {
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    projects: [
+      { extends: true, test: { name: 'edge', include: ['edge/**/*.test.ts'] } },
+      { extends: true, test: { name: 'gpu-host', include: ['gpu-host/**/*.test.ts'] } },
+      { extends: true, test: { name: 'db', include: ['db/**/*.test.ts'] } },
+      { extends: true, test: { name: 'native', include: ['native/**/*.test.ts'] } },
+      { extends: true, test: { name: 'scripts', include: ['scripts/**/*.test.ts', 'bench/**/*.test.ts'] } },
+      {
+        extends: true,
+        test: {
+          name: 'e2e',
+          include: ['test/**/*.test.ts'],
+          testTimeout: 180_000,
+          hookTimeout: 600_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+})
