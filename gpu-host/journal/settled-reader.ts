@@ -1,0 +1,93 @@
+/**
+ * Reads settled usage events from the segments, in order, from a cursor on. The journal itself is
+ * the queue of what must be shipped, so nothing has to be held in memory while the edge is away.
+ */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { errorCodeOf } from '../errors.ts'
+import type { UsageEvent } from '../protocol.ts'
+import { decodeRecord } from './record.ts'
+import { listSegments, segmentPath } from './segment.ts'
+
+/** Everything before it is dealt with. */
+export interface JournalCursor {
+  readonly segment: number
+  readonly offset: number
+}
+export const CURSOR_START: JournalCursor = { segment: 0, offset: 0 }
+
+export interface SettledPage {
+  readonly events: readonly UsageEvent[]
+  /** Acknowledging `events` means: go on here. */
+  readonly cursor: JournalCursor
+}
+
+const CHUNK_BYTES = 1024 * 1024
+const SETTLED_MARK = '{"t":"settled"'
+
+/** Up to `eventsMax` events; none means that the end is reached (the cursor may still move on). */
+export function readSettled(
+  directory: string,
+  from: JournalCursor,
+  eventsMax: number,
+): SettledPage {
+  const events: UsageEvent[] = []
+  let cursor = from
+  const later = listSegments(directory).filter((index) => index >= from.segment)
+  for (const [position, segment] of later.entries()) {
+    if (segment !== cursor.segment) cursor = { segment, offset: 0 }
+    cursor = readSegment(segmentPath(directory, segment), cursor, events, eventsMax)
+    if (events.length >= eventsMax || position === later.length - 1) break
+  }
+  return { events, cursor }
+}
+
+function readSegment(
+  path: string,
+  from: JournalCursor,
+  events: UsageEvent[],
+  eventsMax: number,
+): JournalCursor {
+  const fd = openOrNull(path)
+  if (fd === null) return from
+  let { offset } = from
+  try {
+    const size = fstatSync(fd).size
+    let chunkBytes = CHUNK_BYTES
+    while (offset < size && events.length < eventsMax) {
+      const chunk = Buffer.alloc(Math.min(chunkBytes, size - offset))
+      readSync(fd, chunk, 0, chunk.length, offset)
+      const used = readLines(chunk, events, eventsMax)
+      if (used === 0 && chunk.length < chunkBytes) break
+      chunkBytes = used === 0 ? chunkBytes * 2 : CHUNK_BYTES
+      offset += used
+    }
+  } finally {
+    closeSync(fd)
+  }
+  return { segment: from.segment, offset }
+}
+
+/** Returns the bytes of the whole lines that were taken. */
+function readLines(chunk: Buffer, events: UsageEvent[], eventsMax: number): number {
+  let start = 0
+  for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
+    if (events.length >= eventsMax) break
+    const line = chunk.toString('utf8', start, end)
+    if (line.includes(SETTLED_MARK)) {
+      const record = decodeRecord(line)?.record
+      if (record?.t === 'settled' && record.event !== null) events.push(record.event)
+    }
+    start = end + 1
+  }
+  return start
+}
+
+/** Retention may have removed a segment between listing and opening. */
+function openOrNull(path: string): number | null {
+  try {
+    return openSync(path, 'r')
+  } catch (error) {
+    if (errorCodeOf(error) === 'ENOENT') return null
+    throw error
+  }
+}

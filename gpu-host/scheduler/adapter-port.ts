@@ -1,0 +1,26 @@
+/**
+ * What the scheduler needs of the adapter tiers. Implemented by adapters/adapter-cache.ts, and by a
+ * scripted one in the simulation.
+ */
+import type { AdapterSource } from '../protocol.ts'
+
+/** A pinned slot: nothing evicts its adapter until `release`. */
+export interface SlotLease {
+  readonly slot: number
+  /** Grows with every load into the slot. */
+  readonly generation: number
+  readonly source: AdapterSource
+  /** Microseconds that the load into the slot took; 0 when it was resident. */
+  readonly swapUs: number
+  /** Idempotent. */
+  release(): void
+}
+
+export interface AdapterPort {
+  /** Rejects with `adapter_not_found`, `adapter_invalid` or `adapter_load_failed`, or on abort. */
+  acquire(digest: string, signal: AbortSignal): Promise<SlotLease>
+  /** Resolves when the adapter is in RAM (or a slot), from where a load takes milliseconds. */
+  prefetch(digest: string): Promise<void>
+  /** Where the adapter is right now. */
+  locate(digest: string): Exclude<AdapterSource, 'none'>
+}

@@ -1,0 +1,501 @@
+/**
+ * The step loop, and the only file that awaits the engine. Each turn: end what must end, start what
+ * can start, plan the rows, run one step, journal what it generated, and only then send it.
+ *
+ * Invariants: a sequence that ended has no rows in a later step and pins nothing; a chunk is pushed
+ * only after the journal holds it; engine sequences are opened and closed between steps alone; no
+ * wait for an adapter, a consumer or a disk of another host part ever holds the loop.
+ */
+import type { Clock } from '../clock.ts'
+import type { Engine, StepResult } from '../engine.ts'
+import { HostError } from '../errors.ts'
+import type { Journal } from '../journal/journal.ts'
+import type { JournalRecord } from '../journal/record.ts'
+import { errorText, type Log } from '../log.ts'
+import type { GenerateEvent, GenerateRequest } from '../protocol.ts'
+import type { HostMetrics } from '../telemetry/metrics.ts'
+import type { RenderChat } from '../text/chat-template.ts'
+import { createPrompt } from '../text/prompt.ts'
+import type { AdapterPort, SlotLease } from './adapter-port.ts'
+import { AdapterReadiness } from './adapter-readiness.ts'
+import { Admission, type AdmissionLimits } from './admission.ts'
+import { EventBuffer } from './event-buffer.ts'
+import { LoopBell } from './loop-bell.ts'
+import { type EndOrder, Sequence, toEndOrder } from './sequence.ts'
+import { type Ending, settle, toOpened, toProgress, toStarted } from './settlement.ts'
+import { type SequenceRows, toStepBatch } from './step-batch.ts'
+import { StepObserver } from './step-observer.ts'
+import { type PlannedRows, planStep, prefillBudget, shareStepTime } from './step-plan.ts'
+import { pickStarts } from './swap-policy.ts'
+
+export interface SchedulerLimits extends AdmissionLimits {
+  /** Longest wait before the first row. */
+  readonly queueWaitMaxMs: number
+  /** Longest wait for a slot before a pinned adapter is drained. */
+  readonly slotWaitMaxMs: number
+  /** Longest time that a consumer may leave its full buffer unread. */
+  readonly consumerStallMaxMs: number
+  readonly eventsBufferedMax: number
+  readonly prefillRowsMin: number
+  readonly prefillRowsMax: number
+  /** Length of a step that prefill is fitted to. */
+  readonly stepTargetUs: number
+}
+
+export interface SchedulerOptions {
+  readonly engine: Engine
+  readonly adapters: AdapterPort
+  readonly journal: Journal
+  readonly metrics: HostMetrics
+  readonly clock: Clock
+  readonly log: Log
+  readonly limits: SchedulerLimits
+  readonly renderChat: RenderChat
+  readonly hostId: string
+  /** Draws a seed for requests that bring none. */
+  readonly randomSeed: () => number
+}
+
+/** A running request, as its one consumer sees it. */
+export interface Generation {
+  readonly promptTokens: number
+  /** Events in order; null after the last. Not reading pauses this request alone. */
+  next(): Promise<GenerateEvent | null>
+  /** The client is gone: ends the request before the next step. Idempotent. */
+  cancel(): void
+}
+
+export interface SchedulerLoad {
+  readonly sequencesRunning: number
+  readonly sequencesMax: number
+  readonly queueDepth: number
+  readonly queueDepthMax: number
+  readonly slots: number
+  readonly slotsInUse: number
+}
+
+type ChunkEvent = Extract<GenerateEvent, { type: 'chunk' }>
+
+/** What a turn of the loop has to write and to send. */
+interface Outcome {
+  readonly started: readonly Sequence[]
+  readonly progressed: readonly Sequence[]
+  readonly chunks: ReadonlyMap<Sequence, ChunkEvent>
+  readonly endings: readonly Ending[]
+}
+
+/** How often deadlines are looked at while no step runs. */
+const IDLE_TICK_MS = 50
+const CANDIDATES_MAX = 64
+
+export class Scheduler {
+  readonly #options: SchedulerOptions
+  readonly #admission: Admission<Sequence>
+  readonly #readiness: AdapterReadiness
+  readonly #observer: StepObserver
+  readonly #bell: LoopBell
+  readonly #live = new Map<string, Sequence>()
+  /** By engine sequence. */
+  readonly #held = new Map<number, Sequence>()
+  readonly #freeSequences: number[]
+  /** Settled records that the journal could not take yet. */
+  #unwritten: JournalRecord[] = []
+  #handles = 0
+  #steps = 0
+  #failedStepsInRow = 0
+  #isDraining = false
+  #isClosed = false
+  #onIdle: (() => void)[] = []
+  readonly #loop: Promise<void>
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options
+    this.#observer = new StepObserver(options.metrics)
+    this.#bell = new LoopBell(options.clock)
+    this.#admission = new Admission(options.limits)
+    this.#readiness = new AdapterReadiness(options.adapters, {
+      onReady: () => this.#bell.ring(),
+      onFailed: (digest, error) => this.#failQueued(digest, error),
+    })
+    const count = options.engine.limits.sequenceCount
+    this.#freeSequences = Array.from({ length: count }, (_, i) => count - 1 - i)
+    this.#loop = this.#run()
+  }
+
+  /**
+   * Accepts a request into the queue. Throws HostError: `host_draining`, `queue_full`,
+   * `journal_full`, `request_duplicate`, `invalid_request`, `context_length_exceeded`.
+   */
+  submit(request: GenerateRequest): Generation {
+    const { engine, journal, clock, limits, adapters } = this.#options
+    if (this.#isDraining) throw new HostError('host_draining', 'the host is shutting down')
+    if (this.#live.has(request.request_id)) {
+      throw new HostError('request_duplicate', 'a request with this id is running')
+    }
+    this.#admission.assertRoom(request.tenant_id, engine.limits.sequenceCount)
+    journal.assertRoom()
+    const prompt = createPrompt(engine, this.#options.renderChat, request)
+    const digest = request.adapter_digest
+    const sequence = new Sequence({
+      handle: this.#handles,
+      request,
+      prompt,
+      buffer: new EventBuffer(limits.eventsBufferedMax, () => this.#bell.ring()),
+      acceptedUs: clock.nowUs(),
+      startedAt: this.#nowIso(),
+      source: digest === null ? 'none' : adapters.locate(digest),
+      leaveQueue: digest === null ? () => {} : this.#readiness.join(digest),
+    })
+    try {
+      this.#append([toOpened(sequence)])
+    } catch (error) {
+      sequence.leaveQueue()
+      throw error
+    }
+    this.#handles += 1
+    this.#live.set(request.request_id, sequence)
+    this.#admission.push(sequence)
+    sequence.buffer.push({
+      type: 'accepted',
+      request_id: request.request_id,
+      host_id: this.#options.hostId,
+      prompt_tokens: prompt.tokens.length,
+    })
+    this.#bell.ring()
+    return {
+      promptTokens: prompt.tokens.length,
+      next: () => sequence.buffer.next(),
+      cancel: () => this.#order(sequence, { finish: 'abort', error: null }),
+    }
+  }
+
+  load(): SchedulerLoad {
+    const { engine, limits } = this.#options
+    return {
+      sequencesRunning: this.#held.size,
+      sequencesMax: engine.limits.sequenceCount,
+      queueDepth: this.#admission.depth,
+      queueDepthMax: limits.queueDepthMax,
+      slots: engine.limits.slotCount,
+      slotsInUse: this.#pinned().size,
+    }
+  }
+
+  get isDraining(): boolean {
+    return this.#isDraining
+  }
+
+  /** Steps that the engine rejected since the last that worked. */
+  get failedStepsInRow(): number {
+    return this.#failedStepsInRow
+  }
+
+  /** Refuses new requests from now on; running ones go on. */
+  startDraining(): void {
+    this.#isDraining = true
+  }
+
+  /** Resolves when no request is queued or running. */
+  async idle(): Promise<void> {
+    if (this.#live.size === 0) return
+    await new Promise<void>((resolve) => this.#onIdle.push(resolve))
+  }
+
+  /** Ends what still runs with `host_draining`, and the loop. The engine may be closed after it. */
+  async close(): Promise<void> {
+    this.#isDraining = true
+    const error = new HostError('host_draining', 'the host has shut down')
+    for (const sequence of this.#live.values()) this.#order(sequence, { finish: 'error', error })
+    this.#isClosed = true
+    this.#bell.ring()
+    await this.#loop
+  }
+
+  async #run(): Promise<void> {
+    while (true) {
+      this.#reap()
+      if (this.#isClosed) return
+      this.#startReady()
+      const plan = this.#plan()
+      if (plan.length === 0) await this.#bell.heard(this.#live.size > 0 ? IDLE_TICK_MS : null)
+      else await this.#step(plan)
+    }
+  }
+
+  /** Ends sequences that were ordered to, that waited too long, or whose consumer does not read. */
+  #reap(): void {
+    const { clock, limits } = this.#options
+    const nowUs = clock.nowUs()
+    for (const sequence of this.#admission.waiting()) {
+      if (nowUs - sequence.timing.acceptedUs <= limits.queueWaitMaxMs * 1000) continue
+      const error = new HostError('deadline_exceeded', 'waited too long for a place on the host')
+      sequence.orderEnd({ finish: 'error', error })
+    }
+    for (const sequence of this.#held.values()) {
+      sequence.pausedSinceUs = sequence.buffer.isFull ? (sequence.pausedSinceUs ?? nowUs) : null
+      const pausedUs = nowUs - (sequence.pausedSinceUs ?? nowUs)
+      if (pausedUs <= limits.consumerStallMaxMs * 1000) continue
+      const error = new HostError('request_aborted', 'the client stopped reading')
+      sequence.orderEnd({ finish: 'abort', error })
+    }
+    const endings: Ending[] = []
+    for (const sequence of this.#live.values()) {
+      if (sequence.order !== null) endings.push({ sequence, ...sequence.order })
+    }
+    if (endings.length > 0) this.#commit({ ...NOTHING, endings })
+  }
+
+  #startReady(): void {
+    if (this.#freeSequences.length === 0 || this.#admission.depth === 0) return
+    const { clock, engine, limits } = this.#options
+    const nowUs = clock.nowUs()
+    const ready = this.#admission.fairOrder(
+      ({ request }) => this.#readiness.isReady(request.adapter_digest),
+      CANDIDATES_MAX,
+    )
+    const { starts, blocked } = pickStarts(
+      ready.map((sequence) => ({
+        request: sequence,
+        digest: sequence.request.adapter_digest,
+        blockedMs: (nowUs - (sequence.blockedSinceUs ?? nowUs)) / 1000,
+      })),
+      {
+        pinned: this.#pinned(),
+        slotCount: engine.limits.slotCount,
+        sequencesFree: this.#freeSequences.length,
+        slotWaitMaxMs: limits.slotWaitMaxMs,
+      },
+    )
+    for (const sequence of blocked) sequence.blockedSinceUs ??= nowUs
+    for (const sequence of starts) this.#start(sequence)
+  }
+
+  #start(sequence: Sequence): void {
+    const engineSequence = this.#freeSequences.pop()
+    if (engineSequence === undefined) throw new Error('started a sequence without a free position')
+    this.#admission.start(sequence)
+    sequence.leaveQueue()
+    sequence.state = 'starting'
+    sequence.engineSequence = engineSequence
+    this.#held.set(engineSequence, sequence)
+    const digest = sequence.request.adapter_digest
+    if (digest === null) {
+      this.#open(sequence, null)
+      return
+    }
+    this.#options.adapters.acquire(digest, sequence.abortStart.signal).then(
+      (lease) => this.#open(sequence, lease),
+      (error: unknown) => this.#order(sequence, toEndOrder(error)),
+    )
+  }
+
+  /** The adapter is in its slot. The engine hears of the sequence when no step runs. */
+  #open(sequence: Sequence, lease: SlotLease | null): void {
+    if (sequence.state === 'ended') {
+      lease?.release()
+      return
+    }
+    sequence.lease = lease
+    sequence.state = 'prefilling'
+    if (lease !== null && lease.swapUs > 0) {
+      this.#options.metrics.swapSeconds.observe({ source: sequence.source }, lease.swapUs / 1e6)
+    }
+    this.#bell.ring()
+  }
+
+  #plan(): PlannedRows[] {
+    const { engine, limits } = this.#options
+    const plannable: Sequence[] = []
+    for (const sequence of this.#held.values()) {
+      if (!sequence.isRunning || sequence.order !== null || sequence.buffer.isFull) continue
+      if (this.#isOpenInEngine(sequence)) plannable.push(sequence)
+    }
+    return planStep(
+      plannable.map(({ engineSequence, promptRemaining, lastStep }) => ({
+        sequence: engineSequence,
+        promptRemaining,
+        lastStep,
+      })),
+      {
+        rowsMax: engine.limits.rowsMax,
+        prefillRowsMax: prefillBudget(this.#observer.rowUs, limits.stepTargetUs, {
+          min: limits.prefillRowsMin,
+          max: limits.prefillRowsMax,
+        }),
+      },
+    )
+  }
+
+  #isOpenInEngine(sequence: Sequence): boolean {
+    if (sequence.isOpenInEngine) return true
+    const { engine, randomSeed } = this.#options
+    const { sampling, logprobs, top_logprobs } = sequence.request
+    try {
+      engine.openSequence(sequence.engineSequence, {
+        sampling: { ...sampling, seed: sampling.seed ?? randomSeed() },
+        topLogprobs: logprobs ? top_logprobs : -1,
+        promptTokens: sequence.prompt.tokens,
+      })
+    } catch (error) {
+      this.#order(sequence, toEndOrder(error))
+      return false
+    }
+    sequence.isOpenInEngine = true
+    return true
+  }
+
+  async #step(plan: readonly PlannedRows[]): Promise<void> {
+    const { engine, metrics, log } = this.#options
+    const rows = plan.flatMap(({ sequence, rows: count }) => {
+      const planned = this.#held.get(sequence)
+      return planned === undefined ? [] : [{ sequence: planned, rows: count }]
+    })
+    this.#steps += 1
+    let result: StepResult
+    try {
+      result = await engine.step(toStepBatch(rows))
+    } catch (error) {
+      this.#failedStepsInRow += 1
+      metrics.stepFailures.inc()
+      log('error', 'the engine rejected a step', { reason: errorText(error) })
+      this.#failRunning(error)
+      return
+    }
+    this.#failedStepsInRow = 0
+    this.#observer.step(rows, result.engineUs)
+    this.#apply(rows, result)
+  }
+
+  #apply(rows: readonly SequenceRows[], result: StepResult): void {
+    const { clock, engine } = this.#options
+    const nowUs = clock.nowUs()
+    const shares = shareStepTime(
+      result.engineUs,
+      rows.map((planned) => planned.rows),
+    )
+    for (const [i, { sequence, rows: count }] of rows.entries()) {
+      sequence.gpuUs += shares[i] ?? 0
+      sequence.lastStep = this.#steps
+      this.#admission.charge(sequence.tenantId, count)
+      this.#observer.rows(sequence, count, nowUs)
+      if (sequence.promptRemaining > 0) sequence.promptRows += count
+    }
+    const started: Sequence[] = []
+    const chunks = new Map<Sequence, ChunkEvent>()
+    const endings: Ending[] = []
+    for (const sampled of result.sampled) {
+      const sequence = this.#held.get(sampled.sequence)
+      // A token drawn after its client left is dropped: neither sent, journalled nor billed.
+      if (sequence === undefined || sequence.order !== null) continue
+      if (sampled.isNonFinite) {
+        const error = new HostError('engine_failed', 'the model gave no finite logits')
+        endings.push({ sequence, finish: 'error', error })
+        continue
+      }
+      const { chunk, finish } = sequence.accept(engine, sampled)
+      chunks.set(sequence, chunk)
+      if (sequence.completionTokens === 1) started.push(sequence)
+      if (finish !== null) endings.push({ sequence, finish, error: null })
+      this.#observer.token(sequence, nowUs)
+    }
+    this.#commit({ started, progressed: rows.map((row) => row.sequence), chunks, endings })
+  }
+
+  /** Journal first, then the clients. When the journal cannot take it, nothing of it is sent. */
+  #commit({ started, progressed, chunks, endings }: Outcome): void {
+    const nowUs = this.#options.clock.nowUs()
+    const settlements = endings.map((ending) => ({ ending, ...this.#settle(ending) }))
+    try {
+      this.#append([
+        ...started.map((sequence) => toStarted(sequence, nowUs)),
+        ...toProgress(progressed),
+        ...settlements.map(({ record }) => record),
+      ])
+    } catch (error) {
+      for (const sequence of chunks.keys()) sequence.retractToken()
+      const failed = new Set([...progressed, ...endings.map(({ sequence }) => sequence)])
+      for (const sequence of failed) {
+        const ending: Ending = { sequence, ...toEndOrder(error) }
+        const { record, lastEvent } = this.#settle(ending)
+        this.#unwritten.push(record)
+        this.#finish(ending, lastEvent)
+      }
+      return
+    }
+    for (const [sequence, chunk] of chunks) sequence.buffer.push(chunk)
+    for (const { ending, lastEvent } of settlements) this.#finish(ending, lastEvent)
+  }
+
+  #settle(ending: Ending): ReturnType<typeof settle> {
+    const { clock, hostId, journal } = this.#options
+    const host = { hostId, epoch: journal.epoch }
+    return settle(ending, host, { us: clock.nowUs(), iso: this.#nowIso() })
+  }
+
+  #append(records: readonly JournalRecord[]): void {
+    this.#options.journal.append([...this.#unwritten, ...records])
+    this.#unwritten = []
+  }
+
+  /** Gives everything back that the sequence held, then tells its consumer. */
+  #finish({ sequence, finish, error }: Ending, lastEvent: GenerateEvent): void {
+    const { engine, clock, metrics } = this.#options
+    if (sequence.state === 'queued') {
+      this.#admission.remove(sequence)
+      sequence.leaveQueue()
+    } else {
+      if (sequence.isOpenInEngine) engine.closeSequence(sequence.engineSequence)
+      this.#held.delete(sequence.engineSequence)
+      this.#freeSequences.push(sequence.engineSequence)
+      sequence.lease?.release()
+      this.#admission.end(sequence, (clock.nowUs() - sequence.timing.acceptedUs) / 1000)
+    }
+    sequence.state = 'ended'
+    sequence.abortStart.abort()
+    this.#live.delete(sequence.request.request_id)
+    metrics.requests.inc({ outcome: error?.code ?? finish })
+    sequence.buffer.push(lastEvent)
+    sequence.buffer.end()
+    if (this.#live.size > 0) return
+    for (const resolve of this.#onIdle.splice(0)) resolve()
+  }
+
+  /** What the KV cache holds after a failed step is not known, so every opened sequence ends. */
+  #failRunning(cause: unknown): void {
+    const error = new HostError('engine_failed', 'the engine failed', { cause })
+    const endings: Ending[] = []
+    for (const sequence of this.#held.values()) {
+      if (!sequence.isOpenInEngine) continue
+      endings.push({ sequence, ...(sequence.order ?? { finish: 'error', error }) })
+    }
+    this.#commit({ ...NOTHING, endings })
+  }
+
+  #failQueued(digest: string, cause: unknown): void {
+    for (const sequence of this.#admission.waiting()) {
+      if (sequence.request.adapter_digest === digest) sequence.orderEnd(toEndOrder(cause))
+    }
+    this.#bell.ring()
+  }
+
+  #order(sequence: Sequence, order: EndOrder): void {
+    sequence.orderEnd(order)
+    this.#bell.ring()
+  }
+
+  /** Adapters that running and starting requests pin, with how many each. */
+  #pinned(): Map<string, number> {
+    const pinned = new Map<string, number>()
+    for (const { request } of this.#held.values()) {
+      const digest = request.adapter_digest
+      if (digest !== null) pinned.set(digest, (pinned.get(digest) ?? 0) + 1)
+    }
+    return pinned
+  }
+
+  #nowIso(): string {
+    return new Date(this.#options.clock.nowMs()).toISOString()
+  }
+}
+
+const NOTHING: Outcome = { started: [], progressed: [], chunks: new Map(), endings: [] }

@@ -1,0 +1,55 @@
+/**
+ * What a step tells: metrics, and the measured cost of a row that prefill is fitted to.
+ */
+import type { HostMetrics } from '../telemetry/metrics.ts'
+import type { Sequence } from './sequence.ts'
+import type { SequenceRows } from './step-batch.ts'
+
+/** Below it a step's fixed cost hides the cost of its rows. */
+const ROW_COST_ROWS_MIN = 16
+const ROW_COST_WEIGHT = 0.2
+
+export class StepObserver {
+  readonly #metrics: HostMetrics
+  #rowUs: number | null = null
+
+  constructor(metrics: HostMetrics) {
+    this.#metrics = metrics
+  }
+
+  /** Microseconds of one row in a large step, a moving mean; null = not measured yet. */
+  get rowUs(): number | null {
+    return this.#rowUs
+  }
+
+  step(planned: readonly SequenceRows[], engineUs: number): void {
+    const rows = planned.reduce((sum, { rows: count }) => sum + count, 0)
+    const slots = new Set(planned.map(({ sequence }) => sequence.slot).filter((slot) => slot !== 0))
+    this.#metrics.stepSeconds.observe(engineUs / 1e6)
+    this.#metrics.stepRows.observe(rows)
+    this.#metrics.stepDistinctSlots.observe(slots.size)
+    if (rows < ROW_COST_ROWS_MIN) return
+    const rowUs = engineUs / rows
+    this.#rowUs =
+      this.#rowUs === null ? rowUs : this.#rowUs + ROW_COST_WEIGHT * (rowUs - this.#rowUs)
+  }
+
+  /** Before the rows are counted in the sequence. */
+  rows(sequence: Sequence, count: number, nowUs: number): void {
+    const queueUs = sequence.timing.markRow(nowUs)
+    if (queueUs !== null) this.#metrics.queueSeconds.observe(queueUs / 1e6)
+    if (sequence.promptRemaining > 0) this.#metrics.tokens.inc({ kind: 'prompt' }, count)
+  }
+
+  token(sequence: Sequence, nowUs: number): void {
+    const gapUs = sequence.timing.markToken(nowUs)
+    this.#metrics.tokens.inc({ kind: 'completion' })
+    if (gapUs !== null) {
+      this.#metrics.itlSeconds.observe(gapUs / 1e6)
+      return
+    }
+    const { ttftUs } = sequence.timing
+    const { source } = sequence
+    if (ttftUs !== null) this.#metrics.ttftSeconds.observe({ source }, ttftUs / 1e6)
+  }
+}

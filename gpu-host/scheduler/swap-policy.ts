@@ -1,0 +1,75 @@
+/**
+ * Pure: which waiting requests start now. A request whose adapter is pinned already, or that needs
+ * none, costs no slot; any other needs a slot that nobody pins. Candidates are in fair order. One
+ * that waits for a slot for longer than `slotWaitMaxMs` makes the least used pinned adapter drain:
+ * nothing new starts on that adapter until its slot is free, so popular adapters cannot keep a rare
+ * one out for ever.
+ */
+export interface StartCandidate<T> {
+  readonly request: T
+  /** null = base model alone. */
+  readonly digest: string | null
+  /** Time since it was first blocked: passed over for want of a slot while a sequence was free. */
+  readonly blockedMs: number
+}
+
+export interface SlotSituation {
+  /** Adapters pinned by running or starting requests, with how many pin each. */
+  readonly pinned: ReadonlyMap<string, number>
+  readonly slotCount: number
+  readonly sequencesFree: number
+  readonly slotWaitMaxMs: number
+}
+
+export interface StartDecision<T> {
+  readonly starts: readonly T[]
+  /** Would have started, had there been a slot. */
+  readonly blocked: readonly T[]
+}
+
+export function pickStarts<T>(
+  candidates: readonly StartCandidate<T>[],
+  situation: SlotSituation,
+): StartDecision<T> {
+  const { slotCount, sequencesFree, slotWaitMaxMs } = situation
+  const pinned = new Set(situation.pinned.keys())
+  const isStarved = (candidate: StartCandidate<T>): boolean =>
+    candidate.digest !== null &&
+    !pinned.has(candidate.digest) &&
+    candidate.blockedMs > slotWaitMaxMs
+  const starved = candidates.filter(isStarved).sort((a, b) => b.blockedMs - a.blockedMs)
+  const draining = pickDraining(starved, situation)
+  const starts: T[] = []
+  const blocked: T[] = []
+  const started = new Set<StartCandidate<T>>()
+  for (const candidate of [...starved, ...candidates]) {
+    if (starts.length >= sequencesFree) break
+    if (started.has(candidate)) continue
+    const { digest } = candidate
+    if (digest !== null && !pinned.has(digest)) {
+      if (pinned.size >= slotCount) {
+        blocked.push(candidate.request)
+        continue
+      }
+      pinned.add(digest)
+    } else if (digest !== null && draining.has(digest)) {
+      blocked.push(candidate.request)
+      continue
+    }
+    started.add(candidate)
+    starts.push(candidate.request)
+  }
+  return { starts, blocked }
+}
+
+/** One pinned adapter for each starved one that no free slot can serve, least used first. */
+function pickDraining<T>(
+  starved: readonly StartCandidate<T>[],
+  { pinned, slotCount }: SlotSituation,
+): Set<string> {
+  const waiting = new Set(starved.map(({ digest }) => digest)).size
+  const needed = waiting - (slotCount - pinned.size)
+  if (needed <= 0) return new Set()
+  const leastUsed = [...pinned].sort(([a, m], [b, n]) => m - n || (a < b ? -1 : 1))
+  return new Set(leastUsed.slice(0, needed).map(([digest]) => digest))
+}

@@ -1,0 +1,72 @@
+/**
+ * A request's input → prompt tokens, and the number of tokens it may generate. Refuses what cannot
+ * fit before any engine resource is taken.
+ */
+import type { Engine } from '../engine.ts'
+import { HostError } from '../errors.ts'
+import type { GenerateRequest } from '../protocol.ts'
+import type { RenderChat } from './chat-template.ts'
+
+/** No tokenizer packs more text than this into a token on average, so longer text cannot fit. */
+const BYTES_PER_TOKEN_MAX = 128
+
+export interface Prompt {
+  readonly tokens: Int32Array
+  /** Tokens that may be generated, ≥ 1: the request's own limit, cut at the end of the context. */
+  readonly completionTokensMax: number
+}
+
+type PromptEngine = Pick<Engine, 'info' | 'limits' | 'tokenize'>
+
+/** Throws `invalid_request` or `context_length_exceeded`, naming the numbers. */
+export function createPrompt(
+  engine: PromptEngine,
+  renderChat: RenderChat,
+  request: Pick<GenerateRequest, 'input' | 'max_tokens'>,
+): Prompt {
+  const { contextLength } = engine.limits
+  const tokens = toTokens(engine, renderChat, request.input)
+  if (tokens.length === 0) {
+    throw new HostError('invalid_request', 'the prompt is empty', { param: 'prompt' })
+  }
+  if (tokens.length >= contextLength)
+    throw contextExceeded(contextLength, `${tokens.length} tokens`)
+  const room = contextLength - tokens.length
+  return { tokens, completionTokensMax: Math.min(request.max_tokens ?? room, room) }
+}
+
+function toTokens(
+  engine: PromptEngine,
+  renderChat: RenderChat,
+  input: GenerateRequest['input'],
+): Int32Array {
+  if (input.kind === 'tokens') return checkedTokens(input.tokens, engine.info.vocabularySize)
+  const text = input.kind === 'chat' ? renderChat(input.messages) : input.prompt
+  const { contextLength } = engine.limits
+  const textBytes = Buffer.byteLength(text)
+  if (textBytes > contextLength * BYTES_PER_TOKEN_MAX) {
+    throw contextExceeded(contextLength, `${textBytes} bytes of text`)
+  }
+  return engine.tokenize(text, { addSpecial: true, parseSpecial: true })
+}
+
+function checkedTokens(tokens: readonly number[], vocabularySize: number): Int32Array {
+  const bad = tokens.findIndex((token) => token >= vocabularySize)
+  if (bad >= 0) {
+    throw new HostError(
+      'invalid_request',
+      `token ${tokens[bad]} at index ${bad} is outside the vocabulary of ${vocabularySize}`,
+      { param: 'prompt' },
+    )
+  }
+  return Int32Array.from(tokens)
+}
+
+function contextExceeded(contextLength: number, size: string): HostError {
+  return new HostError(
+    'context_length_exceeded',
+    `the context holds ${contextLength} tokens, prompt and completion together; ` +
+      `the prompt alone is ${size}`,
+    { param: 'messages' },
+  )
+}
