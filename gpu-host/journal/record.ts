@@ -108,10 +108,13 @@ export interface DecodedRecord {
   readonly number: number
 }
 
+/** Throws on a record that `decodeRecord` would not accept: what cannot be read is not written. */
 export function encodeRecord(
   record: JournalRecord,
   at: ChainPosition,
 ): { readonly line: string; readonly next: ChainPosition } {
+  // Progress is written every step and is integers by construction.
+  if (record.t !== 'progress') journalRecord.parse(record)
   const covered = `${at.crc} ${at.number} ${JSON.stringify(record)}`
   const crc = toCrcText(crc32(covered))
   return { line: `${crc} ${covered}\n`, next: { crc, number: at.number + 1 } }

@@ -4,57 +4,26 @@
  *
  * Invariants: a sequence that ended has no rows in a later step and pins nothing; a chunk is pushed
  * only after the journal holds it; engine sequences are opened and closed between steps alone; no
- * wait for an adapter, a consumer or a disk of another host part ever holds the loop.
+ * wait for an adapter or a consumer ever holds the loop.
  */
-import type { Clock } from '../clock.ts'
-import type { Engine, StepResult } from '../engine.ts'
+import type { StepResult } from '../engine.ts'
 import { HostError } from '../errors.ts'
-import type { Journal } from '../journal/journal.ts'
 import type { JournalRecord } from '../journal/record.ts'
-import { errorText, type Log } from '../log.ts'
+import { errorText } from '../log.ts'
 import type { GenerateEvent, GenerateRequest } from '../protocol.ts'
-import type { HostMetrics } from '../telemetry/metrics.ts'
-import type { RenderChat } from '../text/chat-template.ts'
 import { createPrompt } from '../text/prompt.ts'
-import type { AdapterPort, SlotLease } from './adapter-port.ts'
+import type { SlotLease } from './adapter-port.ts'
 import { AdapterReadiness } from './adapter-readiness.ts'
-import { Admission, type AdmissionLimits } from './admission.ts'
+import { Admission } from './admission.ts'
 import { EventBuffer } from './event-buffer.ts'
 import { LoopBell } from './loop-bell.ts'
+import type { SchedulerOptions } from './scheduler-options.ts'
 import { type EndOrder, Sequence, toEndOrder } from './sequence.ts'
 import { type Ending, settle, toOpened, toProgress, toStarted } from './settlement.ts'
 import { type SequenceRows, toStepBatch } from './step-batch.ts'
 import { StepObserver } from './step-observer.ts'
 import { type PlannedRows, planStep, prefillBudget, shareStepTime } from './step-plan.ts'
 import { pickStarts } from './swap-policy.ts'
-
-export interface SchedulerLimits extends AdmissionLimits {
-  /** Longest wait before the first row. */
-  readonly queueWaitMaxMs: number
-  /** Longest wait for a slot before a pinned adapter is drained. */
-  readonly slotWaitMaxMs: number
-  /** Longest time that a consumer may leave its full buffer unread. */
-  readonly consumerStallMaxMs: number
-  readonly eventsBufferedMax: number
-  readonly prefillRowsMin: number
-  readonly prefillRowsMax: number
-  /** Length of a step that prefill is fitted to. */
-  readonly stepTargetUs: number
-}
-
-export interface SchedulerOptions {
-  readonly engine: Engine
-  readonly adapters: AdapterPort
-  readonly journal: Journal
-  readonly metrics: HostMetrics
-  readonly clock: Clock
-  readonly log: Log
-  readonly limits: SchedulerLimits
-  readonly renderChat: RenderChat
-  readonly hostId: string
-  /** Draws a seed for requests that bring none. */
-  readonly randomSeed: () => number
-}
 
 /** A running request, as its one consumer sees it. */
 export interface Generation {
@@ -370,7 +339,7 @@ export class Scheduler {
     const { clock, engine } = this.#options
     const nowUs = clock.nowUs()
     const shares = shareStepTime(
-      result.engineUs,
+      Math.round(result.engineUs),
       rows.map((planned) => planned.rows),
     )
     for (const [i, { sequence, rows: count }] of rows.entries()) {

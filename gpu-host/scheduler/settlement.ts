@@ -41,7 +41,7 @@ export function settle(
     totals,
     queueUs: timing.queueUs(now.us),
     ttftUs,
-    swapUs: lease?.swapUs ?? 0,
+    swapUs: Math.round(lease?.swapUs ?? 0),
     source,
     startedAt: sequence.startedAt,
     endedAt: now.iso,
@@ -87,7 +87,7 @@ export function toStarted(sequence: Sequence, nowUs: number): JournalRecord {
     n: sequence.handle,
     queue_us: sequence.timing.queueUs(nowUs),
     ttft_us: sequence.timing.ttftUs ?? 0,
-    swap_us: sequence.lease?.swapUs ?? 0,
+    swap_us: Math.round(sequence.lease?.swapUs ?? 0),
     source: sequence.source,
   }
 }

@@ -1,0 +1,131 @@
+/**
+ * Environment → one frozen HostConfig. The only file of the host that reads `process.env`; every
+ * bound and timeout has its default here, its unit in its name.
+ */
+import { join } from 'node:path'
+import { z } from 'zod'
+import { HostError } from './errors.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const GIB = 1024 * MIB
+
+const whole = (fallback: number, min: number, max: number) =>
+  z.coerce.number().int().min(min).max(max).default(fallback)
+
+const environment = z.object({
+  NOZZLE_HOST_PORT: whole(0, 0, 65_535),
+  /** Listens beyond loopback only where asked to: the edge may sit on the same machine. */
+  NOZZLE_HOST_ADDRESS: z.string().default('127.0.0.1'),
+  /** Where the edge reaches this host; by default the address that it listens on. */
+  NOZZLE_HOST_URL: z.url().optional(),
+  NOZZLE_HOST_ID: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,80}$/)
+    .default('hst_local'),
+  NOZZLE_POOL_SECRET: z.string().min(32, 'must be at least 32 characters'),
+  NOZZLE_DATA_DIR: z.string().min(1).default('.nozzle'),
+  NOZZLE_BASE_MODEL_PATH: z.string().min(1),
+  NOZZLE_BASE_MODEL_NAME: z.string().min(1).max(200),
+  /** Absent = nothing is reported; usage stays in the journal. */
+  NOZZLE_EDGE_URL: z.url().optional(),
+  NOZZLE_DEVICE: z.enum(['auto', 'cpu', 'cuda']).default('auto'),
+  NOZZLE_LORA_KERNEL: z.string().default('auto'),
+  NOZZLE_SLOTS: whole(8, 1, 1024),
+  NOZZLE_RANK_MAX: whole(64, 1, 512),
+  NOZZLE_SEQUENCES: whole(16, 1, 4096),
+  NOZZLE_CONTEXT_LENGTH: whole(2048, 16, 1_048_576),
+  NOZZLE_ROWS_MAX: whole(256, 1, 65_536),
+  /** 0 = the engine chooses. */
+  NOZZLE_THREADS: whole(0, 0, 1024),
+  NOZZLE_PREFILL_ROWS_MAX: whole(256, 1, 65_536),
+  NOZZLE_STEP_TARGET_MS: whole(100, 1, 10_000),
+  NOZZLE_QUEUE_DEPTH_MAX: whole(256, 1, 100_000),
+  NOZZLE_QUEUE_DEPTH_TENANT_MAX: whole(64, 1, 100_000),
+  NOZZLE_QUEUE_WAIT_MAX_MS: whole(60_000, 100, 3_600_000),
+  NOZZLE_SLOT_WAIT_MAX_MS: whole(2000, 0, 600_000),
+  NOZZLE_CONSUMER_STALL_MAX_MS: whole(30_000, 100, 3_600_000),
+  NOZZLE_RAM_TIER_BYTES_MAX: whole(2 * GIB, MIB, Number.MAX_SAFE_INTEGER),
+  NOZZLE_DISK_TIER_BYTES_MAX: whole(20 * GIB, MIB, Number.MAX_SAFE_INTEGER),
+  NOZZLE_ADAPTER_BYTES_MAX: whole(GIB, KIB, Number.MAX_SAFE_INTEGER),
+  NOZZLE_REQUEST_BYTES_MAX: whole(4 * MIB, KIB, GIB),
+  NOZZLE_JOURNAL_SEGMENT_BYTES_MAX: whole(16 * MIB, 4 * KIB, GIB),
+  NOZZLE_JOURNAL_BYTES_MAX: whole(4 * GIB, MIB, Number.MAX_SAFE_INTEGER),
+  NOZZLE_JOURNAL_RETENTION_DAYS: whole(35, 0, 3650),
+  NOZZLE_DRAIN_GRACE_MS: whole(30_000, 0, 3_600_000),
+})
+
+export type HostConfig = ReturnType<typeof toConfig>
+
+/** Throws `invalid_request`, naming each variable that is wrong; never prints a value. */
+export function readConfig(env: Record<string, string | undefined> = process.env): HostConfig {
+  const parsed = environment.safeParse(env)
+  if (!parsed.success) {
+    const issues = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+    throw new HostError('invalid_request', `configuration: ${issues.join('; ')}`)
+  }
+  return toConfig(parsed.data)
+}
+
+function toConfig(env: z.infer<typeof environment>) {
+  const hostDirectory = join(env.NOZZLE_DATA_DIR, 'host')
+  return Object.freeze({
+    hostId: env.NOZZLE_HOST_ID,
+    address: env.NOZZLE_HOST_ADDRESS,
+    port: env.NOZZLE_HOST_PORT,
+    url: env.NOZZLE_HOST_URL ?? null,
+    edgeUrl: env.NOZZLE_EDGE_URL ?? null,
+    poolSecret: new TextEncoder().encode(env.NOZZLE_POOL_SECRET),
+    journalDirectory: join(hostDirectory, 'journal'),
+    diskTierDirectory: join(hostDirectory, 'adapters'),
+    stagingDirectory: join(hostDirectory, 'staging'),
+    storeDirectory: join(env.NOZZLE_DATA_DIR, 'store'),
+    ramTierBytesMax: env.NOZZLE_RAM_TIER_BYTES_MAX,
+    diskTierBytesMax: env.NOZZLE_DISK_TIER_BYTES_MAX,
+    drainGraceMs: env.NOZZLE_DRAIN_GRACE_MS,
+    engine: Object.freeze({
+      modelPath: env.NOZZLE_BASE_MODEL_PATH,
+      modelName: env.NOZZLE_BASE_MODEL_NAME,
+      device: env.NOZZLE_DEVICE,
+      loraKernel: env.NOZZLE_LORA_KERNEL,
+      slotCount: env.NOZZLE_SLOTS,
+      rankMax: env.NOZZLE_RANK_MAX,
+      sequenceCount: env.NOZZLE_SEQUENCES,
+      contextLength: env.NOZZLE_CONTEXT_LENGTH,
+      rowsMax: env.NOZZLE_ROWS_MAX,
+      threads: env.NOZZLE_THREADS,
+    }),
+    scheduler: Object.freeze({
+      queueDepthMax: env.NOZZLE_QUEUE_DEPTH_MAX,
+      queueDepthTenantMax: env.NOZZLE_QUEUE_DEPTH_TENANT_MAX,
+      queueWaitMaxMs: env.NOZZLE_QUEUE_WAIT_MAX_MS,
+      slotWaitMaxMs: env.NOZZLE_SLOT_WAIT_MAX_MS,
+      consumerStallMaxMs: env.NOZZLE_CONSUMER_STALL_MAX_MS,
+      eventsBufferedMax: 64,
+      prefillRowsMin: Math.min(16, env.NOZZLE_PREFILL_ROWS_MAX),
+      prefillRowsMax: env.NOZZLE_PREFILL_ROWS_MAX,
+      stepTargetUs: env.NOZZLE_STEP_TARGET_MS * 1000,
+    }),
+    journal: Object.freeze({
+      segmentBytesMax: env.NOZZLE_JOURNAL_SEGMENT_BYTES_MAX,
+      totalBytesMax: env.NOZZLE_JOURNAL_BYTES_MAX,
+      retentionMs: env.NOZZLE_JOURNAL_RETENTION_DAYS * 86_400_000,
+      fsyncIntervalMs: 100,
+    }),
+    server: Object.freeze({
+      requestBytesMax: env.NOZZLE_REQUEST_BYTES_MAX,
+      adapterConfigBytesMax: 64 * KIB,
+      adapterWeightsBytesMax: env.NOZZLE_ADAPTER_BYTES_MAX,
+      headerBytesMax: 16 * KIB,
+      connectionsMax: 4096,
+      uploadsMax: 2,
+      bodyTimeoutMs: 15_000,
+      uploadTimeoutMs: 600_000,
+      /** Reply headers wait this long for a refusal that could still have its own status. */
+      headerHoldMs: 250,
+      keepAliveMs: 10_000,
+    }),
+  })
+}
+
+export type ServerLimits = HostConfig['server']

@@ -1,0 +1,101 @@
+/**
+ * POST generate: a granted request → a stream of GenerateEvents. A refusal that comes before the
+ * first token, within the time that headers are held back, has its own status; one that comes later
+ * is an `error` event. A client that leaves ends its request at once.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Clock } from './clock.ts'
+import type { ServerLimits } from './config.ts'
+import { HOST_ERRORS, HostError, type HostErrorCode } from './errors.ts'
+import { assertBodyCovered } from './grants.ts'
+import {
+  type GenerateEvent,
+  type GenerateRequest,
+  type GrantClaims,
+  generateRequest,
+} from './protocol.ts'
+import { parseJsonBody, readBody } from './request-body.ts'
+import type { Generation, Scheduler } from './scheduler/scheduler.ts'
+import { EventStream } from './sse.ts'
+
+export interface GenerateDeps {
+  readonly scheduler: Scheduler
+  readonly baseModel: string
+  readonly clock: Clock
+  readonly limits: ServerLimits
+}
+
+export async function handleGenerate(
+  deps: GenerateDeps,
+  claims: GrantClaims,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const { clock, limits, scheduler } = deps
+  const body = await readBody(request, clock, {
+    bytesMax: limits.requestBytesMax,
+    timeoutMs: limits.bodyTimeoutMs,
+  })
+  assertBodyCovered(claims, body)
+  const generate = withinGrant(parseJsonBody(generateRequest, body), claims)
+  if (generate.base_model !== deps.baseModel) {
+    throw new HostError('invalid_request', `this host serves ${deps.baseModel}`, {
+      param: 'base_model',
+    })
+  }
+  const generation = scheduler.submit(generate)
+  response.on('close', () => generation.cancel())
+  if (response.destroyed) generation.cancel()
+  await streamEvents(deps, generation, response)
+}
+
+/** The body says what to do, the grant what is allowed: they must agree on who and on which adapter. */
+function withinGrant(generate: GenerateRequest, claims: GrantClaims): GenerateRequest {
+  for (const field of ['request_id', 'tenant_id', 'key_id', 'adapter_digest'] as const) {
+    if (generate[field] === claims[field]) continue
+    throw new HostError('grant_mismatch', `the grant is for another ${field}`, { param: field })
+  }
+  if (claims.max_tokens === null) return generate
+  const tokensMax = Math.min(generate.max_tokens ?? claims.max_tokens, claims.max_tokens)
+  if (tokensMax < 1) {
+    throw new HostError('grant_mismatch', 'the grant allows no tokens', { param: 'max_tokens' })
+  }
+  return { ...generate, max_tokens: tokensMax }
+}
+
+async function streamEvents(
+  { clock, limits }: GenerateDeps,
+  generation: Generation,
+  response: ServerResponse,
+): Promise<void> {
+  const accepted = await generation.next()
+  const second = generation.next()
+  const early = await withinTime(clock, limits.headerHoldMs, second)
+  if (early?.type === 'error' && early.usage?.completion_tokens === 0) throw toRefusal(early)
+  const stream = new EventStream(response, clock, limits.keepAliveMs)
+  stream.open()
+  if (accepted !== null) await stream.write(accepted)
+  for (let event = await second; event !== null; event = await generation.next()) {
+    await stream.write(event)
+  }
+  stream.close()
+}
+
+/** null = nothing came in time; the promise can still be awaited. */
+async function withinTime<T>(clock: Clock, ms: number, promise: Promise<T>): Promise<T | null> {
+  let cancel = (): void => {}
+  const timeout = new Promise<null>((resolve) => {
+    cancel = clock.setTimer(ms, () => resolve(null))
+  })
+  const first = await Promise.race([promise, timeout])
+  cancel()
+  return first
+}
+
+function toRefusal(event: Extract<GenerateEvent, { type: 'error' }>): HostError {
+  return new HostError(isHostErrorCode(event.code) ? event.code : 'internal_error', event.message)
+}
+
+function isHostErrorCode(code: string): code is HostErrorCode {
+  return Object.hasOwn(HOST_ERRORS, code)
+}

@@ -1,0 +1,172 @@
+/**
+ * The host's HTTP face: a table of routes, each signed except the two that it lists as public. Every
+ * refusal is a HostErrorBody; every reply carries the request id that it answers.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { type AdapterIntake, AdapterUpload } from './adapter-upload.ts'
+import type { Clock } from './clock.ts'
+import type { ServerLimits } from './config.ts'
+import { HostError, toHostError } from './errors.ts'
+import { handleGenerate } from './generate-route.ts'
+import { assertBodyCovered, type GrantVerifier } from './grants.ts'
+import { errorText, type Log } from './log.ts'
+import { type GrantClaims, type Heartbeat, HOST_ROUTES, prefetchRequest } from './protocol.ts'
+import { parseJsonBody, readBody } from './request-body.ts'
+import type { Scheduler } from './scheduler/scheduler.ts'
+import type { HostMetrics } from './telemetry/metrics.ts'
+
+export interface ServerDeps {
+  readonly scheduler: Scheduler
+  readonly intake: AdapterIntake
+  readonly grants: GrantVerifier
+  readonly metrics: HostMetrics
+  readonly baseModel: string
+  readonly stagingDirectory: string
+  readonly clock: Clock
+  readonly log: Log
+  readonly limits: ServerLimits
+  /** Brings an adapter into RAM; resolves when it is there. */
+  readonly prefetch: (digest: string) => Promise<void>
+  readonly status: () => Heartbeat
+}
+
+type Reply = (response: ServerResponse) => void
+type SignedRoute = (
+  claims: GrantClaims,
+  request: IncomingMessage,
+  response: ServerResponse,
+) => Promise<Reply | null>
+
+/** Failed steps in a row after which the host no longer calls itself healthy. */
+const FAILED_STEPS_MAX = 3
+
+export function createHostServer(deps: ServerDeps): Server {
+  const { limits, clock } = deps
+  const upload = new AdapterUpload({ ...deps })
+  const readGranted = async (claims: GrantClaims, request: IncomingMessage): Promise<Buffer> => {
+    const body = await readBody(request, clock, {
+      bytesMax: limits.requestBytesMax,
+      timeoutMs: limits.bodyTimeoutMs,
+    })
+    assertBodyCovered(claims, body)
+    return body
+  }
+  const signed: Record<string, SignedRoute> = {
+    [HOST_ROUTES.generate]: async (claims, request, response) => {
+      await handleGenerate(deps, claims, request, response)
+      return null
+    },
+    // Streamed, so the grant cannot cover the bytes; the receipt's digest names them.
+    [HOST_ROUTES.adapters]: async (claims, request) => {
+      if (deps.scheduler.isDraining)
+        throw new HostError('host_draining', 'the host is shutting down')
+      const receipt = await upload.handle(request)
+      if (claims.adapter_digest !== null && claims.adapter_digest !== receipt.digest) {
+        throw new HostError('grant_mismatch', 'the grant is for another adapter', {
+          param: 'adapter_digest',
+        })
+      }
+      return json(200, receipt)
+    },
+    [HOST_ROUTES.prefetch]: async (claims, request) => {
+      const { adapter_digest } = parseJsonBody(prefetchRequest, await readGranted(claims, request))
+      deps.prefetch(adapter_digest).catch((error: unknown) => {
+        deps.log('warn', 'prefetch failed', { adapter_digest, reason: errorText(error) })
+      })
+      return json(202, { adapter_digest })
+    },
+    [HOST_ROUTES.residency]: async (claims, request) => {
+      await readGranted(claims, request)
+      return json(200, deps.status())
+    },
+    [HOST_ROUTES.drain]: async (claims, request) => {
+      await readGranted(claims, request)
+      deps.scheduler.startDraining()
+      deps.log('info', 'draining on request')
+      return json(200, deps.status())
+    },
+  }
+  const server = createServer(
+    { maxHeaderSize: limits.headerBytesMax, requestTimeout: limits.uploadTimeoutMs },
+    (request, response) => {
+      void answer(deps, signed, request, response)
+    },
+  )
+  server.headersTimeout = limits.bodyTimeoutMs
+  server.maxConnections = limits.connectionsMax
+  return server
+}
+
+async function answer(
+  deps: ServerDeps,
+  signed: Record<string, SignedRoute>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const path = (request.url ?? '/').split('?', 1)[0] ?? '/'
+  try {
+    if (request.method === 'GET' && path === HOST_ROUTES.health) return health(deps)(response)
+    if (request.method === 'GET' && path === HOST_ROUTES.metrics)
+      return await metrics(deps, response)
+    const route = Object.hasOwn(signed, path) ? signed[path] : undefined
+    if (route === undefined) throw new HostError('not_found', 'no such route')
+    if (request.method !== 'POST') throw new HostError('method_not_allowed', 'use POST')
+    const claims = await deps.grants.verify(request.headers.authorization, path)
+    response.setHeader('x-request-id', claims.request_id)
+    const reply = await route(claims, request, response)
+    reply?.(response)
+  } catch (error) {
+    refuse(deps, toHostError(error, 'internal_error', 'the host failed'), request, response)
+  }
+}
+
+/** A client that is still sending gets this long to read why it was refused. */
+const LINGER_MS = 2000
+
+function refuse(
+  deps: ServerDeps,
+  error: HostError,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
+  if (error.status >= 500) {
+    const fields = { path: request.url ?? '', code: error.code, reason: errorText(error) }
+    deps.log(error.isRetryable ? 'warn' : 'error', 'request failed', fields)
+  }
+  if (response.headersSent || response.destroyed) {
+    response.destroy()
+    return
+  }
+  if (error.retryAfterMs !== null) {
+    response.setHeader('retry-after', String(Math.ceil(error.retryAfterMs / 1000)))
+  }
+  if (!request.complete) {
+    // Closing with unread bytes resets the connection, and the client would never see the reason.
+    response.setHeader('connection', 'close')
+    request.resume()
+    const cancel = deps.clock.setTimer(LINGER_MS, () => request.destroy())
+    request.once('close', cancel)
+  }
+  json(error.status, error.toBody())(response)
+}
+
+function json(status: number, body: unknown): Reply {
+  return (response) => {
+    response.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store' })
+    response.end(JSON.stringify(body))
+  }
+}
+
+/** 200 while it serves, 503 with the reason when it should get no new requests. */
+function health({ scheduler }: ServerDeps): Reply {
+  if (scheduler.isDraining) return json(503, { status: 'draining' })
+  if (scheduler.failedStepsInRow >= FAILED_STEPS_MAX) return json(503, { status: 'engine_failed' })
+  return json(200, { status: 'ready' })
+}
+
+async function metrics(deps: ServerDeps, response: ServerResponse): Promise<void> {
+  const { registry } = deps.metrics
+  const text = await registry.metrics()
+  response.writeHead(200, { 'content-type': registry.contentType })
+  response.end(text)
+}

@@ -1,0 +1,128 @@
+/**
+ * Ships settled usage events to the edge, at least once, until each is acknowledged. The journal is
+ * the queue and a small file holds how far the edge has acknowledged, so nothing is lost when the
+ * edge is away or the host restarts; what is sent twice, the edge knows by its request id.
+ */
+import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { type Clock, sleep } from '../clock.ts'
+import { errorCodeOf } from '../errors.ts'
+import { writeFileDurably } from '../journal/epoch.ts'
+import { CURSOR_START, type JournalCursor, readSettled } from '../journal/settled-reader.ts'
+import { errorText, type Log } from '../log.ts'
+import { EDGE_ROUTES, type UsageBatch, usageBatchReceipt } from '../protocol.ts'
+import type { EdgeClient } from './edge-client.ts'
+import type { HostMetrics } from './metrics.ts'
+
+export interface UsageOutboxOptions {
+  readonly directory: string
+  readonly hostId: string
+  /** null = there is no edge: events stay in the journal. */
+  readonly edge: EdgeClient | null
+  readonly metrics: HostMetrics
+  readonly clock: Clock
+  readonly log: Log
+  /** Told how far the edge has acknowledged. */
+  readonly onShipped: (segment: number) => void
+}
+
+const EVENTS_PER_BATCH_MAX = 500
+const POLL_MS = 200
+const TIMEOUT_MS = 10_000
+const RETRY_MS_MIN = 500
+const RETRY_MS_MAX = 30_000
+
+const cursorFile = z.object({ segment: z.int().min(0), offset: z.int().min(0) })
+
+function cursorPath(directory: string): string {
+  return join(directory, 'shipped.json')
+}
+
+/** How far the edge has acknowledged. Lost or unreadable = nothing yet: sending twice is harmless. */
+export function readShippedCursor(directory: string, log: Log): JournalCursor {
+  try {
+    return cursorFile.parse(JSON.parse(readFileSync(cursorPath(directory), 'utf8')))
+  } catch (error) {
+    if (errorCodeOf(error) !== 'ENOENT') {
+      log('error', 'the record of shipped usage is unreadable: all of the journal is sent again', {
+        reason: errorText(error),
+      })
+    }
+    return CURSOR_START
+  }
+}
+
+export class UsageOutbox {
+  readonly #options: UsageOutboxOptions
+  #cursor: JournalCursor
+  #retryMs = 0
+
+  /** `salvaged`: segments that recovery wrote anew; offsets into them start over. */
+  constructor(options: UsageOutboxOptions, cursor: JournalCursor, salvaged: readonly number[]) {
+    this.#options = options
+    this.#cursor = salvaged.includes(cursor.segment) ? { ...cursor, offset: 0 } : cursor
+  }
+
+  /** Events not acknowledged, counted in the journal; stops counting at 10,000. */
+  countUnshipped(): number {
+    return readSettled(this.#options.directory, this.#cursor, 10_000).events.length
+  }
+
+  /** Ships until `signal` aborts; never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options
+    while (!signal.aborted) {
+      const isDone = await this.shipOnce()
+      if (isDone === 'more') continue
+      await sleep(clock, isDone === 'failed' ? this.#retryMs : POLL_MS, signal)
+    }
+  }
+
+  /** Tries to ship everything there is, giving up at the first failure; true when all is shipped. */
+  async flush(): Promise<boolean> {
+    for (;;) {
+      const outcome = await this.shipOnce()
+      if (outcome !== 'more') return outcome === 'empty'
+    }
+  }
+
+  /** One batch. `more`: it was acknowledged, there may be another. Never rejects. */
+  async shipOnce(): Promise<'empty' | 'more' | 'failed'> {
+    const { directory, hostId, edge, metrics, log } = this.#options
+    if (edge === null) return 'empty'
+    try {
+      const page = readSettled(directory, this.#cursor, EVENTS_PER_BATCH_MAX)
+      if (page.events.length > 0) {
+        const batch: UsageBatch = { host_id: hostId, events: [...page.events] }
+        const reply = await edge.post(EDGE_ROUTES.usage, `shp_${randomUUID()}`, batch, TIMEOUT_MS)
+        const { inserted, known } = usageBatchReceipt.parse(reply)
+        if (inserted + known !== page.events.length) {
+          throw new Error(
+            `the edge acknowledged ${inserted + known} of ${page.events.length} events`,
+          )
+        }
+      }
+      this.#acknowledge(page.cursor, page.events.length > 0)
+      if (this.#retryMs > 0) log('info', 'usage is shipped again')
+      this.#retryMs = 0
+      return page.events.length > 0 ? 'more' : 'empty'
+    } catch (error) {
+      metrics.usageShipFailures.inc()
+      if (this.#retryMs === 0) log('warn', 'usage not shipped', { reason: errorText(error) })
+      this.#retryMs = Math.min(RETRY_MS_MAX, Math.max(RETRY_MS_MIN, this.#retryMs * 2))
+      return 'failed'
+    }
+  }
+
+  /** The file moves only with events: a cursor behind by empty records costs a re-read, no more. */
+  #acknowledge(cursor: JournalCursor, hasEvents: boolean): void {
+    const { directory, onShipped } = this.#options
+    const isNewSegment = cursor.segment !== this.#cursor.segment
+    this.#cursor = cursor
+    if (!hasEvents && !isNewSegment) return
+    writeFileDurably(cursorPath(directory), JSON.stringify(cursor))
+    onShipped(cursor.segment)
+  }
+}

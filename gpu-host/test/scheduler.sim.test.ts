@@ -1,0 +1,276 @@
+/**
+ * Seeded simulation of the scheduler on virtual time: tenants, arrivals, cancels, slow and failing
+ * loads, rejected steps, consumers that stop reading. After each step the invariants are checked;
+ * at the end the journal, the events and the reference output must agree. A failure names its seed.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { sleep } from '../clock.ts'
+import type { StepBatch } from '../engine.ts'
+import { HostError } from '../errors.ts'
+import { Journal } from '../journal/journal.ts'
+import { CURSOR_START, readSettled } from '../journal/settled-reader.ts'
+import { type GenerateEvent, type GenerateRequest, samplingOptions } from '../protocol.ts'
+import { type Generation, Scheduler } from '../scheduler/scheduler.ts'
+import { createMetrics } from '../telemetry/metrics.ts'
+import { createChatTemplate } from '../text/chat-template.ts'
+import { expectedTokens, FAKE_EOS, FakeEngine } from './support/fake-engine.ts'
+import { type AdapterScript, ScriptedAdapters } from './support/scripted-adapters.ts'
+import { VirtualClock } from './support/virtual-clock.ts'
+
+const EOS_ONE_IN = 40
+const TENANTS = 5
+const ADAPTERS = 9
+
+/** mulberry32: small, and the same everywhere. */
+function createRandom(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
+}
+
+function digestOf(adapter: number): string {
+  return `sha256:${String(adapter).padStart(64, '0')}`
+}
+
+interface Client {
+  readonly request: GenerateRequest
+  readonly generation: Generation
+  readonly events: GenerateEvent[]
+  isCancelled: boolean
+}
+
+class Simulation {
+  readonly random: () => number
+  readonly clock = new VirtualClock()
+  readonly directory = mkdtempSync(join(tmpdir(), 'nozzle-sim-'))
+  readonly metrics = createMetrics({ withProcess: false })
+  readonly scripts = new Map<string, AdapterScript>()
+  readonly clients: Client[] = []
+  readonly engine: FakeEngine
+  readonly adapters: ScriptedAdapters
+  readonly journal: Journal
+  readonly scheduler: Scheduler
+  refusals = 0
+  rejectedSteps = 0
+
+  constructor(seed: number) {
+    this.random = createRandom(seed)
+    for (let adapter = 0; adapter < ADAPTERS; adapter++) {
+      const fails = adapter === 7 ? 'fetch' : adapter === 8 ? 'load' : 'never'
+      this.scripts.set(digestOf(adapter), {
+        payload: Uint8Array.of(adapter),
+        fetchMs: adapter === 6 ? 2000 : 5 + this.random() * 50,
+        loadMs: 1 + this.random() * 5,
+        fails,
+      })
+    }
+    this.engine = new FakeEngine({
+      limits: { slotCount: 3, sequenceCount: 6, rowsMax: 32 },
+      eosOneIn: EOS_ONE_IN,
+      delay: (us) => sleep(this.clock, us / 1000),
+      stepUs: (rows) => 1000 + rows * 37,
+      onStep: (batch) => this.#beforeStep(batch),
+      isNonFinite: (tokens) => tokens.length > 20 && tokens[0] === 120 && tokens[1] === 120,
+    })
+    this.adapters = new ScriptedAdapters(this.engine, this.clock, this.scripts)
+    this.journal = new Journal({
+      directory: this.directory,
+      hostId: 'hst_sim',
+      clock: this.clock,
+      log: () => {},
+      segmentBytesMax: 20_000,
+      totalBytesMax: 1e9,
+      retentionMs: 1e12,
+      fsyncIntervalMs: 100,
+      shippedSegment: 0,
+    })
+    this.scheduler = new Scheduler({
+      engine: this.engine,
+      adapters: this.adapters,
+      journal: this.journal,
+      metrics: this.metrics,
+      clock: this.clock,
+      log: () => {},
+      renderChat: createChatTemplate(null, { bos: '', eos: '' }),
+      hostId: 'hst_sim',
+      randomSeed: () => 1,
+      limits: {
+        queueDepthMax: 40,
+        queueDepthTenantMax: 15,
+        queueWaitMaxMs: 5000,
+        slotWaitMaxMs: 100,
+        consumerStallMaxMs: 1000,
+        eventsBufferedMax: 8,
+        prefillRowsMin: 4,
+        prefillRowsMax: 24,
+        stepTargetUs: 5000,
+      },
+    })
+  }
+
+  #beforeStep(batch: StepBatch): void {
+    const load = this.scheduler.load()
+    expect(load.slotsInUse).toBeLessThanOrEqual(this.engine.limits.slotCount)
+    expect(load.sequencesRunning).toBeLessThanOrEqual(this.engine.limits.sequenceCount)
+    expect(load.queueDepth).toBeLessThanOrEqual(40)
+    expect(batch.tokens.length).toBeLessThanOrEqual(this.engine.limits.rowsMax)
+    if (this.random() < 0.003) {
+      this.rejectedSteps += 1
+      throw new Error('the device fell over')
+    }
+  }
+
+  arrive(): void {
+    const pick = (count: number): number => Math.floor(this.random() * count)
+    // Tenant 0 floods; the popular adapters are asked for most.
+    const tenant = this.random() < 0.5 ? 0 : 1 + pick(TENANTS - 1)
+    const adapter = Math.floor(this.random() ** 2 * (ADAPTERS + 1)) - 1
+    const promptLength = 1 + pick(this.random() < 0.1 ? 300 : 30)
+    const request: GenerateRequest = {
+      request_id: `req_${this.clients.length + this.refusals}`,
+      tenant_id: `ten_${tenant}`,
+      key_id: null,
+      model: 'm',
+      model_id: null,
+      adapter_version_id: null,
+      adapter_digest: adapter < 0 ? null : digestOf(adapter),
+      base_model: 'fake-base',
+      price_version_id: null,
+      input: {
+        kind: 'tokens',
+        tokens: Array.from({ length: promptLength }, () => (this.random() < 0.2 ? 120 : pick(256))),
+      },
+      sampling: samplingOptions.parse({}),
+      max_tokens: 1 + pick(60),
+      stop: [],
+      ignore_eos: false,
+      logprobs: false,
+      top_logprobs: 0,
+    }
+    let generation: Generation
+    try {
+      generation = this.scheduler.submit(request)
+    } catch (error) {
+      expect(error).toBeInstanceOf(HostError)
+      expect(error).toMatchObject({ code: 'queue_full', retryAfterMs: expect.any(Number) })
+      this.refusals += 1
+      return
+    }
+    const client: Client = { request, generation, events: [], isCancelled: false }
+    this.clients.push(client)
+    // One in 30 stops reading, and must not hold up anybody else.
+    void this.#consume(client, this.random() < 0.03 ? 3 : Number.POSITIVE_INFINITY)
+    if (this.random() < 0.15) {
+      this.clock.setTimer(this.random() * 300, () => {
+        client.isCancelled = true
+        generation.cancel()
+      })
+    }
+  }
+
+  async #consume(client: Client, readsMax: number): Promise<void> {
+    for (let reads = 0; reads < readsMax; reads++) {
+      const event = await client.generation.next()
+      if (event === null) return
+      client.events.push(event)
+    }
+    await sleep(this.clock, 20_000)
+    await this.#consume(client, Number.POSITIVE_INFINITY)
+  }
+
+  async run(): Promise<void> {
+    for (let burst = 0; burst < 60; burst++) {
+      const arrivals = Math.floor(this.random() * 6)
+      for (let i = 0; i < arrivals; i++) this.arrive()
+      await this.clock.advance(this.random() * 60)
+    }
+    await this.clock.advance(30_000)
+  }
+
+  async dispose(): Promise<void> {
+    const closed = this.scheduler.close()
+    await this.clock.advance(100)
+    await closed
+    this.journal.close()
+    rmSync(this.directory, { recursive: true })
+  }
+}
+
+function checkClient(client: Client, simulation: Simulation): void {
+  const { request, events, isCancelled } = client
+  const last = events.at(-1)
+  const chunks = events.filter((event) => event.type === 'chunk')
+  const text = chunks.map((chunk) => chunk.text).join('')
+  const script = simulation.scripts.get(request.adapter_digest ?? '')
+  const prompt = request.input.kind === 'tokens' ? request.input.tokens : []
+  const expected = expectedTokens(script?.payload ?? null, prompt, {
+    tokensMax: request.max_tokens ?? 0,
+    eosOneIn: EOS_ONE_IN,
+  })
+  const expectedText = String.fromCharCode(...expected.filter((token) => token !== FAKE_EOS))
+  expect(events[0]?.type).toBe('accepted')
+  expect(last?.type === 'end' || last?.type === 'error').toBe(true)
+  expect(expectedText.startsWith(text)).toBe(true)
+  if (last?.type === 'end' && last.finish_reason !== 'abort') {
+    expect(text).toBe(expectedText)
+    expect(last.usage.completion_tokens).toBe(expected.length)
+    expect(last.usage.prompt_tokens).toBe(prompt.length)
+  }
+  if (last?.type === 'end' && last.finish_reason === 'abort') expect(isCancelled).toBe(true)
+  const usage = last?.type === 'end' || last?.type === 'error' ? last.usage : null
+  expect(chunks.length).toBe(usage?.completion_tokens)
+}
+
+const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8]
+
+describe('scheduler, simulated', () => {
+  it.each(SEEDS)('keeps its invariants (seed %i)', async (seed) => {
+    const simulation = new Simulation(seed)
+    try {
+      await simulation.run()
+      expect(simulation.scheduler.load()).toMatchObject({ sequencesRunning: 0, queueDepth: 0 })
+      expect(simulation.engine.openSequences.size).toBe(0)
+      expect(simulation.adapters.pins).toBe(0)
+      expect(simulation.journal.openCount).toBe(0)
+      for (const client of simulation.clients) checkClient(client, simulation)
+
+      const { events } = readSettled(simulation.directory, CURSOR_START, 100_000)
+      const byId = new Map(events.map((event) => [event.request_id, event]))
+      expect(byId.size).toBe(events.length)
+      for (const { request, events: seen } of simulation.clients) {
+        const last = seen.at(-1)
+        const usage = last?.type === 'end' || last?.type === 'error' ? last.usage : null
+        const event = byId.get(request.request_id)
+        expect(event?.completion_tokens ?? 0).toBe(usage?.completion_tokens)
+        expect(event?.prompt_tokens ?? 0).toBe(usage?.prompt_tokens)
+      }
+    } finally {
+      await simulation.dispose()
+    }
+  })
+
+  it('is not vacuous: the seeds meet refusals, aborts, errors and rejected steps', async () => {
+    const simulation = new Simulation(3)
+    try {
+      await simulation.run()
+      const outcomes = await simulation.metrics.requests.get()
+      const seen = outcomes.values.map(({ labels }) => labels.outcome)
+      expect(seen).toEqual(
+        expect.arrayContaining(['stop', 'length', 'abort', 'adapter_load_failed', 'engine_failed']),
+      )
+      const distinct = await simulation.metrics.stepDistinctSlots.get()
+      const upTo = (le: number): number =>
+        distinct.values.find((value) => value.labels.le === le)?.value ?? 0
+      expect(upTo(3) - upTo(2)).toBeGreaterThan(0)
+    } finally {
+      await simulation.dispose()
+    }
+  })
+})

@@ -1,0 +1,115 @@
+/**
+ * An AdapterPort on a plain slot table, for the simulation: loads take as long, and fail as often,
+ * as the script says. Keeps the port's promise that a pinned slot is never loaded over, and counts
+ * what is pinned so that leaks show.
+ */
+import type { Clock } from '../../clock.ts'
+import { sleep } from '../../clock.ts'
+import type { AdapterImage, Engine } from '../../engine.ts'
+import { HostError } from '../../errors.ts'
+import type { AdapterPort, SlotLease } from '../../scheduler/adapter-port.ts'
+
+export interface AdapterScript {
+  readonly payload: Uint8Array
+  readonly fetchMs: number
+  readonly loadMs: number
+  readonly fails: 'never' | 'fetch' | 'load'
+}
+
+interface Slot {
+  digest: string | null
+  pins: number
+  generation: number
+  usedAt: number
+}
+
+export class ScriptedAdapters implements AdapterPort {
+  readonly #engine: Engine
+  readonly #clock: Clock
+  readonly #script: ReadonlyMap<string, AdapterScript>
+  readonly #slots: Slot[]
+  readonly #inRam = new Set<string>()
+  readonly #waiters: (() => void)[] = []
+  #uses = 0
+
+  constructor(engine: Engine, clock: Clock, script: ReadonlyMap<string, AdapterScript>) {
+    this.#engine = engine
+    this.#clock = clock
+    this.#script = script
+    this.#slots = Array.from({ length: engine.limits.slotCount }, () => ({
+      digest: null,
+      pins: 0,
+      generation: 0,
+      usedAt: 0,
+    }))
+  }
+
+  get pins(): number {
+    return this.#slots.reduce((sum, slot) => sum + slot.pins, 0)
+  }
+
+  locate(digest: string): 'slot' | 'ram' | 'store' {
+    if (this.#slots.some((slot) => slot.digest === digest)) return 'slot'
+    return this.#inRam.has(digest) ? 'ram' : 'store'
+  }
+
+  async prefetch(digest: string): Promise<void> {
+    const script = this.#script.get(digest)
+    if (script === undefined) throw new HostError('adapter_not_found', 'no such adapter')
+    if (this.#inRam.has(digest)) return
+    await sleep(this.#clock, script.fetchMs)
+    if (script.fails === 'fetch') throw new HostError('adapter_load_failed', 'the store failed')
+    this.#inRam.add(digest)
+  }
+
+  async acquire(digest: string, signal: AbortSignal): Promise<SlotLease> {
+    await this.prefetch(digest)
+    while (!signal.aborted) {
+      const resident = this.#slots.findIndex((slot) => slot.digest === digest)
+      if (resident >= 0) return this.#lease(resident, 0)
+      const free = this.#slots
+        .map((slot, index) => ({ slot, index }))
+        .filter(({ slot }) => slot.pins === 0)
+        .sort((a, b) => a.slot.usedAt - b.slot.usedAt)[0]
+      if (free !== undefined) return this.#load(digest, free.index)
+      await new Promise<void>((resolve) => this.#waiters.push(resolve))
+    }
+    throw new HostError('request_aborted', 'nobody waits for it any more')
+  }
+
+  async #load(digest: string, index: number): Promise<SlotLease> {
+    const script = this.#script.get(digest)
+    const slot = this.#slots[index]
+    if (script === undefined || slot === undefined) throw new Error('no such slot or adapter')
+    const lease = this.#lease(index, Math.round(script.loadMs * 1000))
+    slot.digest = null
+    slot.generation += 1
+    try {
+      await sleep(this.#clock, script.loadMs)
+      if (script.fails === 'load') throw new HostError('adapter_load_failed', 'the load failed')
+      // The fake engine reads the payload alone.
+      await this.#engine.loadSlot(index + 1, { payload: script.payload } as AdapterImage)
+    } catch (error) {
+      lease.release()
+      throw error
+    }
+    slot.digest = digest
+    return lease
+  }
+
+  #lease(index: number, swapUs: number): SlotLease {
+    const slot = this.#slots[index]
+    if (slot === undefined) throw new Error('no such slot')
+    slot.pins += 1
+    slot.usedAt = this.#uses++
+    let isReleased = false
+    const release = (): void => {
+      if (isReleased) return
+      isReleased = true
+      slot.pins -= 1
+      for (const resolve of this.#waiters.splice(0)) resolve()
+    }
+    const { generation } = slot
+    return { slot: index + 1, generation, source: 'ram', swapUs, release }
+  }
+}
