@@ -129,7 +129,8 @@ function createParser(request: IncomingMessage, limits: ServerLimits) {
       limits: {
         fieldNameSize: 64,
         fields: 0,
-        files: PARTS.length,
+        // One more than is taken, so that the first stray one is seen, not skipped in silence.
+        files: PARTS.length + 1,
         parts: PARTS.length + 1,
         headerPairs: 16,
         headerSize: 4096,

@@ -25,6 +25,9 @@ export interface EngineInfo {
   readonly chatTemplate: string | null
   readonly bosToken: number | null
   readonly eosToken: number | null
+  /** The tokens' texts, as chat templates write them; absent or null = the template gets none. */
+  readonly bosText?: string | null
+  readonly eosText?: string | null
   readonly device: string
 }
 

@@ -16,6 +16,11 @@ export interface SlotLease {
   release(): void
 }
 
+export interface HeldAdapter {
+  readonly digest: string
+  readonly tier: 'slot' | 'ram' | 'disk'
+}
+
 export interface AdapterPort {
   /** Rejects with `adapter_not_found`, `adapter_invalid` or `adapter_load_failed`, or on abort. */
   acquire(digest: string, signal: AbortSignal): Promise<SlotLease>
@@ -23,4 +28,6 @@ export interface AdapterPort {
   prefetch(digest: string): Promise<void>
   /** Where the adapter is right now. */
   locate(digest: string): Exclude<AdapterSource, 'none'>
+  /** Every adapter held here, with the fastest tier that holds it. */
+  residency(): readonly HeldAdapter[]
 }

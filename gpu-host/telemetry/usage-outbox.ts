@@ -5,11 +5,11 @@
  */
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { type Clock, sleep } from '../clock.ts'
 import { errorCodeOf } from '../errors.ts'
-import { writeFileDurably } from '../journal/epoch.ts'
 import { CURSOR_START, type JournalCursor, readSettled } from '../journal/settled-reader.ts'
 import { errorText, type Log } from '../log.ts'
 import { EDGE_ROUTES, type UsageBatch, usageBatchReceipt } from '../protocol.ts'
@@ -104,7 +104,7 @@ export class UsageOutbox {
           )
         }
       }
-      this.#acknowledge(page.cursor, page.events.length > 0)
+      await this.#acknowledge(page.cursor, page.events.length > 0)
       if (this.#retryMs > 0) log('info', 'usage is shipped again')
       this.#retryMs = 0
       return page.events.length > 0 ? 'more' : 'empty'
@@ -116,13 +116,18 @@ export class UsageOutbox {
     }
   }
 
-  /** The file moves only with events: a cursor behind by empty records costs a re-read, no more. */
-  #acknowledge(cursor: JournalCursor, hasEvents: boolean): void {
+  /**
+   * The file moves only with events: a cursor behind by empty records costs a re-read, no more. No
+   * fsync, since a lost move means that events are sent twice, which is harmless.
+   */
+  async #acknowledge(cursor: JournalCursor, hasEvents: boolean): Promise<void> {
     const { directory, onShipped } = this.#options
     const isNewSegment = cursor.segment !== this.#cursor.segment
     this.#cursor = cursor
     if (!hasEvents && !isNewSegment) return
-    writeFileDurably(cursorPath(directory), JSON.stringify(cursor))
+    const path = cursorPath(directory)
+    await writeFile(`${path}.tmp`, JSON.stringify(cursor), { mode: 0o600 })
+    await rename(`${path}.tmp`, path)
     onShipped(cursor.segment)
   }
 }

@@ -47,7 +47,11 @@ function toTokens(
   if (textBytes > contextLength * BYTES_PER_TOKEN_MAX) {
     throw contextExceeded(contextLength, `${textBytes} bytes of text`)
   }
-  return engine.tokenize(text, { addSpecial: true, parseSpecial: true })
+  const tokens = engine.tokenize(text, { addSpecial: true, parseSpecial: true })
+  // A template that writes the first token and a tokenizer that adds it would make two of it.
+  const { bosToken } = engine.info
+  const isDoubled = bosToken !== null && tokens[0] === bosToken && tokens[1] === bosToken
+  return isDoubled ? tokens.subarray(1) : tokens
 }
 
 function checkedTokens(tokens: readonly number[], vocabularySize: number): Int32Array {

@@ -7,7 +7,7 @@ import type { Clock } from '../../clock.ts'
 import { sleep } from '../../clock.ts'
 import type { AdapterImage, Engine } from '../../engine.ts'
 import { HostError } from '../../errors.ts'
-import type { AdapterPort, SlotLease } from '../../scheduler/adapter-port.ts'
+import type { AdapterPort, HeldAdapter, SlotLease } from '../../scheduler/adapter-port.ts'
 
 export interface AdapterScript {
   readonly payload: Uint8Array
@@ -51,6 +51,13 @@ export class ScriptedAdapters implements AdapterPort {
   locate(digest: string): 'slot' | 'ram' | 'store' {
     if (this.#slots.some((slot) => slot.digest === digest)) return 'slot'
     return this.#inRam.has(digest) ? 'ram' : 'store'
+  }
+
+  residency(): HeldAdapter[] {
+    return [...this.#inRam].map((digest) => ({
+      digest,
+      tier: this.locate(digest) === 'slot' ? 'slot' : 'ram',
+    }))
   }
 
   async prefetch(digest: string): Promise<void> {

@@ -1,0 +1,251 @@
+/**
+ * Puts the parts of a host together and takes them apart again. Start: journal (with recovery) →
+ * scheduler → server → heartbeat and outbox. Stop, the other way round: refuse new requests, let
+ * streams finish within the grace, end the rest, ship what can be shipped, close journal and engine.
+ */
+import { once } from 'node:events'
+import type { Server } from 'node:http'
+import type { AdapterIntake } from './adapter-upload.ts'
+import { type Clock, sleep } from './clock.ts'
+import type { HostConfig } from './config.ts'
+import type { Engine } from './engine.ts'
+import { GrantVerifier } from './grants.ts'
+import { Journal } from './journal/journal.ts'
+import type { Log } from './log.ts'
+import type { Heartbeat } from './protocol.ts'
+import type { AdapterPort } from './scheduler/adapter-port.ts'
+import { Scheduler } from './scheduler/scheduler.ts'
+import { createHostServer } from './server.ts'
+import { EdgeClient } from './telemetry/edge-client.ts'
+import { beat, type HeartbeatOptions, runHeartbeat } from './telemetry/heartbeat.ts'
+import { createMetrics, type HostMetrics } from './telemetry/metrics.ts'
+import { readShippedCursor, UsageOutbox } from './telemetry/usage-outbox.ts'
+import { createChatTemplate } from './text/chat-template.ts'
+
+export type HostSettings = Pick<
+  HostConfig,
+  | 'hostId'
+  | 'address'
+  | 'port'
+  | 'url'
+  | 'edgeUrl'
+  | 'poolSecret'
+  | 'journalDirectory'
+  | 'stagingDirectory'
+  | 'drainGraceMs'
+  | 'scheduler'
+  | 'journal'
+  | 'server'
+>
+
+export interface HostParts {
+  readonly settings: HostSettings
+  readonly engine: Engine
+  readonly adapters: AdapterPort
+  readonly intake: AdapterIntake
+  readonly clock: Clock
+  readonly log: Log
+  readonly fetch: typeof globalThis.fetch
+  readonly version: string
+  readonly randomSeed: () => number
+  /** Metrics of the process itself, once per process. */
+  readonly withProcessMetrics: boolean
+}
+
+const HEARTBEAT_INTERVAL_MS = 1000
+const HEARTBEAT_TIMEOUT_MS = 5000
+/** Replies that are written get this long to leave the socket. */
+const LINGER_MS = 1000
+
+export class Host {
+  readonly metrics: HostMetrics
+  readonly scheduler: Scheduler
+  readonly journal: Journal
+  readonly outbox: UsageOutbox
+  readonly #parts: HostParts
+  readonly #server: Server
+  readonly #edge: EdgeClient | null
+  readonly #background = new AbortController()
+  #running: Promise<void>[] = []
+  #url = ''
+  #stopping: Promise<void> | null = null
+
+  constructor(parts: HostParts) {
+    const { settings, engine, adapters, clock, log } = parts
+    this.#parts = parts
+    this.metrics = createMetrics({ withProcess: parts.withProcessMetrics })
+    const directory = settings.journalDirectory
+    const shipped = readShippedCursor(directory, log)
+    this.journal = new Journal({
+      ...settings.journal,
+      directory,
+      hostId: settings.hostId,
+      clock,
+      log,
+      shippedSegment: shipped.segment,
+    })
+    const { salvaged } = this.journal.recovery
+    this.metrics.damagedSegments.inc(salvaged.length)
+    this.#edge = this.#createEdgeClient()
+    const onShipped = (segment: number): void => this.journal.setShippedSegment(segment)
+    this.outbox = new UsageOutbox(
+      {
+        directory,
+        hostId: settings.hostId,
+        edge: this.#edge,
+        metrics: this.metrics,
+        clock,
+        log,
+        onShipped,
+      },
+      shipped,
+      salvaged,
+    )
+    this.scheduler = new Scheduler({
+      engine,
+      adapters,
+      journal: this.journal,
+      metrics: this.metrics,
+      clock,
+      log,
+      limits: settings.scheduler,
+      renderChat: createChatTemplate(engine.info.chatTemplate, {
+        bos: engine.info.bosText ?? '',
+        eos: engine.info.eosText ?? '',
+      }),
+      hostId: settings.hostId,
+      randomSeed: parts.randomSeed,
+    })
+    this.#server = this.#createServer()
+    this.#observe()
+  }
+
+  /** Where the edge reaches this host; known once it listens. */
+  get url(): string {
+    return this.#url
+  }
+
+  /** Resolves when requests are taken. Rejects when the port is not to be had. */
+  async listen(): Promise<void> {
+    const { settings } = this.#parts
+    this.#server.listen(settings.port, settings.address)
+    await once(this.#server, 'listening')
+    const bound = this.#server.address()
+    const port = typeof bound === 'object' && bound !== null ? bound.port : settings.port
+    this.#url = settings.url ?? `http://${settings.address}:${port}`
+    const { signal } = this.#background
+    const heartbeat = this.#heartbeatOptions()
+    if (heartbeat !== null) this.#running.push(runHeartbeat(heartbeat, signal))
+    this.#running.push(this.outbox.run(signal))
+  }
+
+  /** Drains and closes everything; idempotent. Takes the grace and a few seconds at most. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  status(): Heartbeat {
+    const { settings, engine, adapters, version } = this.#parts
+    const load = this.scheduler.load()
+    return {
+      host_id: settings.hostId,
+      epoch: this.journal.epoch,
+      url: this.#url,
+      version,
+      base_model: engine.info.baseModel,
+      base_digest: engine.info.baseDigest,
+      status: this.scheduler.isDraining ? 'draining' : 'ready',
+      load: {
+        sequences_running: load.sequencesRunning,
+        sequences_max: load.sequencesMax,
+        queue_depth: load.queueDepth,
+        queue_depth_max: load.queueDepthMax,
+        slots: load.slots,
+        slots_in_use: load.slotsInUse,
+      },
+      context_length: engine.limits.contextLength,
+      adapters: adapters.residency().map(({ digest, tier }) => ({ digest, tier })),
+    }
+  }
+
+  async #stop(): Promise<void> {
+    const { settings, clock, log, engine } = this.#parts
+    this.scheduler.startDraining()
+    const heartbeat = this.#heartbeatOptions()
+    if (heartbeat !== null) void beat(heartbeat)
+    const grace = new AbortController()
+    await Promise.race([this.scheduler.idle(), sleep(clock, settings.drainGraceMs, grace.signal)])
+    grace.abort()
+    await this.scheduler.close()
+    await this.#closeServer()
+    this.#background.abort()
+    await Promise.all(this.#running)
+    const isShipped = await this.outbox.flush()
+    if (!isShipped) log('warn', 'usage is left in the journal for the next start')
+    this.journal.close()
+    await engine.close()
+  }
+
+  async #closeServer(): Promise<void> {
+    const { clock } = this.#parts
+    if (!this.#server.listening) return
+    const closed = once(this.#server, 'close')
+    this.#server.close()
+    this.#server.closeIdleConnections()
+    const cancel = clock.setTimer(LINGER_MS, () => this.#server.closeAllConnections())
+    await closed
+    cancel()
+  }
+
+  #createEdgeClient(): EdgeClient | null {
+    const { settings, clock, fetch } = this.#parts
+    const { edgeUrl, poolSecret } = settings
+    return edgeUrl === null ? null : new EdgeClient({ edgeUrl, poolSecret, clock, fetch })
+  }
+
+  #heartbeatOptions(): HeartbeatOptions | null {
+    if (this.#edge === null) return null
+    const { clock, log } = this.#parts
+    return {
+      edge: this.#edge,
+      status: () => this.status(),
+      metrics: this.metrics,
+      clock,
+      log,
+      intervalMs: HEARTBEAT_INTERVAL_MS,
+      timeoutMs: HEARTBEAT_TIMEOUT_MS,
+    }
+  }
+
+  #createServer(): Server {
+    const { settings, engine, adapters, intake, clock, log } = this.#parts
+    return createHostServer({
+      scheduler: this.scheduler,
+      intake,
+      grants: new GrantVerifier(settings.poolSecret, clock),
+      metrics: this.metrics,
+      baseModel: engine.info.baseModel,
+      stagingDirectory: settings.stagingDirectory,
+      clock,
+      log,
+      limits: settings.server,
+      prefetch: (digest) => adapters.prefetch(digest),
+      status: () => this.status(),
+    })
+  }
+
+  #observe(): void {
+    const { adapters } = this.#parts
+    this.metrics.observe({
+      load: () => this.scheduler.load(),
+      residency: () => {
+        const counts = { slot: 0, ram: 0, disk: 0 }
+        for (const { tier } of adapters.residency()) counts[tier] += 1
+        return counts
+      },
+      journalBytes: () => this.journal.bytes,
+      unshippedEvents: () => this.outbox.countUnshipped(),
+    })
+  }
+}
