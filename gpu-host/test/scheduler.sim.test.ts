@@ -3,22 +3,15 @@
  * loads, rejected steps, consumers that stop reading. After each step the invariants are checked;
  * at the end the journal, the events and the reference output must agree. A failure names its seed.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { sleep } from '../clock.ts'
 import type { StepBatch } from '../engine.ts'
 import { HostError } from '../errors.ts'
-import { Journal } from '../journal/journal.ts'
-import { CURSOR_START, readSettled } from '../journal/settled-reader.ts'
 import { type GenerateEvent, type GenerateRequest, samplingOptions } from '../protocol.ts'
-import { type Generation, Scheduler } from '../scheduler/scheduler.ts'
-import { createMetrics } from '../telemetry/metrics.ts'
-import { createChatTemplate } from '../text/chat-template.ts'
-import { expectedTokens, FAKE_EOS, FakeEngine } from './support/fake-engine.ts'
-import { type AdapterScript, ScriptedAdapters } from './support/scripted-adapters.ts'
-import { VirtualClock } from './support/virtual-clock.ts'
+import type { Generation } from '../scheduler/scheduler.ts'
+import { expectedTokens, FAKE_EOS } from './support/fake-engine.ts'
+import { RIG_LIMITS, SchedulerRig } from './support/scheduler-rig.ts'
+import type { AdapterScript } from './support/scripted-adapters.ts'
 
 const EOS_ONE_IN = 40
 const TENANTS = 5
@@ -48,17 +41,10 @@ interface Client {
 
 class Simulation {
   readonly random: () => number
-  readonly clock = new VirtualClock()
-  readonly directory = mkdtempSync(join(tmpdir(), 'nozzle-sim-'))
-  readonly metrics = createMetrics({ withProcess: false })
   readonly scripts = new Map<string, AdapterScript>()
   readonly clients: Client[] = []
-  readonly engine: FakeEngine
-  readonly adapters: ScriptedAdapters
-  readonly journal: Journal
-  readonly scheduler: Scheduler
+  readonly rig: SchedulerRig
   refusals = 0
-  rejectedSteps = 0
 
   constructor(seed: number) {
     this.random = createRandom(seed)
@@ -71,58 +57,24 @@ class Simulation {
         fails,
       })
     }
-    this.engine = new FakeEngine({
-      limits: { slotCount: 3, sequenceCount: 6, rowsMax: 32 },
-      eosOneIn: EOS_ONE_IN,
-      delay: (us) => sleep(this.clock, us / 1000),
-      stepUs: (rows) => 1000 + rows * 37,
-      onStep: (batch) => this.#beforeStep(batch),
-      isNonFinite: (tokens) => tokens.length > 20 && tokens[0] === 120 && tokens[1] === 120,
-    })
-    this.adapters = new ScriptedAdapters(this.engine, this.clock, this.scripts)
-    this.journal = new Journal({
-      directory: this.directory,
-      hostId: 'hst_sim',
-      clock: this.clock,
-      log: () => {},
-      segmentBytesMax: 20_000,
-      totalBytesMax: 1e9,
-      retentionMs: 1e12,
-      fsyncIntervalMs: 100,
-      shippedSegment: 0,
-    })
-    this.scheduler = new Scheduler({
-      engine: this.engine,
-      adapters: this.adapters,
-      journal: this.journal,
-      metrics: this.metrics,
-      clock: this.clock,
-      log: () => {},
-      renderChat: createChatTemplate(null, { bos: '', eos: '' }),
-      hostId: 'hst_sim',
-      randomSeed: () => 1,
-      limits: {
-        queueDepthMax: 40,
-        queueDepthTenantMax: 15,
-        queueWaitMaxMs: 5000,
-        slotWaitMaxMs: 100,
-        consumerStallMaxMs: 1000,
-        eventsBufferedMax: 8,
-        prefillRowsMin: 4,
-        prefillRowsMax: 24,
-        stepTargetUs: 5000,
+    this.rig = new SchedulerRig({
+      adapters: this.scripts,
+      engine: {
+        limits: { slotCount: 3, sequenceCount: 6, rowsMax: 32 },
+        eosOneIn: EOS_ONE_IN,
+        onStep: (batch) => this.#beforeStep(batch),
+        isNonFinite: (tokens) => tokens.length > 20 && tokens[0] === 120 && tokens[1] === 120,
       },
     })
   }
 
   #beforeStep(batch: StepBatch): void {
-    const load = this.scheduler.load()
-    expect(load.slotsInUse).toBeLessThanOrEqual(this.engine.limits.slotCount)
-    expect(load.sequencesRunning).toBeLessThanOrEqual(this.engine.limits.sequenceCount)
-    expect(load.queueDepth).toBeLessThanOrEqual(40)
-    expect(batch.tokens.length).toBeLessThanOrEqual(this.engine.limits.rowsMax)
+    const load = this.rig.scheduler.load()
+    expect(load.slotsInUse).toBeLessThanOrEqual(this.rig.engine.limits.slotCount)
+    expect(load.sequencesRunning).toBeLessThanOrEqual(this.rig.engine.limits.sequenceCount)
+    expect(load.queueDepth).toBeLessThanOrEqual(RIG_LIMITS.queueDepthMax)
+    expect(batch.tokens.length).toBeLessThanOrEqual(this.rig.engine.limits.rowsMax)
     if (this.random() < 0.003) {
-      this.rejectedSteps += 1
       throw new Error('the device fell over')
     }
   }
@@ -156,7 +108,7 @@ class Simulation {
     }
     let generation: Generation
     try {
-      generation = this.scheduler.submit(request)
+      generation = this.rig.scheduler.submit(request)
     } catch (error) {
       expect(error).toBeInstanceOf(HostError)
       expect(error).toMatchObject({ code: 'queue_full', retryAfterMs: expect.any(Number) })
@@ -168,7 +120,7 @@ class Simulation {
     // One in 30 stops reading, and must not hold up anybody else.
     void this.#consume(client, this.random() < 0.03 ? 3 : Number.POSITIVE_INFINITY)
     if (this.random() < 0.15) {
-      this.clock.setTimer(this.random() * 300, () => {
+      this.rig.clock.setTimer(this.random() * 300, () => {
         client.isCancelled = true
         generation.cancel()
       })
@@ -181,7 +133,7 @@ class Simulation {
       if (event === null) return
       client.events.push(event)
     }
-    await sleep(this.clock, 20_000)
+    await sleep(this.rig.clock, 20_000)
     await this.#consume(client, Number.POSITIVE_INFINITY)
   }
 
@@ -189,17 +141,9 @@ class Simulation {
     for (let burst = 0; burst < 60; burst++) {
       const arrivals = Math.floor(this.random() * 6)
       for (let i = 0; i < arrivals; i++) this.arrive()
-      await this.clock.advance(this.random() * 60)
+      await this.rig.clock.advance(this.random() * 60)
     }
-    await this.clock.advance(30_000)
-  }
-
-  async dispose(): Promise<void> {
-    const closed = this.scheduler.close()
-    await this.clock.advance(100)
-    await closed
-    this.journal.close()
-    rmSync(this.directory, { recursive: true })
+    await this.rig.clock.advance(30_000)
   }
 }
 
@@ -235,13 +179,13 @@ describe('scheduler, simulated', () => {
     const simulation = new Simulation(seed)
     try {
       await simulation.run()
-      expect(simulation.scheduler.load()).toMatchObject({ sequencesRunning: 0, queueDepth: 0 })
-      expect(simulation.engine.openSequences.size).toBe(0)
-      expect(simulation.adapters.pins).toBe(0)
-      expect(simulation.journal.openCount).toBe(0)
+      expect(simulation.rig.scheduler.load()).toMatchObject({ sequencesRunning: 0, queueDepth: 0 })
+      expect(simulation.rig.engine.openSequences.size).toBe(0)
+      expect(simulation.rig.adapters.pins).toBe(0)
+      expect(simulation.rig.journal.openCount).toBe(0)
       for (const client of simulation.clients) checkClient(client, simulation)
 
-      const { events } = readSettled(simulation.directory, CURSOR_START, 100_000)
+      const events = simulation.rig.usage()
       const byId = new Map(events.map((event) => [event.request_id, event]))
       expect(byId.size).toBe(events.length)
       for (const { request, events: seen } of simulation.clients) {
@@ -252,7 +196,7 @@ describe('scheduler, simulated', () => {
         expect(event?.prompt_tokens ?? 0).toBe(usage?.prompt_tokens)
       }
     } finally {
-      await simulation.dispose()
+      await simulation.rig.dispose()
     }
   })
 
@@ -260,17 +204,17 @@ describe('scheduler, simulated', () => {
     const simulation = new Simulation(3)
     try {
       await simulation.run()
-      const outcomes = await simulation.metrics.requests.get()
+      const outcomes = await simulation.rig.metrics.requests.get()
       const seen = outcomes.values.map(({ labels }) => labels.outcome)
       expect(seen).toEqual(
         expect.arrayContaining(['stop', 'length', 'abort', 'adapter_load_failed', 'engine_failed']),
       )
-      const distinct = await simulation.metrics.stepDistinctSlots.get()
+      const distinct = await simulation.rig.metrics.stepDistinctSlots.get()
       const upTo = (le: number): number =>
         distinct.values.find((value) => value.labels.le === le)?.value ?? 0
       expect(upTo(3) - upTo(2)).toBeGreaterThan(0)
     } finally {
-      await simulation.dispose()
+      await simulation.rig.dispose()
     }
   })
 })

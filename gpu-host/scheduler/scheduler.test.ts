@@ -1,0 +1,213 @@
+import { appendFileSync } from 'node:fs'
+import { afterEach, describe, expect, it } from 'vitest'
+import type { StepBatch } from '../engine.ts'
+import type { GenerateEvent } from '../protocol.ts'
+import { collect, type RigOptions, SchedulerRig } from '../test/support/scheduler-rig.ts'
+import type { AdapterScript } from '../test/support/scripted-adapters.ts'
+import { createRequest } from '../test/support/test-host.ts'
+
+const rigs: SchedulerRig[] = []
+function build(options: RigOptions = {}): SchedulerRig {
+  const rig = new SchedulerRig(options)
+  rigs.push(rig)
+  return rig
+}
+afterEach(async () => {
+  for (const rig of rigs.splice(0)) await rig.dispose()
+})
+
+function adapter(digits: string, change: Partial<AdapterScript> = {}): [string, AdapterScript] {
+  const payload = new TextEncoder().encode(digits)
+  return [
+    `sha256:${digits.repeat(64)}`,
+    { payload, fetchMs: 1, loadMs: 1, fails: 'never', ...change },
+  ]
+}
+
+const tokens = (length: number) => ({
+  kind: 'tokens' as const,
+  tokens: Array.from({ length }, () => 1),
+})
+const countChunks = (events: readonly GenerateEvent[]): number =>
+  events.filter((event) => event.type === 'chunk').length
+
+describe('Scheduler', () => {
+  it('pauses only the request whose consumer does not read, and cuts it after the limit', async () => {
+    const rig = build({ limits: { consumerStallMaxMs: 1000, eventsBufferedMax: 8 } })
+    const stalled = rig.scheduler.submit(createRequest({ max_tokens: 400 }))
+    const other = collect(rig.scheduler.submit(createRequest({ max_tokens: 300 })))
+    await rig.clock.advance(900)
+    expect(countChunks(other)).toBe(300)
+    expect(rig.scheduler.load().sequencesRunning).toBe(1)
+    await rig.clock.advance(300)
+    expect(rig.scheduler.load().sequencesRunning).toBe(0)
+    const seen = collect(stalled)
+    await rig.clock.advance(1)
+    expect(countChunks(seen)).toBe(7)
+    expect(seen.at(-1)).toMatchObject({ type: 'error', code: 'request_aborted' })
+    expect(rig.usage()).toMatchObject([
+      { finish_reason: 'length', completion_tokens: 300 },
+      { finish_reason: 'abort', completion_tokens: 7 },
+    ])
+  })
+
+  it('resumes a paused request, losing nothing, when its consumer reads again', async () => {
+    const rig = build({ limits: { eventsBufferedMax: 8 } })
+    const generation = rig.scheduler.submit(createRequest({ max_tokens: 60 }))
+    await rig.clock.advance(500)
+    const events = collect(generation)
+    await rig.clock.advance(500)
+    expect(countChunks(events)).toBe(60)
+    expect(events.at(-1)).toMatchObject({ type: 'end', finish_reason: 'length' })
+  })
+
+  it('serves others while an adapter is on its way', async () => {
+    const [slow, slowScript] = adapter('1', { fetchMs: 4000 })
+    const rig = build({ adapters: new Map([[slow, slowScript]]) })
+    const cold = collect(rig.scheduler.submit(createRequest({ adapter_digest: slow })))
+    const warm = collect(rig.scheduler.submit(createRequest({ max_tokens: 20 })))
+    await rig.clock.advance(200)
+    expect(warm.at(-1)).toMatchObject({ type: 'end' })
+    expect(cold).toHaveLength(1)
+    await rig.clock.advance(4500)
+    expect(cold.at(-1)).toMatchObject({ type: 'end', adapter_source: 'store' })
+  })
+
+  it('keeps streams going at every step while a long prompt is read', async () => {
+    const batches: StepBatch[] = []
+    const rig = build({ engine: { onStep: (batch) => batches.push(batch) } })
+    collect(rig.scheduler.submit(createRequest({ max_tokens: 400, input: tokens(2) })))
+    await rig.clock.advance(20)
+    const before = batches.length
+    collect(rig.scheduler.submit(createRequest({ max_tokens: 1, input: tokens(400) })))
+    await rig.clock.advance(200)
+    const mixed = batches.slice(before).filter((batch) => batch.tokens.length > 1)
+    expect(mixed.length).toBeGreaterThanOrEqual(400 / 24)
+    for (const batch of mixed) {
+      expect(batch.sequences.filter((sequence) => sequence === batch.sequences[0])).toHaveLength(1)
+      expect(batch.tokens.length).toBeLessThanOrEqual(1 + 24)
+    }
+  })
+
+  it('lets a second tenant in soon, however long the line of the first is', async () => {
+    const rig = build({ engine: { limits: { sequenceCount: 1 } } })
+    const flood = Array.from({ length: 15 }, () =>
+      collect(rig.scheduler.submit(createRequest({ tenant_id: 'ten_flood', max_tokens: 20 }))),
+    )
+    await rig.clock.advance(50)
+    const victim = collect(rig.scheduler.submit(createRequest({ tenant_id: 'ten_b' })))
+    for (let i = 0; i < 1000 && victim.at(-1)?.type !== 'end'; i++) await rig.clock.advance(5)
+    const done = flood.filter((events) => events.at(-1)?.type === 'end').length
+    // Those that were served before it came, the one that ran then, and at most one more turn.
+    expect(done).toBeLessThanOrEqual(4)
+  })
+
+  it('gives a rare adapter its slot though popular ones never pause', async () => {
+    const scripts = new Map([adapter('1'), adapter('2')])
+    const [popular = '', rare = ''] = scripts.keys()
+    const rig = build({
+      adapters: scripts,
+      engine: { limits: { slotCount: 1, sequenceCount: 4 } },
+      limits: { queueWaitMaxMs: 60_000 },
+    })
+    const submitPopular = (): void => {
+      if (rig.scheduler.load().queueDepth > 3) return
+      const request = createRequest({ adapter_digest: popular, max_tokens: 30 })
+      collect(rig.scheduler.submit(request))
+    }
+    const submitRare = () =>
+      collect(rig.scheduler.submit(createRequest({ adapter_digest: rare, tenant_id: 'ten_b' })))
+    for (let i = 0; i < 20; i++) {
+      submitPopular()
+      await rig.clock.advance(5)
+    }
+    const waiting = submitRare()
+    for (let i = 0; i < 100 && waiting.at(-1)?.type !== 'end'; i++) {
+      submitPopular()
+      await rig.clock.advance(5)
+    }
+    expect(waiting.at(-1)).toMatchObject({ type: 'end', finish_reason: 'length' })
+  })
+
+  it('refuses a request that waited too long, and bills nothing for it', async () => {
+    const rig = build({
+      engine: { limits: { sequenceCount: 1, contextLength: 10_000 } },
+      limits: { queueWaitMaxMs: 300 },
+    })
+    const first = collect(rig.scheduler.submit(createRequest({ max_tokens: 600 })))
+    const second = collect(rig.scheduler.submit(createRequest()))
+    await rig.clock.advance(400)
+    expect(second.at(-1)).toMatchObject({ type: 'error', code: 'deadline_exceeded' })
+    await rig.clock.advance(1000)
+    expect(first.at(-1)).toMatchObject({ type: 'end' })
+    expect(rig.usage()).toHaveLength(1)
+  })
+
+  it('sends nothing that the journal could not take', async () => {
+    let isFull = false
+    const write = (fd: number, bytes: Uint8Array): number => {
+      if (isFull) throw Object.assign(new Error('no space'), { code: 'ENOSPC' })
+      appendFileSync(fd, bytes)
+      return bytes.length
+    }
+    const rig = build({ journal: { write } })
+    const events = collect(rig.scheduler.submit(createRequest({ max_tokens: 100 })))
+    await rig.clock.advance(20)
+    const sent = countChunks(events)
+    expect(sent).toBeGreaterThan(0)
+    isFull = true
+    await rig.clock.advance(50)
+    expect(countChunks(events)).toBe(sent)
+    expect(events.at(-1)).toMatchObject({
+      type: 'error',
+      code: 'journal_full',
+      usage: { completion_tokens: sent },
+    })
+    expect(() => rig.scheduler.submit(createRequest())).toThrowError(
+      expect.objectContaining({ code: 'journal_full' }),
+    )
+    isFull = false
+    collect(rig.scheduler.submit(createRequest({ max_tokens: 1 })))
+    await rig.clock.advance(20)
+    expect(rig.usage().map((event) => event.completion_tokens)).toEqual([sent, 1])
+  })
+
+  it('refuses a second request with the id of a running one', async () => {
+    const rig = build()
+    const request = createRequest({ max_tokens: 50 })
+    collect(rig.scheduler.submit(request))
+    expect(() => rig.scheduler.submit(request)).toThrowError(
+      expect.objectContaining({ code: 'request_duplicate' }),
+    )
+  })
+
+  it('bills a client that leaves during prefill for the prompt rows that ran', async () => {
+    const rig = build()
+    const generation = rig.scheduler.submit(createRequest({ input: tokens(300) }))
+    collect(generation)
+    await rig.clock.advance(6)
+    generation.cancel()
+    await rig.clock.advance(10)
+    const [event] = rig.usage()
+    expect(event).toMatchObject({ finish_reason: 'abort', completion_tokens: 0, ttft_us: null })
+    expect(event?.prompt_tokens).toBeGreaterThan(0)
+    expect(event?.prompt_tokens).toBeLessThan(300)
+  })
+
+  it('shares the engine time of all steps out to the requests, to the microsecond', async () => {
+    let engineUs = 0
+    const stepUs = (rows: number): number => {
+      const us = 1003 + rows * 37
+      engineUs += us
+      return us
+    }
+    const rig = build({ engine: { stepUs } })
+    for (const max_tokens of [3, 17, 29]) {
+      collect(rig.scheduler.submit(createRequest({ max_tokens })))
+    }
+    await rig.clock.advance(500)
+    const events = rig.usage()
+    expect(events).toHaveLength(3)
+    expect(events.reduce((sum, event) => sum + event.gpu_us, 0)).toBe(engineUs)
+  })
+})
