@@ -32,7 +32,7 @@ const environment = z.object({
   NOZZLE_DEVICE: z.enum(['auto', 'cpu', 'cuda']).default('auto'),
   NOZZLE_LORA_KERNEL: z.string().default('auto'),
   NOZZLE_SLOTS: whole(8, 1, 1024),
-  NOZZLE_RANK_MAX: whole(64, 1, 512),
+  NOZZLE_RANK_MAX: whole(32, 1, 512),
   NOZZLE_SEQUENCES: whole(16, 1, 4096),
   NOZZLE_CONTEXT_LENGTH: whole(2048, 16, 1_048_576),
   NOZZLE_ROWS_MAX: whole(256, 1, 65_536),

@@ -89,6 +89,8 @@ export function createHostServer(deps: ServerDeps): Server {
   const server = createServer(
     { maxHeaderSize: limits.headerBytesMax, requestTimeout: limits.uploadTimeoutMs },
     (request, response) => {
+      // A socket that dies under a write is seen by `close`; without a listener it would throw.
+      response.on('error', () => {})
       void answer(deps, signed, request, response)
     },
   )

@@ -30,6 +30,7 @@ export class EventStream {
 
   async write(data: unknown): Promise<void> {
     this.#cancelKeepAlive()
+    if (this.#response.destroyed) return
     const hasRoom = this.#response.write(`data: ${JSON.stringify(data)}\n\n`)
     if (!hasRoom && !this.#response.destroyed) {
       // A client that leaves while the socket is full never drains it: `close` ends the wait.

@@ -110,9 +110,12 @@ describe('Scheduler', () => {
       engine: { limits: { slotCount: 1, sequenceCount: 4 } },
       limits: { queueWaitMaxMs: 60_000 },
     })
+    let submitted = 0
     const submitPopular = (): void => {
       if (rig.scheduler.load().queueDepth > 3) return
-      const request = createRequest({ adapter_digest: popular, max_tokens: 30 })
+      // Lengths differ, so that they never all end at once.
+      const max_tokens = 20 + ((submitted++ * 13) % 40)
+      const request = createRequest({ adapter_digest: popular, max_tokens })
       collect(rig.scheduler.submit(request))
     }
     const submitRare = () =>

@@ -1,0 +1,25 @@
+import { describe, expect, it } from 'vitest'
+import { readConfig } from './config.ts'
+
+const REQUIRED = {
+  NOZZLE_POOL_SECRET: 'x'.repeat(32),
+  NOZZLE_BASE_MODEL_PATH: '/models/base.gguf',
+  NOZZLE_BASE_MODEL_NAME: 'base',
+}
+
+describe('readConfig', () => {
+  it('takes defaults for all that is not required, and listens on loopback', () => {
+    expect(readConfig(REQUIRED)).toMatchObject({ address: '127.0.0.1', port: 0, edgeUrl: null })
+  })
+
+  it('names every variable that is wrong, and prints no secret', () => {
+    const env = { ...REQUIRED, NOZZLE_POOL_SECRET: 'hunter2', NOZZLE_SLOTS: 'many' }
+    expect(() => readConfig(env)).toThrowError(/NOZZLE_POOL_SECRET.*NOZZLE_SLOTS/)
+    expect(() => readConfig(env)).not.toThrowError(/hunter2/)
+  })
+
+  it('cannot be changed afterwards', () => {
+    const config = readConfig(REQUIRED)
+    expect(Object.isFrozen(config) && Object.isFrozen(config.scheduler)).toBe(true)
+  })
+})

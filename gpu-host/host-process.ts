@@ -1,0 +1,47 @@
+/**
+ * A host as a process: says where it listens, drains on SIGTERM and SIGINT, and never hangs: a second
+ * signal, or a drain that takes too long, exits at once. The journal makes an early exit safe.
+ */
+import type { Host } from './host.ts'
+import { errorText, type Log } from './log.ts'
+
+/** Beyond the drain grace, for sockets, the last shipment and the engine. */
+const EXIT_SLACK_MS = 20_000
+
+export interface HostProcessOptions {
+  readonly host: Host
+  readonly log: Log
+  readonly drainGraceMs: number
+}
+
+/** Resolves once the host listens; from then on signals end the process. */
+export async function runHostProcess({
+  host,
+  log,
+  drainGraceMs,
+}: HostProcessOptions): Promise<void> {
+  let isStopping = false
+  const stop = (signal: NodeJS.Signals): void => {
+    if (isStopping) {
+      log('warn', 'second signal: exiting now', { signal })
+      process.exit(1)
+    }
+    isStopping = true
+    log('info', 'draining', { signal })
+    setTimeout(() => {
+      log('error', 'the drain took too long: exiting now')
+      process.exit(1)
+    }, drainGraceMs + EXIT_SLACK_MS).unref()
+    host.stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        log('error', 'the host did not stop cleanly', { reason: errorText(error) })
+        process.exit(1)
+      },
+    )
+  }
+  process.on('SIGTERM', stop)
+  process.on('SIGINT', stop)
+  await host.listen()
+  log('info', 'host ready', { url: host.url, epoch: host.journal.epoch })
+}

@@ -1,0 +1,128 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { CURSOR_START, readSettled } from '../journal/settled-reader.ts'
+import { type GenerateRequest, HOST_ROUTES, type UsageEvent } from '../protocol.ts'
+import { claimsOf, createRequest, POOL_SECRET, readEvents, signGrant } from './support/test-host.ts'
+
+let directory = ''
+const children: ChildProcess[] = []
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'nozzle-process-'))
+})
+afterEach(async () => {
+  for (const child of children.splice(0)) {
+    if (child.exitCode !== null || child.signalCode !== null) continue
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+  }
+  rmSync(directory, { recursive: true, force: true })
+})
+
+async function start(): Promise<{ child: ChildProcess; url: string }> {
+  const script = join(import.meta.dirname, 'support', 'fake-host-process.ts')
+  const child = spawn(process.execPath, [script], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: {
+      NOZZLE_POOL_SECRET: POOL_SECRET,
+      NOZZLE_DATA_DIR: directory,
+      NOZZLE_BASE_MODEL_PATH: 'none',
+      NOZZLE_BASE_MODEL_NAME: 'fake-base',
+      NOZZLE_DRAIN_GRACE_MS: '20000',
+    },
+  })
+  children.push(child)
+  if (child.stderr === null) throw new Error('no stderr')
+  for await (const line of createInterface({ input: child.stderr })) {
+    const { message, url } = JSON.parse(line)
+    if (message !== 'host ready') continue
+    child.stderr.resume()
+    return { child, url }
+  }
+  throw new Error('the host did not start')
+}
+
+async function send(url: string, request: GenerateRequest): Promise<Response> {
+  const body = JSON.stringify(request)
+  const body_sha256 = createHash('sha256').update(body).digest('hex')
+  const grant = await signGrant({ ...claimsOf(request), body_sha256 })
+  return fetch(url + HOST_ROUTES.generate, {
+    method: 'POST',
+    body,
+    headers: { authorization: `Grant ${grant}` },
+  })
+}
+
+function usage(): readonly UsageEvent[] {
+  return readSettled(join(directory, 'host', 'journal'), CURSOR_START, 1000).events
+}
+
+describe('host process', () => {
+  it('bills after SIGKILL at least every token that a client saw, and at most one step more', async () => {
+    const { child, url } = await start()
+    const requests = [1, 2, 3].map(() => createRequest({ max_tokens: 90_000 }))
+    const seen = new Map<string, number>()
+    await Promise.all(
+      requests.map(async (request) => {
+        const response = await send(url, request)
+        let tokens = 0
+        try {
+          for await (const event of readEvents(response)) {
+            if (event.type === 'chunk') tokens += event.tokens
+            seen.set(request.request_id, tokens)
+            if (tokens === 100) child.kill('SIGKILL')
+          }
+        } catch {
+          // The kill cuts the stream.
+        }
+      }),
+    )
+    await start()
+    const events = usage()
+    expect(events).toHaveLength(3)
+    for (const event of events) {
+      expect(event.source).toBe('recovered')
+      // What lay in sockets when the process died was written, but never seen.
+      expect(event.completion_tokens).toBeGreaterThanOrEqual(seen.get(event.request_id) ?? 0)
+      expect(event.completion_tokens).toBeLessThan(90_000)
+    }
+  })
+
+  it.each(['SIGTERM', 'SIGINT'] as const)(
+    'finishes its streams on %s, then exits 0',
+    async (signal) => {
+      const { child, url } = await start()
+      const request = createRequest({ max_tokens: 60 })
+      const events = []
+      for await (const event of readEvents(await send(url, request))) {
+        events.push(event)
+        if (events.length === 2) child.kill(signal)
+      }
+      expect(events.at(-1)).toMatchObject({ type: 'end', usage: { completion_tokens: 60 } })
+      if (child.exitCode === null) await once(child, 'exit')
+      expect(child.exitCode).toBe(0)
+      expect(usage()).toMatchObject([{ completion_tokens: 60, source: 'engine' }])
+    },
+  )
+
+  it('exits at once on a second signal', async () => {
+    const { child, url } = await start()
+    let chunks = 0
+    try {
+      for await (const _ of readEvents(await send(url, createRequest({ max_tokens: 90_000 })))) {
+        chunks += 1
+        if (chunks === 2) child.kill('SIGTERM')
+        if (chunks === 50) child.kill('SIGTERM')
+      }
+    } catch {
+      // The exit cuts the stream.
+    }
+    if (child.exitCode === null) await once(child, 'exit')
+    expect(child.exitCode).toBe(1)
+  })
+})

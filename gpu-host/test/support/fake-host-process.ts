@@ -1,0 +1,28 @@
+/** Child process of the tests: a real host process, on the fake engine with 2 ms steps, no adapters. */
+import { systemClock } from '../../clock.ts'
+import { readConfig } from '../../config.ts'
+import { Host } from '../../host.ts'
+import { runHostProcess } from '../../host-process.ts'
+import { createLog } from '../../log.ts'
+import { FakeEngine } from './fake-engine.ts'
+import { ScriptedAdapters } from './scripted-adapters.ts'
+
+const config = readConfig()
+const log = createLog((line) => process.stderr.write(line), systemClock.nowMs)
+const engine = new FakeEngine({
+  limits: { contextLength: 100_000 },
+  delay: () => new Promise((resolve) => setTimeout(resolve, 2)),
+})
+const host = new Host({
+  settings: config,
+  engine,
+  adapters: new ScriptedAdapters(engine, systemClock, new Map()),
+  intake: { install: () => Promise.reject(new Error('no intake')) },
+  clock: systemClock,
+  log,
+  fetch,
+  version: 'test',
+  randomSeed: () => 1,
+  withProcessMetrics: true,
+})
+await runHostProcess({ host, log, drainGraceMs: config.drainGraceMs })
