@@ -1,0 +1,34 @@
+// One engine call: parallel arrays, one entry per row. Rows of one sequence stand next to each other
+// in the order of their positions.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace nozzle {
+
+struct batch {
+    std::vector<int32_t> tokens;
+    std::vector<int32_t> positions;
+    std::vector<int32_t> sequences;
+    std::vector<int32_t> slots;   // 0 = no adapter
+    std::vector<uint8_t> outputs; // 1 = sample a token after this row
+
+    int n_rows() const { return (int) tokens.size(); }
+};
+
+struct token_logprob {
+    int32_t token;
+    float   logprob; // natural
+};
+
+struct sampled_token {
+    int32_t sequence      = 0;
+    int32_t token         = -1;
+    bool    is_non_finite = false;
+    bool    has_logprob   = false;
+    float   logprob       = 0;
+    std::vector<token_logprob> top; // best first
+};
+
+} // namespace nozzle

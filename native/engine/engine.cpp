@@ -1,0 +1,269 @@
+#include "engine.h"
+
+#include "ggml-backend.h"
+#include "ggml-cpu.h"
+#include "ggml.h"
+#include "graph.h"
+#include "kernels.h"
+#include "kv-cache.h"
+#include "llama.h"
+#include "tokenizer.h"
+
+#include <algorithm>
+#include <mutex>
+
+namespace nozzle {
+
+// Base libraries load their CPU and GPU variants once per process; they print through a callback.
+static void load_backends(const std::string & dir) {
+    static std::once_flag once;
+    std::call_once(once, [&] {
+        const auto mute = [](ggml_log_level, const char *, void *) {};
+        ggml_log_set(mute, nullptr);
+        llama_log_set(mute, nullptr);
+        ggml_backend_load_all_from_path(dir.c_str());
+        llama_backend_init();
+    });
+}
+
+// The CPU backend with threads that stay alive between steps.
+class cpu_backend {
+  public:
+    ~cpu_backend() {
+        if (handle) {
+            ggml_backend_free(handle);
+        }
+        if (pool) {
+            free_pool(pool);
+        }
+    }
+    status open(int n_threads) {
+        handle = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr);
+        if (!handle) {
+            return status::failure(ERR_BACKEND, "no ggml CPU library fits this processor");
+        }
+        ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(handle));
+        const auto find = [&](const char * name) { return ggml_backend_reg_get_proc_address(reg, name); };
+        const auto make_pool   = (decltype(ggml_threadpool_new) *) find("ggml_threadpool_new");
+        const auto use_pool    = (decltype(ggml_backend_cpu_set_threadpool) *) find("ggml_backend_cpu_set_threadpool");
+        const auto set_threads = (ggml_backend_set_n_threads_t) find("ggml_backend_set_n_threads");
+        free_pool              = (decltype(ggml_threadpool_free) *) find("ggml_threadpool_free");
+        if (set_threads) {
+            set_threads(handle, n_threads);
+        }
+        if (make_pool && use_pool && free_pool) {
+            ggml_threadpool_params params = ggml_threadpool_params_default(n_threads);
+            pool = make_pool(&params);
+            use_pool(handle, pool);
+        }
+        return status::success();
+    }
+    ggml_backend_t get() const { return handle; }
+
+  private:
+    ggml_backend_t                    handle    = nullptr; // owned
+    ggml_threadpool_t                 pool      = nullptr; // owned; outlives handle's use of it
+    decltype(ggml_threadpool_free)  * free_pool = nullptr;
+};
+
+class engine_impl : public engine {
+  public:
+    status init(const engine_options & options);
+
+    const engine_info & info() const override { return about; }
+    std::vector<int32_t> tokenize(const std::string & text, bool add_special, bool parse_special) const override {
+        return words.encode(text, add_special, parse_special);
+    }
+    std::string decode(int32_t token) const override { return words.decode(token); }
+    bool is_end_of_generation(int32_t token) const override { return words.is_end_of_generation(token); }
+
+    status load_slot(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) override;
+    status clear_slot(int slot) override;
+    status open_sequence(int sequence, const sampling_options & options) override;
+    status close_sequence(int sequence) override;
+    status step(const batch & rows, std::vector<sampled_token> & sampled) override;
+
+  private:
+    status check(const batch & rows) const;
+    status check_slot(int slot) const;
+    status check_sequence(int sequence) const;
+
+    // Freed in reverse: what the backend allocated goes before the backend.
+    cpu_backend   backend;
+    model         base;
+    tokenizer     words;
+    lora_bank     bank;
+    kv_cache      kv;
+    graph_runner  runner;
+    engine_info   about;
+    int           n_rows_max = 0;
+    std::vector<std::unique_ptr<sampler>> samplers; // one per open sequence, else nullptr
+};
+
+status engine::open(const engine_options & options, std::unique_ptr<engine> & out) {
+    auto made = std::make_unique<engine_impl>();
+    const status result = made->init(options);
+    if (result.ok()) {
+        out = std::move(made);
+    }
+    return result;
+}
+
+status engine_impl::init(const engine_options & o) {
+    if (o.device != "auto" && o.device != "cpu") {
+        return status::failure(ERR_INVALID_ARGUMENT, "device '" + o.device + "' is not built; use cpu or auto");
+    }
+    load_backends(o.library_dir);
+    status result = backend.open(o.n_threads);
+    if (result.ok()) {
+        result = base.load(o.model_path, backend.get());
+    }
+    if (result.ok()) {
+        result = words.load(o.model_path);
+    }
+    if (result.ok() && words.n_vocab() != base.dims.n_vocab) {
+        result = status::failure(ERR_MODEL_INVALID, "the tokenizer has " + std::to_string(words.n_vocab()) +
+                                 " tokens, the embeddings " + std::to_string(base.dims.n_vocab));
+    }
+    if (result.ok()) {
+        result = bank.allocate(base.dims, o.n_slots, o.rank_max);
+    }
+    if (result.ok()) {
+        result = kv.allocate(base.dims, o.n_sequences, o.n_ctx, backend.get());
+    }
+    if (result.ok()) {
+        result = runner.init(&base, &bank, &kv, backend.get(), o.n_threads);
+    }
+    if (!result.ok()) {
+        return result;
+    }
+    n_rows_max = o.n_rows_max;
+    samplers.resize(o.n_sequences);
+    about.dims          = base.dims;
+    about.chat_template = words.chat_template();
+    about.bos           = words.bos();
+    about.eos           = words.eos();
+    about.slot_bytes    = bank.slot_bytes();
+    about.device        = std::string("cpu, ") + std::to_string(o.n_threads) + " threads, kernels " + kernels_best().name;
+    return result;
+}
+
+status engine_impl::check_slot(int slot) const {
+    if (slot < 1 || slot > bank.n_slots()) {
+        return status::failure(ERR_INVALID_ARGUMENT, "slot must be 1 to " + std::to_string(bank.n_slots()) + ", got " +
+                               std::to_string(slot));
+    }
+    return status::success();
+}
+
+status engine_impl::check_sequence(int sequence) const {
+    if (sequence < 0 || sequence >= kv.n_sequences()) {
+        return status::failure(ERR_INVALID_ARGUMENT, "sequence must be 0 to " + std::to_string(kv.n_sequences() - 1) +
+                               ", got " + std::to_string(sequence));
+    }
+    return status::success();
+}
+
+status engine_impl::load_slot(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) {
+    const status result = check_slot(slot);
+    return result.ok() ? bank.load(slot, modules, payload, size) : result;
+}
+
+status engine_impl::clear_slot(int slot) {
+    const status result = check_slot(slot);
+    if (result.ok()) {
+        bank.clear(slot);
+    }
+    return result;
+}
+
+status engine_impl::open_sequence(int sequence, const sampling_options & options) {
+    status result = check_sequence(sequence);
+    if (!result.ok()) {
+        return result;
+    }
+    auto made = std::make_unique<sampler>();
+    result = made->configure(options, words.vocab(), base.dims.n_vocab);
+    if (result.ok()) {
+        samplers[sequence] = std::move(made);
+        kv.set_length(sequence, 0);
+    }
+    return result;
+}
+
+status engine_impl::close_sequence(int sequence) {
+    const status result = check_sequence(sequence);
+    if (result.ok()) {
+        samplers[sequence].reset();
+        kv.set_length(sequence, 0);
+    }
+    return result;
+}
+
+status engine_impl::check(const batch & b) const {
+    const auto refuse = [](const std::string & why) { return status::failure(ERR_INVALID_ARGUMENT, why); };
+    const int n = b.n_rows();
+    if (n < 1 || n > n_rows_max) {
+        return refuse("a step takes 1 to " + std::to_string(n_rows_max) + " rows, got " + std::to_string(n));
+    }
+    std::vector<uint8_t> seen(kv.n_sequences(), 0);
+    for (int i = 0; i < n; ++i) {
+        const std::string row = "row " + std::to_string(i) + ": ";
+        const status sequence = check_sequence(b.sequences[i]);
+        if (!sequence.ok()) {
+            return refuse(row + sequence.message);
+        }
+        const int s = b.sequences[i];
+        const bool continues = i > 0 && b.sequences[i - 1] == s;
+        if (!samplers[s]) {
+            return refuse(row + "sequence " + std::to_string(s) + " is not open");
+        }
+        if (!continues && seen[s]++) {
+            return refuse(row + "rows of sequence " + std::to_string(s) + " do not stand together");
+        }
+        const int expected = continues ? b.positions[i - 1] + 1 : kv.length(s);
+        if (b.positions[i] != expected) {
+            return refuse(row + "position " + std::to_string(b.positions[i]) + ", expected " + std::to_string(expected));
+        }
+        if (b.positions[i] >= kv.n_ctx()) {
+            return refuse(row + "position " + std::to_string(b.positions[i]) + " is past the context of " +
+                          std::to_string(kv.n_ctx()));
+        }
+        if (b.tokens[i] < 0 || b.tokens[i] >= base.dims.n_vocab) {
+            return refuse(row + "token " + std::to_string(b.tokens[i]) + " is not in the vocabulary");
+        }
+        if (b.slots[i] < 0 || b.slots[i] > bank.n_slots()) {
+            return refuse(row + "slot " + std::to_string(b.slots[i]) + " does not exist");
+        }
+        if (!bank.is_loaded(b.slots[i])) {
+            return status::failure(ERR_SLOT_EMPTY, row + "slot " + std::to_string(b.slots[i]) + " holds no adapter");
+        }
+        if (continues && b.slots[i - 1] != b.slots[i]) {
+            return refuse(row + "one sequence cannot use two slots in a step");
+        }
+    }
+    return status::success();
+}
+
+status engine_impl::step(const batch & rows, std::vector<sampled_token> & sampled) {
+    status result = check(rows);
+    if (!result.ok()) {
+        return result;
+    }
+    const float * logits = nullptr;
+    result = runner.run(rows, &logits);
+    if (!result.ok()) {
+        return result;
+    }
+    sampled.clear();
+    for (int i = 0; i < rows.n_rows(); ++i) {
+        kv.set_length(rows.sequences[i], rows.positions[i] + 1);
+        if (rows.outputs[i]) {
+            sampled.push_back(samplers[rows.sequences[i]]->draw(logits + sampled.size() * base.dims.n_vocab));
+            sampled.back().sequence = rows.sequences[i];
+        }
+    }
+    return result;
+}
+
+} // namespace nozzle

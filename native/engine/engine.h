@@ -1,0 +1,66 @@
+// The engine's narrow front: one resident base model, adapter slots, KV cells and sampler state. Knows
+// tokens, rows and slots; nothing of tenants, HTTP or files other than the base GGUF.
+//
+// Threads: one caller at a time for step, open_sequence and close_sequence. load_slot may run beside a
+// step on another thread as long as that step has no row of the slot. tokenize, decode and
+// is_end_of_generation read only and may be called at any time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "batch.h"
+#include "lora-bank.h"
+#include "model.h"
+#include "sampler.h"
+#include "status.h"
+
+namespace nozzle {
+
+struct engine_options {
+    std::string model_path;
+    std::string library_dir;  // where ggml's backend libraries lie
+    std::string device = "auto"; // auto | cpu; auto is the CPU until the CUDA graph is built
+    int n_slots     = 16;     // not counting slot 0
+    int rank_max    = 16;
+    int n_sequences = 16;
+    int n_ctx       = 2048;   // tokens of one sequence
+    int n_rows_max  = 512;    // rows of one step
+    int n_threads   = 2;
+};
+
+struct engine_info {
+    model_dims  dims;
+    std::string chat_template; // empty = none
+    int32_t     bos = -1;
+    int32_t     eos = -1;
+    std::string device;        // e.g. "cpu (zen4), kernels avx512"
+    size_t      slot_bytes = 0;
+};
+
+class engine {
+  public:
+    virtual ~engine() = default;
+    static status open(const engine_options & options, std::unique_ptr<engine> & out);
+
+    virtual const engine_info & info() const = 0;
+    virtual std::vector<int32_t> tokenize(const std::string & text, bool add_special, bool parse_special) const = 0;
+    virtual std::string decode(int32_t token) const = 0;
+    virtual bool is_end_of_generation(int32_t token) const = 0;
+
+    // Copies an adapter into slot 1..n_slots. invalid_argument, pack_mismatch.
+    virtual status load_slot(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) = 0;
+    virtual status clear_slot(int slot) = 0;
+
+    // Starts sequence 0..n_sequences-1 anew with no filled cells. invalid_argument, invalid_grammar.
+    virtual status open_sequence(int sequence, const sampling_options & options) = 0;
+    virtual status close_sequence(int sequence) = 0;
+
+    // Runs the rows together. Each sequence's rows continue its filled cells without a gap. One entry
+    // in `sampled` per row with outputs 1, in row order. A refused batch changes nothing.
+    virtual status step(const batch & rows, std::vector<sampled_token> & sampled) = 0;
+};
+
+} // namespace nozzle

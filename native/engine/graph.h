@@ -1,0 +1,101 @@
+// The compute graph of one step: every row through every layer once, each row with the adapter of its
+// own slot. A graph depends only on how many rows and outputs there are, and is kept for the next
+// step of that shape; what the rows are is read from `step_rows` while it runs.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "batch.h"
+#include "kernels.h"
+#include "kv-cache.h"
+#include "lora-bank.h"
+#include "model.h"
+
+struct ggml_cgraph;
+struct ggml_gallocr;
+
+namespace nozzle {
+
+// Rows of one step that use the same slot.
+struct lora_segment {
+    int              slot;
+    std::vector<int> rows;
+};
+
+// Up to QUERY_BLOCK_MAX / (heads per KV head) neighbouring rows of one sequence.
+struct attention_block {
+    int first_row;
+    int n_rows;
+};
+
+// What the custom operators read while a graph runs; rebuilt for every step.
+struct step_rows {
+    const batch                * rows = nullptr;
+    std::vector<lora_segment>    segments;
+    std::vector<attention_block> blocks;
+
+    void assign(const batch & rows, int block_rows_max);
+};
+
+class graph_runner {
+  public:
+    ~graph_runner();
+    status init(const model * base, const lora_bank * bank, kv_cache * kv, ggml_backend_t backend, int n_threads);
+
+    // Runs a checked batch and fills the KV cells of its rows. `logits` receives a pointer to F32
+    // [n_vocab, n_outputs], valid until the next call; nullptr when the batch has no outputs.
+    status run(const batch & rows, const float ** logits);
+
+  private:
+    // Target modules that read the same input and so share one shrink.
+    struct lora_group {
+        int first;  // target_module
+        int count;
+    };
+    // Where a custom operator finds its layer and group; lives as long as its graph.
+    struct op_context {
+        graph_runner * runner;
+        int            layer;
+        lora_group     group;
+    };
+    struct graph {
+        ~graph();
+        ggml_context * context   = nullptr; // owned
+        ggml_gallocr * allocator = nullptr; // owned
+        ggml_cgraph  * nodes     = nullptr; // in context
+        ggml_tensor  * tokens    = nullptr; // I32 [n_rows]
+        ggml_tensor  * positions = nullptr; // I32 [n_rows]
+        ggml_tensor  * cells     = nullptr; // I64 [n_rows]
+        ggml_tensor  * outputs   = nullptr; // I32 [n_outputs]
+        ggml_tensor  * logits    = nullptr; // F32 [n_vocab, n_outputs]
+        std::deque<op_context> ops;
+    };
+    using shape = std::tuple<int, int, bool>; // rows, outputs, any adapter
+
+    graph *       find_graph(const shape & key);
+    bool          build(graph & g, const shape & key);
+    ggml_tensor * build_layer(graph & g, ggml_tensor * x, int layer, bool has_lora, bool is_last_without_output);
+    void          add_lora(graph & g, int layer, lora_group group, ggml_tensor * x, ggml_tensor ** y);
+    void          set_inputs(graph & g, const batch & rows);
+
+    static void op_shrink(ggml_tensor * dst, int ith, int nth, void * userdata);
+    static void op_expand(ggml_tensor * dst, int ith, int nth, void * userdata);
+    static void op_attend(ggml_tensor * dst, int ith, int nth, void * userdata);
+
+    const model       * base    = nullptr;
+    const lora_bank   * bank    = nullptr;
+    kv_cache          * kv      = nullptr;
+    ggml_backend_t      backend = nullptr;
+    const kernel_set  * kernels = nullptr;
+    step_rows           current;
+    std::vector<float>  scores;  // [n_threads][QUERY_BLOCK_MAX][n_ctx], attention scratch
+    std::vector<float>  logits_copy; // used where the backend's memory is not the host's
+    std::map<shape, std::unique_ptr<graph>> kept;
+    std::unique_ptr<graph> passing; // the last graph too large to keep
+};
+
+} // namespace nozzle

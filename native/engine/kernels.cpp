@@ -1,0 +1,264 @@
+// Compiled once per instruction set (see CMakeLists.txt); kernels-dispatch.cpp picks one at run time.
+// Lengths that are not a multiple of the vector width end in a scalar loop of the same order.
+#include "kernels.h"
+#include "kernels-simd.h"
+
+#include <algorithm>
+#include <type_traits>
+
+namespace nozzle {
+namespace NOZZLE_SIMD_NAMESPACE {
+
+// One F16 weight as F32, through the vector type's own conversion.
+static float widen_one(const uint16_t * p) {
+    uint16_t lane[vec::W] = { *p };
+    float    wide[vec::W];
+    vec::load_f16(lane).store(wide);
+    return wide[0];
+}
+
+template <int N>
+static void shrink_rows(const uint16_t * a, int n_in, const float * const * x, float * const * h) {
+    vec acc[N];
+    for (int i = 0; i < N; ++i) {
+        acc[i] = vec::zero();
+    }
+    int c = 0;
+    for (; c + vec::W <= n_in; c += vec::W) {
+        const vec w = vec::load_f16(a + c);
+        for (int i = 0; i < N; ++i) {
+            acc[i] = vec::fma(w, vec::load(x[i] + c), acc[i]);
+        }
+    }
+    for (int i = 0; i < N; ++i) {
+        float sum = sum_lanes(acc[i]);
+        for (int t = c; t < n_in; ++t) {
+            sum += widen_one(a + t) * x[i][t];
+        }
+        *h[i] = sum;
+    }
+}
+
+static void shrink(const uint16_t * a, int n_in, const float * const * x, float * const * h, int n_rows) {
+    int i = 0;
+    for (; i + 4 <= n_rows; i += 4) {
+        shrink_rows<4>(a, n_in, x + i, h + i);
+    }
+    for (; i + 2 <= n_rows; i += 2) {
+        shrink_rows<2>(a, n_in, x + i, h + i);
+    }
+    for (; i < n_rows; ++i) {
+        shrink_rows<1>(a, n_in, x + i, h + i);
+    }
+}
+
+// N rows by V vectors of columns: every weight is widened once for all of them.
+template <int N, int V>
+static void expand_tile(const uint16_t * bt, int64_t bt_stride, int rank, float scale,
+                        const float * const * h, float * const * y, int c) {
+    vec acc[N][V];
+    for (int i = 0; i < N; ++i) {
+        for (int k = 0; k < V; ++k) {
+            acc[i][k] = vec::zero();
+        }
+    }
+    for (int r = 0; r < rank; ++r) {
+        const uint16_t * row = bt + r * bt_stride + c;
+        vec w[V];
+        for (int k = 0; k < V; ++k) {
+            w[k] = vec::load_f16(row + k * vec::W);
+        }
+        for (int i = 0; i < N; ++i) {
+            const vec hr = vec::set(h[i][r]);
+            for (int k = 0; k < V; ++k) {
+                acc[i][k] = vec::fma(w[k], hr, acc[i][k]);
+            }
+        }
+    }
+    const vec s = vec::set(scale);
+    for (int i = 0; i < N; ++i) {
+        for (int k = 0; k < V; ++k) {
+            float * out = y[i] + c + k * vec::W;
+            vec::fma(s, acc[i][k], vec::load(out)).store(out);
+        }
+    }
+}
+
+template <int N>
+static void expand_rows(const uint16_t * bt, int64_t bt_stride, int rank, int n_cols, float scale,
+                        const float * const * h, float * const * y) {
+    int c = 0;
+    for (; c + 4 * vec::W <= n_cols; c += 4 * vec::W) {
+        expand_tile<N, 4>(bt, bt_stride, rank, scale, h, y, c);
+    }
+    for (; c + vec::W <= n_cols; c += vec::W) {
+        expand_tile<N, 1>(bt, bt_stride, rank, scale, h, y, c);
+    }
+    for (; c < n_cols; ++c) {
+        for (int i = 0; i < N; ++i) {
+            float sum = 0;
+            for (int r = 0; r < rank; ++r) {
+                sum += widen_one(bt + r * bt_stride + c) * h[i][r];
+            }
+            y[i][c] += scale * sum;
+        }
+    }
+}
+
+static void expand(const uint16_t * bt, int64_t bt_stride, int rank, int n_cols, float scale,
+                   const float * const * h, float * const * y, int n_rows) {
+    int i = 0;
+    for (; i + 4 <= n_rows; i += 4) {
+        expand_rows<4>(bt, bt_stride, rank, n_cols, scale, h + i, y + i);
+    }
+    for (; i + 2 <= n_rows; i += 2) {
+        expand_rows<2>(bt, bt_stride, rank, n_cols, scale, h + i, y + i);
+    }
+    for (; i < n_rows; ++i) {
+        expand_rows<1>(bt, bt_stride, rank, n_cols, scale, h + i, y + i);
+    }
+}
+
+// e^x for x <= 0 to about 2 ulp: 2^n · p(r), r in [-ln2/2, ln2/2], p the Taylor polynomial of
+// degree 7. Branch-free so that the compiler vectorises the loop over scores.
+static inline float exp_negative(float x) {
+    x = std::max(x, -87.0f);
+    const float shifted = x * 1.44269504f + 12582912.0f; // 1.5 · 2^23: rounds to an integer
+    const float n = shifted - 12582912.0f;
+    float r = x - n * 0.693145752f;
+    r -= n * 1.42860677e-6f;
+    float p = 1.98412698e-4f;
+    p = p * r + 1.38888889e-3f;
+    p = p * r + 8.33333333e-3f;
+    p = p * r + 4.16666667e-2f;
+    p = p * r + 1.66666667e-1f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    const int32_t exponent = ((int32_t) n + 127) << 23;
+    float scale;
+    memcpy(&scale, &exponent, sizeof(scale));
+    return p * scale;
+}
+
+// scores[j] = e^(scores[j] - max); returns 1 / sum. Lanes are summed in vector order.
+static float soften(float * scores, int n) {
+    float top = scores[0];
+    for (int j = 1; j < n; ++j) {
+        top = std::max(top, scores[j]);
+    }
+    for (int j = 0; j < n; ++j) {
+        scores[j] = exp_negative(scores[j] - top);
+    }
+    vec acc = vec::zero();
+    const vec one = vec::set(1.0f);
+    int j = 0;
+    for (; j + vec::W <= n; j += vec::W) {
+        acc = vec::fma(vec::load(scores + j), one, acc);
+    }
+    float sum = sum_lanes(acc);
+    for (; j < n; ++j) {
+        sum += scores[j];
+    }
+    return 1.0f / sum;
+}
+
+// Scores of N queries against cells [0, n_kv): K rows are widened once for all queries.
+template <int N>
+static void score_queries(const float * const * q, int n_kv, const uint16_t * k, int64_t kv_stride, int head_dim,
+                          float qk_scale, float * scores, int64_t score_stride) {
+    for (int j = 0; j < n_kv; ++j) {
+        const uint16_t * row = k + j * kv_stride;
+        vec acc[N];
+        for (int i = 0; i < N; ++i) {
+            acc[i] = vec::zero();
+        }
+        for (int d = 0; d < head_dim; d += vec::W) {
+            const vec w = vec::load_f16(row + d);
+            for (int i = 0; i < N; ++i) {
+                acc[i] = vec::fma(w, vec::load(q[i] + d), acc[i]);
+            }
+        }
+        for (int i = 0; i < N; ++i) {
+            scores[i * score_stride + j] = sum_lanes(acc[i]) * qk_scale;
+        }
+    }
+}
+
+// out = sum_j p[j] · V[j] for N queries, V vectors of columns at a time.
+template <int N, int V>
+static void mix_values(const float * scores, int64_t score_stride, int n_kv, const uint16_t * v, int64_t kv_stride,
+                       const float * inverse, float * const * out, int d) {
+    vec acc[N][V];
+    for (int i = 0; i < N; ++i) {
+        for (int k = 0; k < V; ++k) {
+            acc[i][k] = vec::zero();
+        }
+    }
+    for (int j = 0; j < n_kv; ++j) {
+        const uint16_t * row = v + j * kv_stride + d;
+        vec w[V];
+        for (int k = 0; k < V; ++k) {
+            w[k] = vec::load_f16(row + k * vec::W);
+        }
+        for (int i = 0; i < N; ++i) {
+            const vec p = vec::set(scores[i * score_stride + j]);
+            for (int k = 0; k < V; ++k) {
+                acc[i][k] = vec::fma(w[k], p, acc[i][k]);
+            }
+        }
+    }
+    for (int i = 0; i < N; ++i) {
+        const vec s = vec::set(inverse[i]);
+        for (int k = 0; k < V; ++k) {
+            vec::fma(acc[i][k], s, vec::zero()).store(out[i] + d + k * vec::W);
+        }
+    }
+}
+
+template <int N>
+static void attend_queries(const float * const * q, const int * n_kv, const uint16_t * k, const uint16_t * v,
+                           int64_t kv_stride, int head_dim, float qk_scale, float * scores, int64_t score_stride,
+                           float * const * out) {
+    const int n_max = *std::max_element(n_kv, n_kv + N);
+    score_queries<N>(q, n_max, k, kv_stride, head_dim, qk_scale, scores, score_stride);
+    float inverse[N];
+    for (int i = 0; i < N; ++i) {
+        float * row = scores + i * score_stride;
+        inverse[i] = soften(row, n_kv[i]);
+        // Cells after a query's own position weigh nothing.
+        std::fill(row + n_kv[i], row + n_max, 0.0f);
+    }
+    int d = 0;
+    for (; d + 2 * vec::W <= head_dim; d += 2 * vec::W) {
+        mix_values<N, 2>(scores, score_stride, n_max, v, kv_stride, inverse, out, d);
+    }
+    for (; d < head_dim; d += vec::W) {
+        mix_values<N, 1>(scores, score_stride, n_max, v, kv_stride, inverse, out, d);
+    }
+}
+
+static void attend(const float * const * q, int n_q, const int * n_kv, const uint16_t * k, const uint16_t * v,
+                   int64_t kv_stride, int head_dim, float qk_scale, float * scores, int64_t score_stride,
+                   float * const * out) {
+    const auto run = [&](auto block) {
+        attend_queries<decltype(block)::value>(q, n_kv, k, v, kv_stride, head_dim, qk_scale, scores, score_stride,
+                                               out);
+    };
+    switch (n_q) {
+        case 1: return run(std::integral_constant<int, 1>{});
+        case 2: return run(std::integral_constant<int, 2>{});
+        case 3: return run(std::integral_constant<int, 3>{});
+        case 4: return run(std::integral_constant<int, 4>{});
+        case 5: return run(std::integral_constant<int, 5>{});
+        case 6: return run(std::integral_constant<int, 6>{});
+        case 7: return run(std::integral_constant<int, 7>{});
+        default: return run(std::integral_constant<int, 8>{});
+    }
+}
+
+extern const kernel_set kernels;
+const kernel_set kernels = { NOZZLE_SIMD_NAME, shrink, expand, attend };
+
+} // namespace NOZZLE_SIMD_NAMESPACE
+} // namespace nozzle

@@ -1,0 +1,41 @@
+// The three inner loops of a mixed-adapter step that ggml has no form for, on the CPU:
+//   shrink   h[r]  = A[r] · x                      one adapter's A against its own rows
+//   expand   y[c] += scale · sum_r h[r] · Bt[r][c] one adapter's B against its own rows
+//   attend   one query block of one sequence against that sequence's own KV cells
+// Weights and KV are F16, everything else F32. The order of each sum depends on the row alone, never
+// on its neighbours or on the number of threads, so a request's numbers do not change with company.
+#pragma once
+
+#include <cstdint>
+
+namespace nozzle {
+
+// Query rows that one attend call shares K and V loads between.
+constexpr int QUERY_BLOCK_MAX = 8;
+
+struct kernel_set {
+    const char * name;
+
+    // x: n_rows pointers to F32 [n_in]; a: F16 [n_in]; h: n_rows pointers, one F32 written to each.
+    void (*shrink)(const uint16_t * a, int n_in, const float * const * x, float * const * h, int n_rows);
+
+    // bt: F16, rank rows with stride bt_stride values, columns [0, n_cols) of each;
+    // h: n_rows pointers to F32 [rank]; y: n_rows pointers to F32 [n_cols], added to.
+    void (*expand)(const uint16_t * bt, int64_t bt_stride, int rank, int n_cols, float scale,
+                   const float * const * h, float * const * y, int n_rows);
+
+    // q: n_q pointers to F32 [head_dim]; n_kv[i]: cells that query i may see (>= 1);
+    // k, v: F16, cell j at + j * kv_stride values; scores: n_q rows of score_stride floats (scratch);
+    // out: n_q pointers to F32 [head_dim]. n_q <= QUERY_BLOCK_MAX.
+    void (*attend)(const float * const * q, int n_q, const int * n_kv, const uint16_t * k, const uint16_t * v,
+                   int64_t kv_stride, int head_dim, float qk_scale, float * scores, int64_t score_stride,
+                   float * const * out);
+};
+
+// The best set this processor runs: avx512, avx2, neon or scalar.
+const kernel_set & kernels_best();
+
+// A set by name, nullptr when this build or processor does not have it (tests compare them all).
+const kernel_set * kernels_by_name(const char * name);
+
+} // namespace nozzle

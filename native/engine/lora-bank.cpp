@@ -1,0 +1,96 @@
+#include "lora-bank.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace nozzle {
+
+static size_t align_block(size_t size) {
+    return (size + LORA_BLOCK_ALIGN - 1) / LORA_BLOCK_ALIGN * LORA_BLOCK_ALIGN;
+}
+
+lora_bank::~lora_bank() { free(arena); }
+
+status lora_bank::allocate(const model_dims & model, int n_slots, int rank_max) {
+    dims       = model;
+    slot_count = n_slots;
+    rank_limit = rank_max;
+    bytes_per_slot = 0;
+    for (int target = 0; target < TARGET_COUNT; ++target) {
+        const size_t a = align_block((size_t) rank_max * dims.target_n_in(target) * sizeof(uint16_t));
+        const size_t b = align_block((size_t) rank_max * dims.target_n_out(target) * sizeof(uint16_t));
+        bytes_per_slot += dims.n_layer * (a + b);
+    }
+    arena = (uint8_t *) aligned_alloc(4096, (bytes_per_slot * n_slots + 4095) / 4096 * 4096);
+    if (!arena) {
+        return status::failure(ERR_OUT_OF_MEMORY, "no memory for " + std::to_string(n_slots) + " adapter slots of " +
+                               std::to_string(bytes_per_slot) + " bytes");
+    }
+    // Touched now, so that the first swap pays for a copy and not for page faults.
+    memset(arena, 0, bytes_per_slot * n_slots);
+    views.assign((size_t) (n_slots + 1) * dims.n_layer * TARGET_COUNT, {});
+    loaded.assign(n_slots + 1, 0);
+    loaded[0] = 1;
+    return status::success();
+}
+
+status lora_bank::check(const std::vector<lora_module> & modules, size_t size) const {
+    const auto mismatch = [](const std::string & why) { return status::failure(ERR_PACK_MISMATCH, why); };
+    if (size > bytes_per_slot) {
+        return mismatch("the pack is larger than a slot; raise the host's rank_max");
+    }
+    std::vector<uint8_t> seen((size_t) dims.n_layer * TARGET_COUNT, 0);
+    for (const lora_module & m : modules) {
+        const std::string where = "module " + std::to_string(m.layer) + "/" + std::to_string(m.target);
+        if (m.layer < 0 || m.layer >= dims.n_layer || m.target < 0 || m.target >= TARGET_COUNT) {
+            return mismatch(where + " does not exist in this base model");
+        }
+        if (m.n_in != dims.target_n_in(m.target) || m.n_out != dims.target_n_out(m.target)) {
+            return mismatch(where + " has the shape of another base model");
+        }
+        if (m.rank < 1 || m.rank > rank_limit) {
+            return mismatch(where + " has rank " + std::to_string(m.rank) + ", this host takes 1 to " +
+                            std::to_string(rank_limit));
+        }
+        const int64_t a_end = m.a_offset + (int64_t) m.rank * m.n_in * (int64_t) sizeof(uint16_t);
+        const int64_t b_end = m.b_offset + (int64_t) m.rank * m.n_out * (int64_t) sizeof(uint16_t);
+        if (m.a_offset < 0 || m.b_offset < 0 || a_end > (int64_t) size || b_end > (int64_t) size ||
+            m.a_offset % LORA_BLOCK_ALIGN != 0 || m.b_offset % LORA_BLOCK_ALIGN != 0) {
+            return mismatch(where + " points outside the payload");
+        }
+        if (seen[(size_t) m.layer * TARGET_COUNT + m.target]++) {
+            return mismatch(where + " appears twice");
+        }
+    }
+    return status::success();
+}
+
+status lora_bank::load(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) {
+    const status result = check(modules, size);
+    if (!result.ok()) {
+        return result;
+    }
+    clear(slot);
+    uint8_t * base = arena + (size_t) (slot - 1) * bytes_per_slot;
+    memcpy(base, payload, size);
+    for (const lora_module & m : modules) {
+        lora_view & v = views[((size_t) slot * dims.n_layer + m.layer) * TARGET_COUNT + m.target];
+        v.a     = (const uint16_t *) (base + m.a_offset);
+        v.bt    = (const uint16_t *) (base + m.b_offset);
+        v.rank  = m.rank;
+        v.scale = m.scale;
+    }
+    loaded[slot] = 1;
+    return status::success();
+}
+
+void lora_bank::clear(int slot) {
+    const size_t per_slot = (size_t) dims.n_layer * TARGET_COUNT;
+    std::fill(views.begin() + slot * per_slot, views.begin() + (slot + 1) * per_slot, lora_view());
+    loaded[slot] = 0;
+}
+
+bool lora_bank::is_loaded(int slot) const { return loaded[slot] != 0; }
+
+} // namespace nozzle

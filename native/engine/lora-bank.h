@@ -1,0 +1,66 @@
+// The adapter slots: one arena of F16 weights, one fixed stretch per slot, and a table per slot that
+// says where each module's A and Bt lie in it. Invariant: a slot's table and bytes change only while
+// no running step uses the slot (the caller's promise, checked by the addon).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model.h"
+#include "status.h"
+
+namespace nozzle {
+
+constexpr size_t LORA_BLOCK_ALIGN = 64; // bytes; PACK_BLOCK_ALIGN in adapter-pack.ts
+
+// Where one module of an adapter lies in its pack's payload. See adapter-pack.ts for the layout.
+struct lora_module {
+    int32_t layer    = 0;
+    int32_t target   = 0;
+    int32_t n_in     = 0;
+    int32_t n_out    = 0;
+    int32_t rank     = 0;
+    int64_t a_offset = 0; // bytes
+    int64_t b_offset = 0; // bytes
+    float   scale    = 0;
+};
+
+// A module as the kernels read it. rank 0 = the adapter leaves this module alone.
+struct lora_view {
+    const uint16_t * a  = nullptr; // F16 [n_in] x rank rows
+    const uint16_t * bt = nullptr; // F16 [n_out] x rank rows
+    int   rank  = 0;
+    float scale = 0;
+};
+
+class lora_bank {
+  public:
+    ~lora_bank();
+    // Room for n_slots adapters of at most rank_max on every target. Fails with out_of_memory.
+    status allocate(const model_dims & dims, int n_slots, int rank_max);
+    // One contiguous copy of the payload into slot 1..n_slots. Fails with pack_mismatch, leaving the
+    // slot as it was.
+    status load(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size);
+    void   clear(int slot);
+    bool   is_loaded(int slot) const;
+
+    const lora_view & view(int slot, int layer, int target) const {
+        return views[((size_t) slot * dims.n_layer + layer) * TARGET_COUNT + target];
+    }
+    int    n_slots()    const { return slot_count; }
+    int    rank_max()   const { return rank_limit; }
+    size_t slot_bytes() const { return bytes_per_slot; }
+
+  private:
+    status check(const std::vector<lora_module> & modules, size_t size) const;
+
+    model_dims             dims;
+    int                    slot_count     = 0;
+    int                    rank_limit     = 0;
+    size_t                 bytes_per_slot = 0;
+    uint8_t              * arena = nullptr; // n_slots * bytes_per_slot, owned
+    std::vector<lora_view> views;           // [(n_slots + 1) * n_layer * TARGET_COUNT]; slot 0 stays empty
+    std::vector<uint8_t>   loaded;          // [n_slots + 1]
+};
+
+} // namespace nozzle

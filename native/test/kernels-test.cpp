@@ -1,0 +1,144 @@
+// Every instruction set's kernels against a float64 loop, over the popularity shapes and odd lengths.
+// Prints one line per failure and exits 1; exits 0 when all agree.
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "ggml.h"
+#include "kernels.h"
+
+using namespace nozzle;
+
+static int failures = 0;
+
+static void expect_close(const char * what, const char * set, double got, double want, double tolerance) {
+    if (!(std::fabs(got - want) <= tolerance * (1.0 + std::fabs(want)))) {
+        printf("%s on %s: got %.9g, want %.9g\n", what, set, got, want);
+        failures++;
+    }
+}
+
+struct random_source {
+    std::mt19937 engine{ 42 };
+    float next() { return std::uniform_real_distribution<float>(-1, 1)(engine); }
+    std::vector<float> floats(size_t n) {
+        std::vector<float> out(n);
+        for (float & x : out) {
+            x = next();
+        }
+        return out;
+    }
+    std::vector<uint16_t> halves(size_t n) {
+        std::vector<uint16_t> out(n);
+        for (uint16_t & x : out) {
+            x = ggml_fp32_to_fp16(next());
+        }
+        return out;
+    }
+};
+
+template <class T> static std::vector<T *> row_pointers(std::vector<T> & data, int n_rows, int width) {
+    std::vector<T *> out;
+    for (int i = 0; i < n_rows; ++i) {
+        out.push_back(data.data() + (size_t) i * width);
+    }
+    return out;
+}
+
+static void test_lora(const kernel_set & set, int n_rows, int n_in, int n_out, int rank) {
+    random_source random;
+    std::vector<uint16_t> a = random.halves((size_t) rank * n_in), bt = random.halves((size_t) rank * n_out);
+    std::vector<float> x = random.floats((size_t) n_rows * n_in), y = random.floats((size_t) n_rows * n_out);
+    std::vector<float> h((size_t) n_rows * rank);
+    const std::vector<float> before = y;
+    const float scale = 1.75f;
+    auto xs = row_pointers(x, n_rows, n_in);
+    auto ys = row_pointers(y, n_rows, n_out);
+    for (int r = 0; r < rank; ++r) {
+        std::vector<float *> hs;
+        for (int i = 0; i < n_rows; ++i) {
+            hs.push_back(h.data() + (size_t) i * rank + r);
+        }
+        set.shrink(a.data() + (size_t) r * n_in, n_in, xs.data(), hs.data(), n_rows);
+    }
+    auto hs = row_pointers(h, n_rows, rank);
+    set.expand(bt.data(), n_out, rank, n_out, scale, hs.data(), ys.data(), n_rows);
+    for (int i = 0; i < n_rows; ++i) {
+        for (int c = 0; c < n_out; ++c) {
+            double want = 0;
+            for (int r = 0; r < rank; ++r) {
+                double dot = 0;
+                for (int k = 0; k < n_in; ++k) {
+                    dot += (double) ggml_fp16_to_fp32(a[(size_t) r * n_in + k]) * x[(size_t) i * n_in + k];
+                }
+                want += dot * ggml_fp16_to_fp32(bt[(size_t) r * n_out + c]);
+            }
+            const size_t at = (size_t) i * n_out + c;
+            expect_close("lora", set.name, y[at], before[at] + scale * want, 2e-5);
+        }
+    }
+}
+
+static void test_attend(const kernel_set & set, int n_q, int n_kv, int head_dim) {
+    random_source random;
+    const int64_t stride = 2 * head_dim;
+    std::vector<uint16_t> k = random.halves(n_kv * stride), v = random.halves(n_kv * stride);
+    std::vector<float> q = random.floats((size_t) n_q * head_dim), out((size_t) n_q * head_dim);
+    std::vector<float> scores((size_t) QUERY_BLOCK_MAX * n_kv);
+    std::vector<int> visible;
+    for (int i = 0; i < n_q; ++i) {
+        visible.push_back(std::max(1, n_kv - i));
+    }
+    auto qs = row_pointers(q, n_q, head_dim);
+    auto outs = row_pointers(out, n_q, head_dim);
+    const double qk_scale = 1.0 / std::sqrt((double) head_dim);
+    set.attend(qs.data(), n_q, visible.data(), k.data(), v.data(), stride, head_dim, (float) qk_scale, scores.data(),
+               n_kv, outs.data());
+    for (int i = 0; i < n_q; ++i) {
+        std::vector<double> weight(visible[i]);
+        double top = -1e300, sum = 0;
+        for (int j = 0; j < visible[i]; ++j) {
+            for (int d = 0; d < head_dim; ++d) {
+                weight[j] += (double) q[(size_t) i * head_dim + d] * ggml_fp16_to_fp32(k[j * stride + d]);
+            }
+            weight[j] *= qk_scale;
+            top = std::max(top, weight[j]);
+        }
+        for (double & w : weight) {
+            sum += w = std::exp(w - top);
+        }
+        for (int d = 0; d < head_dim; ++d) {
+            double want = 0;
+            for (int j = 0; j < visible[i]; ++j) {
+                want += weight[j] / sum * ggml_fp16_to_fp32(v[j * stride + d]);
+            }
+            expect_close("attend", set.name, out[(size_t) i * head_dim + d], want, 1e-5);
+        }
+    }
+}
+
+int main() {
+    int n_sets = 0;
+    for (const char * name : { "scalar", "avx2", "avx512", "neon" }) {
+        const kernel_set * set = kernels_by_name(name);
+        if (!set) {
+            continue;
+        }
+        n_sets++;
+        for (const int n_rows : { 1, 2, 3, 4, 7, 16 }) {
+            for (const int rank : { 1, 4, 16, 33 }) {
+                test_lora(*set, n_rows, 64, 192, rank);
+                test_lora(*set, n_rows, 83, 71, rank); // no multiple of any vector width
+            }
+        }
+        for (int n_q = 1; n_q <= QUERY_BLOCK_MAX; ++n_q) {
+            for (const int n_kv : { 1, 5, 64, 333 }) {
+                test_attend(*set, n_q, n_kv, 16);
+                test_attend(*set, n_q, n_kv, 96);
+            }
+        }
+    }
+    printf("%d kernel sets compared\n", n_sets);
+    return failures == 0 ? 0 : 1;
+}
