@@ -53,6 +53,8 @@ Napi::Value EngineObject::JS_info(const Napi::CallbackInfo & info) {
     out.Set("architecture", about.dims.architecture);
     out.Set("device", about.device);
     out.Set("chatTemplate", about.chat_template);
+    out.Set("bosText", about.bos_text);
+    out.Set("eosText", about.eos_text);
     number("vocabularySize", about.dims.n_vocab);
     number("embeddingLength", about.dims.n_embd);
     number("feedForwardLength", about.dims.n_ff);

@@ -143,6 +143,8 @@ status engine_impl::init(const engine_options & o) {
     about.chat_template = words.chat_template();
     about.bos           = words.bos();
     about.eos           = words.eos();
+    about.bos_text      = words.text(about.bos);
+    about.eos_text      = words.text(about.eos);
     about.slot_bytes    = bank.slot_bytes();
     about.device        = std::string("cpu, ") + std::to_string(o.n_threads) + " threads, kernels " + kernels_best().name;
     return result;

@@ -36,6 +36,8 @@ struct engine_info {
     std::string chat_template; // empty = none
     int32_t     bos = -1;
     int32_t     eos = -1;
+    std::string bos_text;      // as chat templates write them; empty = none
+    std::string eos_text;
     std::string device;        // e.g. "cpu (zen4), kernels avx512"
     size_t      slot_bytes = 0;
 };

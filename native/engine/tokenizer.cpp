@@ -48,7 +48,12 @@ std::string tokenizer::decode(int32_t token) const {
 bool    tokenizer::is_end_of_generation(int32_t token) const { return llama_vocab_is_eog(vocabulary, token); }
 int32_t tokenizer::bos() const { return llama_vocab_bos(vocabulary); }
 int32_t tokenizer::eos() const { return llama_vocab_eos(vocabulary); }
-int     tokenizer::n_vocab() const { return llama_vocab_n_tokens(vocabulary); }
+
+std::string tokenizer::text(int32_t token) const {
+    return token < 0 ? "" : llama_vocab_get_text(vocabulary, token);
+}
+
+int tokenizer::n_vocab() const { return llama_vocab_n_tokens(vocabulary); }
 
 std::string tokenizer::chat_template() const {
     const char * text = llama_model_chat_template(handle, nullptr);

@@ -22,6 +22,7 @@ class tokenizer {
     bool                 is_end_of_generation(int32_t token) const;
     int32_t              bos() const; // -1 = none
     int32_t              eos() const; // -1 = none
+    std::string          text(int32_t token) const; // as chat templates write it; empty for -1
     int                  n_vocab() const;
     std::string          chat_template() const; // empty = none
     const llama_vocab *  vocab() const { return vocabulary; }

@@ -1,0 +1,297 @@
+/**
+ * The multi-LoRA engine for Node: opens a GGUF base model once, keeps adapters in slots, and runs
+ * steps whose rows each name their own slot. All argument checks are here; C++ below trusts shapes.
+ * JavaScript never waits inside a step: open, loadSlot and step run on other threads.
+ */
+import { createHash, randomInt } from 'node:crypto'
+import { createReadStream, existsSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { pipeline } from 'node:stream/promises'
+import { loadBinding, type NativeBinding, type NativeHandle } from './binding.ts'
+import { EngineError, invalidArgument } from './engine-error.ts'
+import { NATIVE_PATHS } from './paths.ts'
+import { checkEqualLengths, requireInteger, requireText } from './validate.ts'
+
+export { EngineError, type EngineErrorCode } from './engine-error.ts'
+
+export interface NativeEngineOptions {
+  /** GGUF file of the llama architecture. */
+  readonly modelPath: string
+  /** Name served to clients. */
+  readonly modelName: string
+  /** `auto` is the CPU until another backend is built. */
+  readonly device: 'auto' | 'cpu' | 'cuda'
+  readonly slotCount: number
+  readonly rankMax: number
+  readonly sequenceCount: number
+  /** Tokens of one sequence. */
+  readonly contextLength: number
+  /** Rows of one step. */
+  readonly rowsMax: number
+  /** 0 = one per core. */
+  readonly threads: number
+}
+
+export interface NativeEngineInfo {
+  readonly baseModel: string
+  /** `sha256:<hex>` of the GGUF file. */
+  readonly baseDigest: string
+  readonly architecture: string
+  readonly vocabularySize: number
+  readonly embeddingLength: number
+  readonly feedForwardLength: number
+  readonly layerCount: number
+  readonly headCount: number
+  readonly headCountKv: number
+  readonly headLength: number
+  readonly contextLengthTrained: number
+  readonly chatTemplate: string | null
+  readonly bosToken: number | null
+  readonly eosToken: number | null
+  readonly bosText: string | null
+  readonly eosText: string | null
+  readonly device: string
+}
+
+export interface NativeEngineLimits {
+  readonly slotCount: number
+  readonly slotBytes: number
+  readonly rankMax: number
+  readonly sequenceCount: number
+  readonly contextLength: number
+  readonly rowsMax: number
+}
+
+/** Linear layers an adapter may change, in the order of the engine's target numbers. */
+const TARGETS = [
+  'attn_q',
+  'attn_k',
+  'attn_v',
+  'attn_output',
+  'ffn_gate',
+  'ffn_up',
+  'ffn_down',
+] as const
+
+/** An adapter in a slot's layout; offsets and sizes in bytes, see the pack format. */
+export interface SlotImage {
+  readonly manifest: {
+    readonly modules: readonly {
+      readonly layer: number
+      readonly target: (typeof TARGETS)[number]
+      readonly n_in: number
+      readonly n_out: number
+      readonly rank: number
+      readonly a_offset: number
+      readonly b_offset: number
+      readonly scale: number
+    }[]
+  }
+  readonly payload: Uint8Array
+}
+
+export interface NativeSamplingOptions {
+  readonly temperature: number
+  readonly top_p: number
+  readonly top_k: number
+  readonly min_p: number
+  readonly frequency_penalty: number
+  readonly presence_penalty: number
+  readonly repetition_penalty: number
+  /** null = drawn here. */
+  readonly seed: number | null
+  readonly logit_bias: Readonly<Record<string, number>>
+  readonly grammar: string | null
+}
+
+export interface NativeSequenceOptions {
+  readonly sampling: NativeSamplingOptions
+  /** −1 = no logprobs; n ≥ 0 = the drawn token's and the n best. */
+  readonly topLogprobs: number
+  readonly promptTokens: Int32Array
+}
+
+/** Parallel arrays, one entry per row. */
+export interface NativeStepBatch {
+  readonly tokens: Int32Array
+  readonly positions: Int32Array
+  readonly sequences: Int32Array
+  readonly slots: Int32Array
+  readonly outputs: Uint8Array
+}
+
+export interface NativeStepResult {
+  readonly sampled: readonly {
+    readonly sequence: number
+    readonly token: number
+    readonly isNonFinite: boolean
+    readonly logprob: number | null
+    readonly top: readonly { readonly token: number; readonly logprob: number }[]
+  }[]
+  readonly engineUs: number
+}
+
+const INT32_MAX = 2 ** 31 - 1
+
+export class NativeEngine {
+  readonly info: NativeEngineInfo
+  readonly limits: NativeEngineLimits
+  readonly #handle: NativeHandle
+  #inFlight = new Set<Promise<unknown>>()
+
+  private constructor(handle: NativeHandle, info: NativeEngineInfo, limits: NativeEngineLimits) {
+    this.#handle = handle
+    this.info = info
+    this.limits = limits
+  }
+
+  /** Rejects with an EngineError: model_not_found, model_invalid, unsupported_architecture … */
+  static async open(options: NativeEngineOptions): Promise<NativeEngine> {
+    const { modelPath, modelName, device } = options
+    requireText(modelPath, 'modelPath')
+    requireText(modelName, 'modelName')
+    const sizes = toSizes(options)
+    const binding = requireBinding()
+    if (!existsSync(modelPath)) {
+      throw new EngineError('model_not_found', `modelPath: ${modelPath} does not exist`)
+    }
+    const digest = createHash('sha256')
+    const [handle] = await Promise.all([
+      binding.openEngine({ modelPath, libraryDir: NATIVE_PATHS.libraryDir, device, ...sizes }),
+      pipeline(createReadStream(modelPath, { highWaterMark: 1 << 20 }), digest),
+    ])
+    const { slotBytes, ...about } = handle.info()
+    const { threads: _, ...limits } = sizes
+    const info: NativeEngineInfo = {
+      ...about,
+      baseModel: modelName,
+      baseDigest: `sha256:${digest.digest('hex')}`,
+      chatTemplate: about.chatTemplate || null,
+      bosToken: about.bosToken < 0 ? null : about.bosToken,
+      eosToken: about.eosToken < 0 ? null : about.eosToken,
+      bosText: about.bosText || null,
+      eosText: about.eosText || null,
+    }
+    return new NativeEngine(handle, info, { ...limits, slotBytes })
+  }
+
+  tokenize(text: string, options: { addSpecial: boolean; parseSpecial: boolean }): Int32Array {
+    if (typeof text !== 'string') throw invalidArgument('text must be a string')
+    return this.#handle.tokenize(text, options.addSpecial, options.parseSpecial)
+  }
+
+  /** Raw bytes of a token's text; special tokens give none. */
+  tokenBytes(token: number): Uint8Array {
+    return this.#handle.tokenBytes(this.#requireToken(token))
+  }
+
+  isEndOfGeneration(token: number): boolean {
+    return this.#handle.isEndOfGeneration(this.#requireToken(token))
+  }
+
+  /**
+   * Copies an adapter into a slot, beside a running step. Rejects with pack_mismatch (the slot keeps
+   * what it held) or slot_in_use.
+   */
+  async loadSlot(slot: number, image: SlotImage): Promise<void> {
+    requireInteger(slot, 'slot', 1, this.limits.slotCount)
+    const { modules } = image.manifest
+    const fields = new Float64Array(modules.length * 7)
+    const scales = new Float32Array(modules.length)
+    modules.forEach((module, index) => {
+      const target = TARGETS.indexOf(module.target)
+      if (target < 0) throw invalidArgument(`modules[${index}].target: unknown`)
+      const { layer, n_in, n_out, rank, a_offset, b_offset } = module
+      fields.set([layer, target, n_in, n_out, rank, a_offset, b_offset], index * 7)
+      scales[index] = module.scale
+    })
+    if (!(image.payload instanceof Uint8Array)) throw invalidArgument('payload must be bytes')
+    await this.#track(this.#handle.loadSlot(slot, image.payload, fields, scales))
+  }
+
+  clearSlot(slot: number): void {
+    requireInteger(slot, 'slot', 1, this.limits.slotCount)
+    this.#handle.clearSlot(slot)
+  }
+
+  /** Forgets the cells of an earlier use. Throws invalid_grammar; step_in_flight between rows. */
+  openSequence(sequence: number, options: NativeSequenceOptions): void {
+    requireInteger(sequence, 'sequence', 0, this.limits.sequenceCount - 1)
+    const { sampling, topLogprobs, promptTokens } = options
+    requireInteger(topLogprobs, 'topLogprobs', -1, this.info.vocabularySize)
+    const bias = Object.entries(sampling.logit_bias)
+    this.#handle.openSequence(sequence, {
+      temperature: sampling.temperature,
+      topP: sampling.top_p,
+      topK: sampling.top_k,
+      minP: sampling.min_p,
+      frequencyPenalty: sampling.frequency_penalty,
+      presencePenalty: sampling.presence_penalty,
+      repetitionPenalty: sampling.repetition_penalty,
+      seed: sampling.seed ?? randomInt(2 ** 32),
+      topLogprobs,
+      grammar: sampling.grammar ?? '',
+      biasTokens: Int32Array.from(bias, ([token]) => this.#requireToken(Number(token))),
+      bias: Float32Array.from(bias, ([, value]) => value),
+      prompt: promptTokens,
+    })
+  }
+
+  closeSequence(sequence: number): void {
+    requireInteger(sequence, 'sequence', 0, this.limits.sequenceCount - 1)
+    this.#handle.closeSequence(sequence)
+  }
+
+  /** Runs the rows together. A refused batch (invalid_argument, slot_empty) changes nothing. */
+  async step(batch: NativeStepBatch): Promise<NativeStepResult> {
+    checkEqualLengths(batch)
+    const { tokens, positions, sequences, slots, outputs } = batch
+    return this.#track(this.#handle.step(tokens, positions, sequences, slots, outputs))
+  }
+
+  /** Waits for what runs, then frees everything. Idempotent; later calls fail with engine_closed. */
+  async close(): Promise<void> {
+    while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight)
+    this.#handle.close()
+  }
+
+  async #track<T>(work: Promise<T>): Promise<T> {
+    this.#inFlight.add(work)
+    try {
+      return await work
+    } finally {
+      this.#inFlight.delete(work)
+    }
+  }
+
+  #requireToken(token: number): number {
+    requireInteger(token, 'token', 0, this.info.vocabularySize - 1)
+    return token
+  }
+}
+
+/** Sizes of everything that is allocated at open; also bounds each, so that sums fit 64 bits. */
+function toSizes(options: NativeEngineOptions) {
+  const { slotCount, rankMax, sequenceCount, contextLength, rowsMax } = options
+  requireInteger(slotCount, 'slotCount', 1, 65_536)
+  requireInteger(rankMax, 'rankMax', 1, 4096)
+  requireInteger(sequenceCount, 'sequenceCount', 1, 65_536)
+  requireInteger(contextLength, 'contextLength', 1, INT32_MAX)
+  requireInteger(rowsMax, 'rowsMax', 1, 65_536)
+  requireInteger(options.threads, 'threads', 0, 1024)
+  const threads = options.threads === 0 ? availableParallelism() : options.threads
+  return { slotCount, rankMax, sequenceCount, contextLength, rowsMax, threads }
+}
+
+let binding: NativeBinding | null = null
+
+/** Loads the addon once; it is told of the error class it throws. */
+function requireBinding(): NativeBinding {
+  if (binding !== null) return binding
+  if (!existsSync(NATIVE_PATHS.addonPath)) {
+    throw new EngineError('engine_not_built', 'the native engine is not built: run `npm run setup`')
+  }
+  binding = loadBinding()
+  binding.initialize(EngineError as new (code: string, message: string) => EngineError)
+  return binding
+}
