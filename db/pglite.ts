@@ -1,0 +1,46 @@
+/**
+ * PostgreSQL inside the process (PGlite), in memory or in a directory that is locked for as long as
+ * it is open. One connection, so statements run one after the other.
+ */
+import { mkdirSync } from 'node:fs'
+import { PGlite } from '@electric-sql/pglite'
+import { drizzle } from 'drizzle-orm/pglite'
+import { migrate } from 'drizzle-orm/pglite/migrator'
+import type { Database } from './database.ts'
+import { lockDirectory } from './directory-lock.ts'
+import { DatabaseError } from './errors.ts'
+import * as schema from './schema/index.ts'
+
+export interface PgliteOptions {
+  /** null = in memory. */
+  readonly directory: string | null
+  readonly migrations: string
+}
+
+export async function openPglite(options: PgliteOptions): Promise<Database> {
+  const { directory, migrations } = options
+  const unlock = directory === null ? () => {} : lockDirectory(directory)
+  try {
+    const client = await startPglite(directory)
+    const db = drizzle({ client, schema })
+    let closing: Promise<void> | null = null
+    return {
+      db,
+      kind: 'pglite',
+      migrate: () => migrate(db, { migrationsFolder: migrations }),
+      close: () => {
+        closing ??= client.close().finally(unlock)
+        return closing
+      },
+    }
+  } catch (error) {
+    unlock()
+    throw new DatabaseError('database_unavailable', 'the database could not be opened', error)
+  }
+}
+
+async function startPglite(directory: string | null): Promise<PGlite> {
+  if (directory === null) return PGlite.create()
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  return PGlite.create(directory)
+}

@@ -1,0 +1,12 @@
+/** All tables, for drizzle-kit and the drivers. */
+export { adapterVersions } from './adapter-versions.ts'
+export { apiKeys } from './api-keys.ts'
+export { auditLog } from './audit-log.ts'
+export { baseModels } from './base-models.ts'
+export { deployments } from './deployments.ts'
+export { hosts } from './hosts.ts'
+export { ledgerEntries } from './ledger-entries.ts'
+export { models } from './models.ts'
+export { prices } from './prices.ts'
+export { tenants } from './tenants.ts'
+export { usageEvents } from './usage-events.ts'
