@@ -3,6 +3,7 @@
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml.h"
+#include "row-probe.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +13,7 @@ namespace nozzle {
 // Decode batches come back every step and are kept; prompts rarely repeat a shape.
 static constexpr int    KEPT_ROWS_MAX   = 64;
 static constexpr size_t KEPT_GRAPHS_MAX = 128;
-static constexpr int    NODES_PER_LAYER = 48;
+static constexpr int    NODES_PER_LAYER = 64;
 // Rows whose pointers one kernel call gets.
 static constexpr int    ROW_BLOCK = 64;
 
@@ -58,7 +59,19 @@ status graph_runner::init(const model * m, const lora_bank * b, kv_cache * cache
     backend = be;
     kernels = &kernels_best();
     scores.resize((size_t) n_threads * QUERY_BLOCK_MAX * cache->n_ctx());
+    for (const model_layer & layer : m->layers) {
+        for (ggml_tensor * weight : layer.linear) {
+            probe_pairing(weight);
+        }
+    }
+    probe_pairing(m->output);
     return status::success();
+}
+
+void graph_runner::probe_pairing(ggml_tensor * weight) {
+    if (pairing.count(weight->type) == 0) {
+        pairing[weight->type] = single_row_differs(weight, backend);
+    }
 }
 
 // ---- custom operators: run on ggml's threads, thread `ith` of `nth` -------------------------------
@@ -206,6 +219,16 @@ void graph_runner::add_lora(graph & g, int layer, lora_group group, ggml_tensor 
     ggml_build_forward_expand(g.nodes, y[0]);
 }
 
+// weight · x, F32 [n_out, n_rows], its bits independent of n_rows.
+ggml_tensor * graph_runner::multiply(graph & g, ggml_tensor * weight, ggml_tensor * x) {
+    ggml_context * c = g.context;
+    if (x->ne[1] > 1 || !pairing.at(weight->type)) {
+        return ggml_mul_mat(c, weight, x);
+    }
+    ggml_tensor * y = ggml_mul_mat(c, weight, ggml_repeat_4d(c, x, x->ne[0], 2, 1, 1));
+    return ggml_view_2d(c, y, y->ne[0], 1, y->nb[1], 0);
+}
+
 ggml_tensor * graph_runner::build_layer(graph & g, ggml_tensor * x, int il, bool has_lora, bool is_last_without_output) {
     const model_dims  & dims  = base->dims;
     const model_layer & layer = base->layers[il];
@@ -214,7 +237,7 @@ ggml_tensor * graph_runner::build_layer(graph & g, ggml_tensor * x, int il, bool
 
     const auto linear = [&](lora_group group, ggml_tensor * in, ggml_tensor ** y) {
         for (int t = 0; t < group.count; ++t) {
-            y[t] = ggml_mul_mat(c, layer.linear[group.first + t], in); // F32 [n_out, n_rows]
+            y[t] = multiply(g, layer.linear[group.first + t], in);
             ggml_build_forward_expand(g.nodes, y[t]);
         }
         if (has_lora) {
@@ -281,7 +304,7 @@ bool graph_runner::build(graph & g, const shape & key) {
         ggml_set_input(g.outputs);
         x = ggml_get_rows(g.context, x, g.outputs);
         x = ggml_mul(g.context, ggml_rms_norm(g.context, x, dims.rms_epsilon), base->output_norm);
-        g.logits = ggml_mul_mat(g.context, base->output, x);
+        g.logits = multiply(g, base->output, x);
         ggml_set_output(g.logits);
         ggml_build_forward_expand(g.nodes, g.logits);
     }

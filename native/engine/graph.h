@@ -78,6 +78,8 @@ class graph_runner {
 
     graph *       find_graph(const shape & key);
     bool          build(graph & g, const shape & key);
+    void          probe_pairing(ggml_tensor * weight);
+    ggml_tensor * multiply(graph & g, ggml_tensor * weight, ggml_tensor * x);
     ggml_tensor * build_layer(graph & g, ggml_tensor * x, int layer, bool has_lora, bool is_last_without_output);
     void          add_lora(graph & g, int layer, lora_group group, ggml_tensor * x, ggml_tensor ** y);
     void          set_inputs(graph & g, const batch & rows);
@@ -91,6 +93,7 @@ class graph_runner {
     kv_cache          * kv      = nullptr;
     ggml_backend_t      backend = nullptr;
     const kernel_set  * kernels = nullptr;
+    std::map<int, bool> pairing; // ggml type of a weight -> a single row must be computed as two
     step_rows           current;
     std::vector<float>  scores;  // [n_threads][QUERY_BLOCK_MAX][n_ctx], attention scratch
     std::vector<float>  logits_copy; // used where the backend's memory is not the host's

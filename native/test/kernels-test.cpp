@@ -139,6 +139,6 @@ int main() {
             }
         }
     }
-    printf("%d kernel sets compared\n", n_sets);
+    printf("%d kernel sets, %d failures\n", n_sets, failures);
     return failures == 0 ? 0 : 1;
 }

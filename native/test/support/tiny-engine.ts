@@ -1,0 +1,74 @@
+/** An engine on the tiny model, small enough to open per test file, and closed with it. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll } from 'vitest'
+import { NativeEngine, type NativeEngineOptions, type NativeSamplingOptions } from '../../index.ts'
+import { TINY, writeSyntheticGguf } from './synthetic-gguf.ts'
+
+export const GREEDY: NativeSamplingOptions = {
+  temperature: 0,
+  top_p: 1,
+  top_k: 0,
+  min_p: 0,
+  frequency_penalty: 0,
+  presence_penalty: 0,
+  repetition_penalty: 1,
+  seed: 0,
+  logit_bias: {},
+  grammar: null,
+}
+
+/** A folder that goes away after the test file. */
+export function createScratchDir(): string {
+  const dir = mkdtempSync(join(tmpdir(), 'nozzle-native-'))
+  afterAll(() => rmSync(dir, { recursive: true, force: true }))
+  return dir
+}
+
+export function tinyOptions(modelPath: string): NativeEngineOptions {
+  return {
+    modelPath,
+    modelName: 'tiny',
+    device: 'cpu',
+    slotCount: 3,
+    rankMax: 8,
+    sequenceCount: 4,
+    contextLength: 64,
+    rowsMax: 48,
+    threads: 2,
+  }
+}
+
+export async function openTinyEngine(
+  dir: string,
+  changes: Partial<NativeEngineOptions> = {},
+): Promise<NativeEngine> {
+  const modelPath = join(dir, 'tiny.gguf')
+  writeSyntheticGguf(modelPath, TINY)
+  return NativeEngine.open({ ...tinyOptions(modelPath), ...changes })
+}
+
+/** Rows of one sequence from `position` on; the last one samples. */
+export function rowsOf(
+  sequence: number,
+  tokens: readonly number[],
+  { position = 0, slot = 0 }: { position?: number; slot?: number } = {},
+) {
+  const length = tokens.length
+  return {
+    tokens: Int32Array.from(tokens),
+    positions: Int32Array.from(tokens, (_, index) => position + index),
+    sequences: new Int32Array(length).fill(sequence),
+    slots: new Int32Array(length).fill(slot),
+    outputs: Uint8Array.from(tokens, (_, index) => (index === length - 1 ? 1 : 0)),
+  }
+}
+
+export function openGreedy(engine: NativeEngine, sequence: number, topLogprobs = -1): void {
+  engine.openSequence(sequence, {
+    sampling: GREEDY,
+    topLogprobs,
+    promptTokens: new Int32Array(0),
+  })
+}
