@@ -8,6 +8,7 @@ import { drizzle } from 'drizzle-orm/pglite'
 import { migrate } from 'drizzle-orm/pglite/migrator'
 import type { Database } from './database.ts'
 import { lockDirectory } from './directory-lock.ts'
+import { DurableDirectory, START_PARAMS } from './durable-directory.ts'
 import { DatabaseError } from './errors.ts'
 import * as schema from './schema/index.ts'
 
@@ -17,18 +18,25 @@ export interface PgliteOptions {
   readonly migrations: string
 }
 
+/** PGlite has no autovacuum; the one table that is updated all the time would grow for ever. */
+const VACUUM_INTERVAL_MS = 300_000
+
 export async function openPglite(options: PgliteOptions): Promise<Database> {
   const { directory, migrations } = options
   const unlock = directory === null ? () => {} : lockDirectory(directory)
   try {
     const client = await startPglite(directory)
     const db = drizzle({ client, schema })
+    // A failure is not lost: the disk that refuses a vacuum refuses the next statement too.
+    const vacuum = () => void client.exec('vacuum hosts').catch(() => {})
+    const timer = setInterval(vacuum, VACUUM_INTERVAL_MS).unref()
     let closing: Promise<void> | null = null
     return {
       db,
       kind: 'pglite',
       migrate: () => migrate(db, { migrationsFolder: migrations }),
       close: () => {
+        clearInterval(timer)
         closing ??= client.close().finally(unlock)
         return closing
       },
@@ -42,5 +50,5 @@ export async function openPglite(options: PgliteOptions): Promise<Database> {
 async function startPglite(directory: string | null): Promise<PGlite> {
   if (directory === null) return PGlite.create()
   mkdirSync(directory, { recursive: true, mode: 0o700 })
-  return PGlite.create(directory)
+  return PGlite.create({ fs: new DurableDirectory(directory), startParams: [...START_PARAMS] })
 }

@@ -59,7 +59,6 @@ CREATE TABLE "hosts" (
 	"epoch" bigint NOT NULL,
 	"report" jsonb NOT NULL,
 	"adapters" jsonb NOT NULL,
-	"created_at" timestamp with time zone DEFAULT now() NOT NULL,
 	"seen_at" timestamp with time zone NOT NULL
 );
 --> statement-breakpoint
