@@ -1,0 +1,124 @@
+/**
+ * Pack files on disk (layout: adapter-pack.ts). Nothing of a pack is believed before it is checked:
+ * the manifest carries its own seal, the payload's hash is in the manifest, the size of the file
+ * follows from both, and the digest must be the one that was asked for.
+ */
+import { createHash } from 'node:crypto'
+import { type FileHandle, open } from 'node:fs/promises'
+import { z } from 'zod'
+import type { AdapterImage } from '../engine.ts'
+import {
+  PACK_MAGIC,
+  PACK_MANIFEST_BYTES_MAX,
+  PACK_PAYLOAD_ALIGN,
+  type PackManifest,
+  packManifest,
+} from './adapter-pack.ts'
+import { readFully } from './read-fully.ts'
+
+const MAGIC_BYTES = 8
+const PREFIX_BYTES = MAGIC_BYTES + 4
+
+/** As the file has it: with a hash over the rest, so that no scale or offset can be altered. */
+const sealedManifest = packManifest.extend({ seal: z.string() })
+
+/** `code` is stable. `reason` is for the log: a tenant cannot mend a stored pack. */
+export class PackFileError extends Error {
+  override readonly name = 'PackFileError'
+  readonly code = 'pack_damaged'
+
+  constructor(reason: string) {
+    super(`the pack is damaged: ${reason}`)
+  }
+}
+
+/** Writes and syncs; the caller renames it into place. */
+export async function writePack(path: string, { manifest, payload }: AdapterImage): Promise<void> {
+  const text = Buffer.from(JSON.stringify({ ...manifest, seal: sealOf(manifest) }))
+  if (text.length > PACK_MANIFEST_BYTES_MAX) throw new Error('the manifest is too long for a pack')
+  const head = Buffer.alloc(payloadOffset(text.length))
+  head.write(PACK_MAGIC, 'latin1')
+  head.writeUInt32LE(text.length, MAGIC_BYTES)
+  text.copy(head, PREFIX_BYTES)
+  const file = await open(path, 'wx', 0o600)
+  try {
+    await file.writeFile(head)
+    await file.writeFile(payload)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+/** Rejects with PackFileError, or ENOENT. */
+export async function readPack(path: string, digest: string): Promise<AdapterImage> {
+  const file = await open(path, 'r')
+  try {
+    const { manifest, offset } = await readChecked(file, digest)
+    const payload = await readFully(file, offset, manifest.payload_bytes)
+    if (payload === null) throw new PackFileError('the payload is cut off')
+    // On the thread pool: hashing tens of megabytes here would hold up every stream.
+    const hash = Buffer.from(await crypto.subtle.digest('SHA-256', payload)).toString('hex')
+    if (hash !== manifest.payload_sha256) throw new PackFileError('the payload was altered')
+    return { manifest, payload }
+  } finally {
+    await file.close()
+  }
+}
+
+/** The manifest of a file whose size is right; its payload is not read. Rejects as readPack does. */
+export async function readPackManifest(path: string, digest: string): Promise<PackManifest> {
+  const file = await open(path, 'r')
+  try {
+    return (await readChecked(file, digest)).manifest
+  } finally {
+    await file.close()
+  }
+}
+
+async function readChecked(
+  file: FileHandle,
+  digest: string,
+): Promise<{ manifest: PackManifest; offset: number }> {
+  const prefix = await readFully(file, 0, PREFIX_BYTES)
+  if (prefix?.toString('latin1', 0, MAGIC_BYTES) !== PACK_MAGIC) {
+    throw new PackFileError('it does not begin as one')
+  }
+  const length = prefix.readUInt32LE(MAGIC_BYTES)
+  if (length > PACK_MANIFEST_BYTES_MAX) throw new PackFileError('the manifest is too long')
+  const text = await readFully(file, PREFIX_BYTES, length)
+  if (text === null) throw new PackFileError('the manifest is cut off')
+  const manifest = parseManifest(text)
+  if (manifest.digest !== digest) throw new PackFileError('it holds another adapter')
+  const offset = payloadOffset(length)
+  const { size } = await file.stat()
+  if (size !== offset + manifest.payload_bytes) {
+    throw new PackFileError(`${size} bytes, expected ${offset + manifest.payload_bytes}`)
+  }
+  return { manifest, offset }
+}
+
+function parseManifest(text: Buffer): PackManifest {
+  let value: unknown
+  try {
+    value = JSON.parse(text.toString('utf8'))
+  } catch {
+    throw new PackFileError('the manifest is not JSON')
+  }
+  const parsed = sealedManifest.safeParse(value)
+  if (!parsed.success) throw new PackFileError('the manifest is not one of format 1')
+  const { seal, ...manifest } = parsed.data
+  if (seal !== sealOf(manifest)) throw new PackFileError('the manifest was altered')
+  return manifest
+}
+
+/** Over the parsed value, whose keys stand in the schema's order. */
+function sealOf(manifest: PackManifest): string {
+  return createHash('sha256')
+    .update(JSON.stringify(packManifest.parse(manifest)))
+    .digest('hex')
+}
+
+function payloadOffset(manifestBytes: number): number {
+  return Math.ceil((PREFIX_BYTES + manifestBytes) / PACK_PAYLOAD_ALIGN) * PACK_PAYLOAD_ALIGN
+}

@@ -1,0 +1,62 @@
+/**
+ * JSON as a trust boundary reads it: bytes must be UTF-8, and no object may hold a key twice, since
+ * two readers of such a file may see two different adapters (`JSON.parse` keeps the last in silence).
+ */
+export type StrictJson =
+  | { readonly isValid: true; readonly value: unknown }
+  | { readonly isValid: false; readonly key: string | null; readonly problem: string }
+
+export function parseStrictJson(bytes: Uint8Array): StrictJson {
+  let text: string
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+  } catch {
+    return { isValid: false, key: null, problem: 'is not UTF-8 text' }
+  }
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : 'syntax error'
+    return { isValid: false, key: null, problem: `is not JSON: ${reason}` }
+  }
+  const key = findDuplicateKey(text)
+  if (key !== null) return { isValid: false, key, problem: 'stands twice in one object' }
+  return { isValid: true, value }
+}
+
+/** `text` is known to be JSON, so the scan needs to find its keys only. */
+function findDuplicateKey(text: string): string | null {
+  /** One entry per open object (its keys so far) or array (null). */
+  const scopes: (Set<string> | null)[] = []
+  let isKeyNext = false
+  for (let at = 0; at < text.length; at += 1) {
+    const character = text[at]
+    if (character === '{' || character === '[') {
+      scopes.push(character === '{' ? new Set() : null)
+      isKeyNext = character === '{'
+    } else if (character === '}' || character === ']') {
+      scopes.pop()
+      isKeyNext = false
+    } else if (character === ',') {
+      isKeyNext = scopes.at(-1) instanceof Set
+    } else if (character === '"') {
+      const end = endOfString(text, at)
+      if (isKeyNext) {
+        const key: string = JSON.parse(text.slice(at, end + 1))
+        const keys = scopes.at(-1)
+        if (keys?.has(key)) return key
+        keys?.add(key)
+        isKeyNext = false
+      }
+      at = end
+    }
+  }
+  return null
+}
+
+function endOfString(text: string, start: number): number {
+  let at = start + 1
+  while (text[at] !== '"') at += text[at] === '\\' ? 2 : 1
+  return at
+}
