@@ -1,0 +1,71 @@
+/**
+ * Runs one suite on every kind of database: PGlite in memory, a PostgreSQL server, and Neon's HTTP
+ * client in front of that server. All with the real migrations. Where no server is installed, those
+ * two are reported as skipped, with the reason.
+ */
+import { afterAll, beforeAll, describe } from 'vitest'
+import { openDatabase } from '../../client.ts'
+import type { Db } from '../../database.ts'
+import { openNeonDatabase } from '../../neon.ts'
+import { serveNeonFrom } from './neon-endpoint.ts'
+import { findPostgres, type PostgresServer, startPostgres } from './postgres-server.ts'
+
+export const POSTGRES = findPostgres()
+export const NO_POSTGRES = 'skipped: no initdb and postgres in PATH or /usr/lib/postgresql'
+
+interface Opened {
+  readonly db: Db
+  close(): Promise<void>
+}
+
+/** `suite` gets a function, since the database is open only while tests run. */
+export function describeOnEachDatabase(suite: (db: () => Db) => void): void {
+  describe('on PGlite', () => useDatabase(openMemory, suite))
+  if (POSTGRES === null) {
+    describe.skip(`on PostgreSQL and Neon (${NO_POSTGRES})`, () => suite(notOpen))
+    return
+  }
+  let server: PostgresServer
+  beforeAll(async () => {
+    server = await startPostgres(POSTGRES)
+  })
+  afterAll(async () => {
+    await server.stop()
+  })
+  describe('on PostgreSQL', () => useDatabase(() => openServer(server.url), suite))
+  describe('on Neon over HTTP', () => useDatabase(() => openNeon(server.url), suite))
+}
+
+function useDatabase(open: () => Promise<Opened>, suite: (db: () => Db) => void): void {
+  let opened: Opened | null = null
+  beforeAll(async () => {
+    opened = await open()
+  })
+  afterAll(async () => {
+    await opened?.close()
+  })
+  suite(() => opened?.db ?? notOpen())
+}
+
+function notOpen(): never {
+  throw new Error('the database is open only while a test runs')
+}
+
+async function openMemory(): Promise<Opened> {
+  const database = await openDatabase('pglite:memory')
+  await database.migrate()
+  return database
+}
+
+async function openServer(url: string): Promise<Opened> {
+  const database = await openDatabase(url)
+  await database.migrate()
+  return database
+}
+
+async function openNeon(url: string): Promise<Opened> {
+  const database = await openServer(url)
+  await database.close()
+  const close = serveNeonFrom(url)
+  return { db: openNeonDatabase('postgres://nobody:secret@neon.test/nozzle'), close }
+}
