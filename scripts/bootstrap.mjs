@@ -6,42 +6,52 @@
  * usage: node scripts/bootstrap.mjs <task> [arguments]
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const pinnedNode = join(root, 'node_modules', 'node', 'bin', 'node')
-const stampPath = join(root, 'node_modules', '.nozzle-install')
+/** Tasks that run the product alone; all others need the development packages too. */
+const PRODUCT_TASKS = ['start', 'nozzle', 'setup']
+/** Bytes that npm fetches with an empty cache on Linux x64, measured with npm 11. */
+const DOWNLOAD_MB = { product: 156, all: 326 }
 
-/** Changes when the lock file does: an install is needed exactly then. */
-function lockStamp() {
-  return createHash('sha256')
-    .update(readFileSync(join(root, 'package-lock.json')))
-    .digest('hex')
-}
-
-function isInstalled() {
-  if (!existsSync(pinnedNode) || !existsSync(stampPath)) return false
-  return readFileSync(stampPath, 'utf8') === lockStamp()
+/** What npm wrote when it last finished, against the lock file: true when nothing is to be done. */
+function isInstalled(needsDevelopment) {
+  const installedPath = join(root, 'node_modules', '.package-lock.json')
+  if (!existsSync(pinnedNode) || !existsSync(installedPath)) return false
+  const wanted = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages
+  const installed = JSON.parse(readFileSync(installedPath, 'utf8')).packages
+  return Object.entries(wanted).every(([path, { version, optional, dev }]) => {
+    if (path === '') return true
+    const found = installed[path]
+    // npm leaves out optional packages of other platforms.
+    if (!found) return optional || (dev && !needsDevelopment)
+    return found.version === version
+  })
 }
 
 /** `npm ci`, its output on stderr so that stdout stays the task's own. */
-function install() {
-  console.error('nozzle: installing locked packages with npm (about 250 MB to download, once)')
+function install(needsDevelopment) {
+  const megabytes = needsDevelopment ? DOWNLOAD_MB.all : DOWNLOAD_MB.product
+  console.error(`nozzle: installing locked packages with npm (${megabytes} MB to download, once)`)
   const npm = process.env.npm_execpath
   const [command, ...first] = npm?.endsWith('.js') ? [process.execPath, npm] : ['npm']
-  const args = [...first, 'ci', '--no-fund', '--no-audit']
-  const result = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 2] })
+  const args = ['ci', needsDevelopment ? '--include=dev' : '--omit=dev', '--include=optional']
+  // Engine warnings are about the Node that runs npm; what is installed runs on the pinned one.
+  const result = spawnSync(command, [...first, ...args, '--loglevel=error'], {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+  })
   if (result.status !== 0) {
     console.error('nozzle: npm ci failed; its own message is above. Fix that, then run again.')
     process.exit(result.status ?? 1)
   }
-  writeFileSync(stampPath, lockStamp())
 }
 
-if (!isInstalled()) install()
+const needsDevelopment = !PRODUCT_TASKS.includes(process.argv[2])
+if (!isInstalled(needsDevelopment)) install(needsDevelopment)
 const child = spawn(
   pinnedNode,
   [
@@ -51,14 +61,21 @@ const child = spawn(
   ],
   {
     cwd: process.cwd(),
-    stdio: 'inherit',
+    // The channel tells the task when this process is gone, however it went.
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
     env: {
       ...process.env,
       PATH: join(root, 'node_modules', '.bin') + delimiter + (process.env.PATH ?? ''),
     },
   },
 )
-// A terminal's Ctrl-C reaches the child by itself; the handlers only keep this process waiting.
-process.on('SIGINT', () => {})
-process.on('SIGTERM', () => child.kill('SIGTERM'))
+// A terminal's Ctrl-C reaches the task a second time from here; the task takes both as one.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+if (process.env.npm_lifecycle_event) {
+  // npm passes signals on, but not its own sudden death.
+  const parent = process.ppid
+  setInterval(() => {
+    if (process.ppid !== parent) child.kill('SIGTERM')
+  }, 1000).unref()
+}
 child.on('exit', (code, signal) => process.exit(signal ? 1 : (code ?? 1)))

@@ -1,6 +1,8 @@
 /**
- * The CLI's way to the edge: one HTTP call, OpenAI-shaped errors turned into CliErrors.
+ * The CLI's way to the edge: one HTTP call, the reply parsed, OpenAI-shaped errors turned into
+ * CliErrors.
  */
+import type { z } from 'zod'
 import { CliError, type ExitReason } from './cli-error.ts'
 
 export interface ApiTarget {
@@ -12,64 +14,100 @@ export interface ApiRequest {
   readonly method: 'GET' | 'POST' | 'DELETE'
   readonly path: string
   readonly json?: unknown
-  readonly form?: FormData
+  /** A body that is sent as it comes, with its media type. */
+  readonly stream?: { readonly body: ReadableStream<Uint8Array>; readonly contentType: string }
   readonly signal?: AbortSignal
 }
 
 /** The reply itself, for streams. Throws CliError on any non-2xx status. */
 export async function sendToEdge(target: ApiTarget, request: ApiRequest): Promise<Response> {
-  const headers: Record<string, string> = { authorization: `Bearer ${target.apiKey}` }
-  if (request.json !== undefined) headers['content-type'] = 'application/json'
   let response: Response
   try {
-    response = await fetch(new URL(request.path, target.edgeUrl), {
-      method: request.method,
-      headers,
-      body: request.form ?? (request.json === undefined ? null : JSON.stringify(request.json)),
-      signal: request.signal ?? null,
-    })
+    response = await fetch(new URL(request.path, target.edgeUrl), toInit(target, request))
   } catch (error) {
     if (request.signal?.aborted) throw error
     throw new CliError(
       'unavailable',
-      `the edge at ${target.edgeUrl} does not answer`,
-      'Start it with `nozzle up`, or name another with --edge-url.',
+      `the edge at ${target.edgeUrl} does not answer${causeOf(error)}`,
+      'Start it with `nozzle up`, or name another with --edge-url or NOZZLE_EDGE_URL.',
     )
   }
   if (response.ok) return response
   throw await toCliError(response)
 }
 
-/** The reply's JSON body, unchecked: commands read fields they know and print the rest as it is. */
-export async function callEdge<T>(target: ApiTarget, request: ApiRequest): Promise<T> {
+/** The reply's JSON body, checked. Throws CliError on any non-2xx status. */
+export async function callEdge<T>(
+  target: ApiTarget,
+  request: ApiRequest,
+  reply: z.ZodType<T>,
+): Promise<T> {
   const response = await sendToEdge(target, request)
-  // The edge's own tests fix these shapes; the CLI trusts its own edge.
-  return (await response.json()) as T
+  const parsed = reply.safeParse(await response.json().catch(() => null))
+  if (parsed.success) return parsed.data
+  const field = parsed.error.issues[0]?.path.join('.') || 'body'
+  throw new CliError(
+    'unexpected',
+    `${request.method} ${request.path}: the reply is not as expected at ${field}`,
+    'Use a CLI of the same version as the edge.',
+  )
+}
+
+/** Path of the parts, each escaped. */
+export function toPath(...parts: readonly string[]): string {
+  return `/${parts.map(encodeURIComponent).join('/')}`
+}
+
+function toInit(target: ApiTarget, request: ApiRequest): RequestInit {
+  const headers: Record<string, string> = { authorization: `Bearer ${target.apiKey}` }
+  const { method, json, stream, signal = null } = request
+  if (stream) {
+    headers['content-type'] = stream.contentType
+    return { method, headers, body: stream.body, duplex: 'half', signal }
+  }
+  if (json === undefined) return { method, headers, signal }
+  headers['content-type'] = 'application/json'
+  return { method, headers, body: JSON.stringify(json), signal }
+}
+
+/** fetch hides the reason in `cause`: ECONNREFUSED, ENOTFOUND … */
+function causeOf(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : null
+  if (!(cause instanceof Error) || !('code' in cause)) return ''
+  return ` (${String(cause.code)})`
 }
 
 async function toCliError(response: Response): Promise<CliError> {
-  const text = await response.text()
-  let message = text.slice(0, 500)
-  let field: string | null = null
+  const { message, field } = readErrorBody(await response.text(), response.status)
+  const requestId = response.headers.get('x-request-id')
+  const retryAfter = response.headers.get('retry-after')
+  const hints = [
+    field ? `Look at: ${field}` : null,
+    retryAfter ? `Try again in ${retryAfter} s.` : null,
+  ].filter((hint) => hint !== null)
+  return new CliError(
+    toExitReason(response.status),
+    requestId ? `${message} (request ${requestId})` : message,
+    hints.length > 0 ? hints.join(' ') : null,
+  )
+}
+
+function readErrorBody(text: string, status: number): { message: string; field: string | null } {
   try {
-    const body = JSON.parse(text) as { error?: { message?: string; param?: string | null } }
-    message = body.error?.message ?? message
-    field = body.error?.param ?? null
+    const body = JSON.parse(text) as { error?: { message?: unknown; param?: unknown } } | null
+    const { message, param } = body?.error ?? {}
+    if (typeof message === 'string') {
+      return { message, field: typeof param === 'string' ? param : null }
+    }
   } catch {
     // Not ours (a proxy's page, say): its text is the best there is.
   }
-  const requestId = response.headers.get('x-request-id')
-  const where = requestId ? ` (request ${requestId})` : ''
-  return new CliError(
-    toExitReason(response.status),
-    `${message}${where}`,
-    field ? `Look at: ${field}` : null,
-  )
+  return { message: text.slice(0, 500) || `the edge answered ${status}`, field: null }
 }
 
 function toExitReason(status: number): ExitReason {
   if (status === 401 || status === 403) return 'unauthorized'
   if (status === 404) return 'not_found'
-  if (status >= 500) return 'unavailable'
+  if (status === 429 || status >= 500) return 'unavailable'
   return 'refused'
 }

@@ -18,7 +18,7 @@ const secretsFile = z.object({
 export type Secrets = z.infer<typeof secretsFile>
 
 /** Written by `nozzle up` once it serves, read by every other command. */
-const runningFile = z.object({ edge_url: z.url(), pid: z.int() })
+const runningFile = z.object({ edge_url: z.url(), base_model: z.string(), pid: z.int() })
 export type Running = z.infer<typeof runningFile>
 
 export interface DataDir {
@@ -26,7 +26,7 @@ export interface DataDir {
   readonly models: string
   readonly logs: string
   readonly database: string
-  readonly lockFile: string
+  readonly childrenFile: string
   readonly runningFile: string
   readonly demoKeyFile: string
   readonly secretsFile: string
@@ -40,7 +40,7 @@ export function locateDataDir(env: NodeJS.ProcessEnv, projectRoot: string): Data
     models: join(root, 'models'),
     logs: join(root, 'logs'),
     database: join(root, 'db'),
-    lockFile: join(root, 'up.lock'),
+    childrenFile: join(root, 'children.json'),
     runningFile: join(root, 'running.json'),
     demoKeyFile: join(root, 'demo-key'),
     secretsFile: join(root, 'secrets.json'),
@@ -48,8 +48,9 @@ export function locateDataDir(env: NodeJS.ProcessEnv, projectRoot: string): Data
 }
 
 export function createDataDir(dir: DataDir): void {
-  for (const path of [dir.root, dir.models, dir.logs])
+  for (const path of [dir.root, dir.models, dir.logs]) {
     mkdirSync(path, { recursive: true, mode: 0o700 })
+  }
 }
 
 /** Reads the secrets, making them on the first start. */
@@ -75,14 +76,23 @@ export function readRunning(dir: DataDir): Running | null {
   return readJsonFile(dir.runningFile, runningFile)
 }
 
-function readJsonFile<T>(path: string, schema: z.ZodType<T>): T | null {
-  let text: string
+/** null before the first start. */
+export function readDemoKey(dir: DataDir): string | null {
+  return readFileIfPresent(dir.demoKeyFile)?.trim() || null
+}
+
+function readFileIfPresent(path: string): string | null {
   try {
-    text = readFileSync(path, 'utf8')
+    return readFileSync(path, 'utf8')
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
     throw error
   }
+}
+
+function readJsonFile<T>(path: string, schema: z.ZodType<T>): T | null {
+  const text = readFileIfPresent(path)
+  if (text === null) return null
   try {
     return schema.parse(JSON.parse(text))
   } catch {

@@ -2,22 +2,31 @@
  * What the CLI prints: data on stdout, everything else on stderr. With `--json` stdout holds one
  * JSON document; otherwise a table or lines for people.
  */
+export interface TextSink {
+  write(text: string): unknown
+}
+
 export interface Output {
   readonly isJson: boolean
   /** Data: the JSON value, or the text that stands for it. */
   data(value: unknown, text: string): void
+  /** Part of the data as it arrives, for people only: streamed text. */
+  piece(text: string): void
   /** Progress and remarks; never data. */
   note(text: string): void
 }
 
-export function createOutput(isJson: boolean): Output {
+export function createOutput(isJson: boolean, stdout: TextSink, stderr: TextSink): Output {
   return {
     isJson,
     data(value, text) {
-      process.stdout.write(isJson ? `${JSON.stringify(value, replaceBigint)}\n` : `${text}\n`)
+      stdout.write(isJson ? `${JSON.stringify(value, replaceBigint)}\n` : `${text}\n`)
+    },
+    piece(text) {
+      if (!isJson) stdout.write(text)
     },
     note(text) {
-      process.stderr.write(`${text}\n`)
+      stderr.write(`${text}\n`)
     },
   }
 }
@@ -27,7 +36,7 @@ function replaceBigint(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? value.toString() : value
 }
 
-/** Left-aligned columns, numbers to the right; an empty table says so. */
+/** Columns of text to the left, numbers to the right; an empty table says so. */
 export function formatTable(
   columns: readonly string[],
   rows: readonly (readonly (string | number)[])[],
@@ -36,14 +45,31 @@ export function formatTable(
   const widths = columns.map((column, i) =>
     Math.max(column.length, ...rows.map((row) => String(row[i] ?? '').length)),
   )
+  const isNumeric = columns.map((_, i) => rows.every((row) => typeof row[i] === 'number'))
   const line = (cells: readonly (string | number)[]): string =>
     cells
-      .map((cell, i) =>
-        typeof cell === 'number'
-          ? String(cell).padStart(widths[i] ?? 0)
-          : cell.padEnd(widths[i] ?? 0),
-      )
+      .map((cell, i) => {
+        const width = widths[i] ?? 0
+        return isNumeric[i] ? String(cell).padStart(width) : String(cell).padEnd(width)
+      })
       .join('  ')
       .trimEnd()
   return [line(columns), ...rows.map(line)].join('\n')
+}
+
+/** Decimal units, three digits: `4.94 MB`. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB']
+  let value = bytes
+  let unit = 0
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000
+    unit += 1
+  }
+  return `${unit === 0 ? value : value.toPrecision(3)} ${units[unit]}`
+}
+
+/** For a POSIX shell: as it is when harmless, else in single quotes. */
+export function quoteForShell(text: string): string {
+  return /^[A-Za-z0-9_./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 }

@@ -161,9 +161,7 @@ function reportProgress(bytesTotal: number, note: (text: string) => void): Trans
 }
 
 async function requireDigest(path: string, sha256: string): Promise<void> {
-  const hash = createHash('sha256')
-  await pipeline(createReadStream(path), hash)
-  const found = hash.digest('hex')
+  const found = await hashFile(path)
   if (found === sha256) return
   const size = statSync(path).size
   await rm(path)
@@ -172,4 +170,11 @@ async function requireDigest(path: string, sha256: string): Promise<void> {
     `${basename(path)} (${size} bytes) has SHA-256 ${found}, expected ${sha256}`,
     'The download was damaged or replaced: try again, and do not use the file if it repeats.',
   )
+}
+
+/** SHA-256, lower-case hex. */
+export async function hashFile(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  await pipeline(createReadStream(path), hash)
+  return hash.digest('hex')
 }

@@ -1,73 +1,138 @@
 /**
- * One supervised process of an embedded pool: started, restarted when it dies unasked (1 s doubling
- * to 30 s), stopped with SIGTERM and, past a deadline, SIGKILL. Its output goes to a log file.
+ * One supervised process of an embedded pool: started, restarted when it dies unasked, stopped with
+ * SIGTERM and, past a deadline, SIGKILL. It says `{ type: 'ready', url }` over IPC once it serves; a
+ * process that dies again and again before that fails the start. Its output goes to a log file.
+ *
+ *   starting → serving → stopping → gone
+ *      ↑__________| died (250 ms doubling to 30 s)
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { openSync } from 'node:fs'
+import { closeSync } from 'node:fs'
+import { z } from 'zod'
+import { CliError } from '../lib/cli-error.ts'
+import { openLog, readLogTail } from './log-file.ts'
 
 const RESTART_DELAY_MIN_MS = 250
 const RESTART_DELAY_MAX_MS = 30_000
-/** A process that ran this long had a good start: its next restart is immediate again. */
+/** A process that ran this long had a good start: its next restart is quick again. */
 const STABLE_AFTER_MS = 30_000
+/** Deaths before the first `ready` that fail the start. */
+const STARTS_MAX = 3
+/** Beyond the longest drain that a host allows itself by default. */
 const STOP_TIMEOUT_MS = 130_000
+const HURRY_TIMEOUT_MS = 2000
+const LOG_LINES_SHOWN = 12
 
-export interface SupervisedProcess {
-  readonly name: string
-  readonly pid: number | null
-  /** Resolves when the process has gone; never restarts it again. */
-  stop(): Promise<void>
-}
+const readyMessage = z.object({ type: z.literal('ready'), url: z.url() })
 
 export interface SupervisedOptions {
   readonly name: string
   readonly entry: string
-  readonly env: Record<string, string>
+  /** Not read by the entry: shows in process lists whose child it is. */
+  readonly args: readonly string[]
+  /** @param boundUrl where it served before; null at the first start. */
+  readonly env: (boundUrl: string | null) => Record<string, string>
   readonly logPath: string
-  /** Told of each unasked exit, before the restart. */
-  readonly onExit: (detail: string) => void
+  readonly note: (text: string) => void
+  /** Told of each process that is started. */
+  readonly onStart: (pid: number) => void
 }
 
-export function superviseProcess(options: SupervisedOptions): SupervisedProcess {
-  let isStopping = false
-  let delayMs = RESTART_DELAY_MIN_MS
-  let child: ChildProcess | null = null
-  let timer: NodeJS.Timeout | null = null
+export class SupervisedProcess {
+  readonly #options: SupervisedOptions
+  readonly #ready = Promise.withResolvers<string>()
+  #child: ChildProcess | null = null
+  #url: string | null = null
+  #timer: NodeJS.Timeout | null = null
+  #isStopping = false
+  #startsFailed = 0
+  #delayMs = RESTART_DELAY_MIN_MS
 
-  const start = (): void => {
-    const startedAt = Date.now()
-    const log = openSync(options.logPath, 'a', 0o600)
-    child = spawn(
+  constructor(options: SupervisedOptions) {
+    this.#options = options
+    // Nobody may be waiting when the start fails during a stop.
+    this.#ready.promise.catch(() => {})
+    this.#start()
+  }
+
+  /** Where it serves, after its first start. Rejects when it cannot start. */
+  get ready(): Promise<string> {
+    return this.#ready.promise
+  }
+
+  get name(): string {
+    return this.#options.name
+  }
+
+  get pid(): number | null {
+    return this.#child?.pid ?? null
+  }
+
+  /** Resolves when the process has gone; it is not started again. `hurry` cuts its drain short. */
+  async stop(hurry: AbortSignal): Promise<void> {
+    this.#isStopping = true
+    if (this.#timer) clearTimeout(this.#timer)
+    this.#ready.reject(new CliError('interrupted', `${this.#options.name} was stopped`))
+    const child = this.#child
+    if (!child) return
+    const gone = once(child, 'exit')
+    child.kill('SIGTERM')
+    let killer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS)
+    const hasten = (): void => {
+      child.kill('SIGTERM')
+      clearTimeout(killer)
+      killer = setTimeout(() => child.kill('SIGKILL'), HURRY_TIMEOUT_MS)
+    }
+    if (hurry.aborted) hasten()
+    hurry.addEventListener('abort', hasten)
+    await gone
+    clearTimeout(killer)
+    hurry.removeEventListener('abort', hasten)
+  }
+
+  #start(): void {
+    const { entry, args, env, logPath, onStart } = this.#options
+    const startedAtMs = performance.now()
+    const log = openLog(logPath)
+    const child = spawn(
       process.execPath,
-      ['--disable-warning=ExperimentalWarning', options.entry],
+      ['--disable-warning=ExperimentalWarning', entry, ...args],
       // Own process group: a terminal's Ctrl-C reaches the supervisor alone, which stops in order.
-      { env: options.env, stdio: ['ignore', log, log], detached: true },
+      { env: env(this.#url), stdio: ['ignore', log, log, 'ipc'], detached: true },
     )
+    closeSync(log)
+    this.#child = child
+    if (child.pid !== undefined) onStart(child.pid)
+    let isReady = false
+    child.on('message', (message) => {
+      const parsed = readyMessage.safeParse(message)
+      if (!parsed.success) return
+      isReady = true
+      this.#url = parsed.data.url
+      this.#ready.resolve(parsed.data.url)
+    })
     child.on('exit', (code, signal) => {
-      child = null
-      if (isStopping) return
-      options.onExit(signal ? `killed by ${signal}` : `exit code ${code}`)
-      if (Date.now() - startedAt > STABLE_AFTER_MS) delayMs = RESTART_DELAY_MIN_MS
-      timer = setTimeout(start, delayMs)
-      delayMs = Math.min(delayMs * 2, RESTART_DELAY_MAX_MS)
+      this.#child = null
+      if (this.#isStopping) return
+      if (performance.now() - startedAtMs > STABLE_AFTER_MS) this.#delayMs = RESTART_DELAY_MIN_MS
+      this.#onDeath(signal ? `killed by ${signal}` : `exit code ${code}`, isReady)
     })
   }
-  start()
 
-  return {
-    name: options.name,
-    get pid() {
-      return child?.pid ?? null
-    },
-    async stop() {
-      isStopping = true
-      if (timer) clearTimeout(timer)
-      if (!child || child.exitCode !== null) return
-      const gone = once(child, 'exit')
-      child.kill('SIGTERM')
-      const killer = setTimeout(() => child?.kill('SIGKILL'), STOP_TIMEOUT_MS)
-      await gone
-      clearTimeout(killer)
-    },
+  #onDeath(detail: string, wasReady: boolean): void {
+    const { name, logPath, note } = this.#options
+    if (!wasReady && this.#url === null) {
+      this.#startsFailed += 1
+      if (this.#startsFailed >= STARTS_MAX) {
+        const tail = readLogTail(logPath, LOG_LINES_SHOWN)
+        const message = `${name} does not start (${detail}); its log ends with:\n${tail}`
+        this.#ready.reject(new CliError('unexpected', message, `The whole log: ${logPath}`))
+        return
+      }
+    }
+    note(`${name} died (${detail}); starting it again in ${this.#delayMs} ms. Log: ${logPath}`)
+    this.#timer = setTimeout(() => this.#start(), this.#delayMs)
+    this.#delayMs = Math.min(this.#delayMs * 2, RESTART_DELAY_MAX_MS)
   }
 }

@@ -1,0 +1,72 @@
+/**
+ * `nozzle check`: would the pool take this adapter? Runs the host's own checks in a process of their
+ * own (gpu-host/adapters/check.ts), so it needs no pool and no network.
+ */
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { z } from 'zod'
+import { adapterReceipt, hostErrorBody } from '#protocol'
+import { CliError } from '../lib/cli-error.ts'
+import type { Command, CommandCall } from '../lib/command.ts'
+import { locateDataDir } from '../lib/data-dir.ts'
+import { formatBytes } from '../lib/output.ts'
+import { findPeftFiles, type PeftFiles } from '../lib/peft-directory.ts'
+import { ensureBaseModel } from '../setup/base-model.ts'
+
+/** What the check prints: the receipt that a deploy would give, or the refusal. */
+const checkReply = z.union([adapterReceipt.omit({ existed: true }), hostErrorBody])
+export type CheckReceipt = Exclude<z.infer<typeof checkReply>, { error: unknown }>
+
+export const checkCommand: Command = {
+  name: 'check',
+  summary: 'check a PEFT adapter here, without a pool',
+  positionals: ['<peft-dir>'],
+  flags: {},
+  details:
+    'Says whether the adapter fits the base model (NOZZLE_BASE_MODEL, or the default one, which is\n' +
+    'fetched when it is missing), and if not, which field of which file is at fault.',
+  examples: ['nozzle check ./my-adapter', 'nozzle check ./my-adapter --json'],
+  async run(call) {
+    const [directory = ''] = call.positionals
+    const receipt = await checkAdapter(call, findPeftFiles(directory))
+    call.output.data(receipt, formatCheck(receipt))
+  },
+}
+
+/** Throws `refused` with the field at fault. */
+export async function checkAdapter(call: CommandCall, files: PeftFiles): Promise<CheckReceipt> {
+  const { models } = locateDataDir(call.env, call.projectRoot)
+  const base = await ensureBaseModel(call.env.NOZZLE_BASE_MODEL, models, call.output.note)
+  const entry = join(call.projectRoot, 'gpu-host', 'adapters', 'check.ts')
+  const child = spawn(
+    process.execPath,
+    ['--disable-warning=ExperimentalWarning', entry, files.directory, base.path, base.name],
+    { stdio: ['ignore', 'pipe', 'pipe'], signal: call.signal },
+  )
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)])
+  const parsed = checkReply.safeParse(parseJson(stdout))
+  if (!parsed.success) throw new CliError('unexpected', `the check failed:\n${stderr || stdout}`)
+  if (!('error' in parsed.data)) return parsed.data
+  const { message, param } = parsed.data.error
+  throw new CliError('refused', message, param ? `Look at: ${param}` : null)
+}
+
+export function formatCheck(receipt: CheckReceipt): string {
+  return [
+    'ok        the pool would take this adapter',
+    `base      ${receipt.base_model}`,
+    `digest    ${receipt.digest}`,
+    `rank      ${receipt.rank}, alpha ${receipt.alpha}${receipt.use_rslora ? ', rsLoRA' : ''}`,
+    `targets   ${receipt.target_modules.join(' ')} (${receipt.tensors} tensors)`,
+    `size      ${formatBytes(receipt.pack_bytes)} in a slot`,
+  ].join('\n')
+}
+
+function parseJson(source: string): unknown {
+  try {
+    return JSON.parse(source)
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,64 @@
+/** `nozzle deploy`: a PEFT adapter becomes the serving version of a model. */
+import { callEdge, toPath } from '../lib/api-client.ts'
+import type { Command } from '../lib/command.ts'
+import { deployAdapter, toCurlLine } from '../lib/deploy-adapter.ts'
+import { modelList } from '../lib/edge-replies.ts'
+import {
+  DRY_RUN_FLAG,
+  EDGE_FLAGS,
+  locateEdge,
+  resolveTenant,
+  TENANT_FLAG,
+} from '../lib/edge-target.ts'
+import { formatBytes } from '../lib/output.ts'
+import { findPeftFiles } from '../lib/peft-directory.ts'
+import { checkAdapter, formatCheck } from './check.ts'
+
+export const deployCommand: Command = {
+  name: 'deploy',
+  summary: 'upload a PEFT adapter and serve it',
+  positionals: ['<peft-dir>'],
+  flags: {
+    model: { type: 'string', value: 'name', help: 'name of the model; new, or the next version' },
+    ...TENANT_FLAG,
+    ...EDGE_FLAGS,
+    ...DRY_RUN_FLAG,
+  },
+  details:
+    'The directory holds adapter_config.json and adapter_model.safetensors. The pool checks and\n' +
+    'converts the adapter once; the same bytes are stored once. --dry-run checks it here instead.',
+  examples: [
+    'nozzle deploy ./my-adapter --model ticket-triage',
+    'nozzle deploy ./my-adapter --model ticket-triage --dry-run',
+    'NOZZLE_API_KEY=nz_… nozzle deploy ./out --model chat --tenant acme --json',
+  ],
+  async run(call) {
+    const [directory = ''] = call.positionals
+    const model = call.flags.requiredText('model')
+    const files = findPeftFiles(directory)
+    if (call.flags.isSet('dry-run')) {
+      const receipt = await checkAdapter(call, files)
+      call.output.data({ dry_run: true, model, ...receipt }, formatCheck(receipt))
+      return
+    }
+    const target = locateEdge(call)
+    const tenant = resolveTenant(call, target)
+    const { note } = call.output
+    const { signal } = call
+    // A wrong key or tenant is told before the upload, not after.
+    const path = toPath('v1', 'tenants', tenant, 'models')
+    await callEdge(target, { method: 'GET', path, signal }, modelList)
+    note(`uploading ${formatBytes(files.bytes)} to ${tenant}/${model}`)
+    const deployed = await deployAdapter(target, { tenant, model, files, note, signal })
+    const curl = toCurlLine(deployed.endpoint, '$NOZZLE_API_KEY', 'Hello')
+    const text = [
+      `model     ${tenant}/${deployed.model}`,
+      `version   ${deployed.version}${deployed.existed ? ' (these bytes were stored before)' : ''}`,
+      `digest    ${deployed.digest}`,
+      `rank      ${deployed.rank}, ${formatBytes(deployed.pack_bytes)} in a slot`,
+      `endpoint  ${deployed.endpoint}`,
+      `try it    ${curl}`,
+    ]
+    call.output.data({ ...deployed, curl }, text.join('\n'))
+  },
+}

@@ -1,0 +1,34 @@
+/** What a command of the CLI is: its words, its flags, its help, and the function that runs it. */
+import type { FlagSpecs, Flags } from './argv.ts'
+import type { Output } from './output.ts'
+
+/** Everything a command may touch besides files, sockets and processes. */
+export interface CommandContext {
+  readonly env: NodeJS.ProcessEnv
+  readonly projectRoot: string
+  readonly output: Output
+  /** Aborted by Ctrl-C and SIGTERM. */
+  readonly signal: AbortSignal
+  /** Aborted by a second one: what still waits should not. */
+  readonly hurry: AbortSignal
+  /** null when stdin is a terminal. */
+  readonly readStdin: (() => Promise<string>) | null
+}
+
+export interface CommandCall extends CommandContext {
+  readonly flags: Flags
+  readonly positionals: readonly string[]
+}
+
+export interface Command {
+  /** Words that call it, such as `tenant create`. */
+  readonly name: string
+  readonly summary: string
+  /** As shown in help: `<name>` is needed, `[name]` is not. */
+  readonly positionals: readonly string[]
+  readonly flags: FlagSpecs
+  /** What the flags alone do not say; shown in its own help. */
+  readonly details?: string
+  readonly examples: readonly string[]
+  run(call: CommandCall): Promise<void>
+}

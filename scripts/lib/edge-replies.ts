@@ -1,0 +1,80 @@
+/** The edge's admin replies, as far as the CLI reads them; other fields pass through to --json. */
+import { z } from 'zod'
+
+/** Integers beyond 2^53 come as decimal text. */
+const picoUsd = z.string().regex(/^-?\d+$/)
+
+export const tenantReply = z.looseObject({
+  id: z.string(),
+  name: z.string(),
+  created_at: z.string(),
+})
+export const tenantList = z.looseObject({ data: z.array(tenantReply) })
+
+export const createdKey = z.looseObject({
+  id: z.string(),
+  key: z.string(),
+  name: z.string().nullable(),
+  scopes: z.array(z.string()),
+})
+export const keyRow = z.looseObject({
+  id: z.string(),
+  start: z.string(),
+  name: z.string().nullable(),
+  scopes: z.array(z.string()),
+  created_at: z.string(),
+  revoked_at: z.string().nullable(),
+})
+export const keyList = z.looseObject({ data: z.array(keyRow) })
+export const revokedKey = z.looseObject({ id: z.string(), revoked_at: z.string() })
+
+export const deployedVersion = z.looseObject({
+  model: z.string(),
+  version: z.int(),
+  digest: z.string(),
+  base_model: z.string(),
+  rank: z.int(),
+  target_modules: z.array(z.string()),
+  pack_bytes: z.int(),
+  existed: z.boolean(),
+  endpoint: z.string(),
+})
+export type DeployedVersion = z.infer<typeof deployedVersion>
+
+export const modelRow = z.looseObject({
+  name: z.string(),
+  version: z.int(),
+  digest: z.string(),
+  base_model: z.string(),
+  rank: z.int(),
+  target_modules: z.array(z.string()),
+  pack_bytes: z.int(),
+  created_at: z.string(),
+  endpoint: z.string(),
+})
+export type ModelRow = z.infer<typeof modelRow>
+export const modelList = z.looseObject({ data: z.array(modelRow) })
+export const modelDetail = modelRow.extend({
+  history: z.array(
+    z.looseObject({ version: z.int(), digest: z.string(), created_at: z.string().optional() }),
+  ),
+})
+export const removedModel = z.looseObject({ name: z.string(), deleted: z.boolean() })
+
+const usageCounts = z.looseObject({
+  requests: z.int(),
+  prompt_tokens: z.int(),
+  cached_prompt_tokens: z.int(),
+  completion_tokens: z.int(),
+  cost_pusd: picoUsd,
+})
+export const usageReport = z.looseObject({
+  start: z.string().nullable(),
+  end: z.string().nullable(),
+  data: z.array(usageCounts.extend({ model: z.string() })),
+  totals: usageCounts,
+})
+
+export const hostList = z.looseObject({
+  data: z.array(z.looseObject({ url: z.string(), status: z.string() })),
+})

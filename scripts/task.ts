@@ -1,0 +1,118 @@
+/**
+ * The npm scripts, on the pinned Node: `task.ts <task> [arguments]`. Each task prepares only what it
+ * needs; notes go to stderr, so that stdout is the task's own. Started by bootstrap.mjs.
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import { runCli } from './cli.ts'
+import { CliError, EXIT_CODES } from './lib/cli-error.ts'
+import { createDataDir, locateDataDir } from './lib/data-dir.ts'
+import { watchInterrupts } from './lib/interrupt.ts'
+import type { BaseModelFile } from './setup/base-model.ts'
+import { ensureBaseModel } from './setup/base-model.ts'
+import { prepareNative, tryBaseModel } from './setup/prepare.ts'
+
+const projectRoot = dirname(dirname(fileURLToPath(import.meta.url)))
+const { env } = process
+const note = (line: string): void => void process.stderr.write(`nozzle: ${line}\n`)
+
+/** Tasks that run a file of another folder, with the base model's place in its environment. */
+const MEASURING_ENTRIES = {
+  bench: join('bench', 'index.ts'),
+  soak: join('bench', 'soak.ts'),
+  eval: join('examples', 'eval.ts'),
+} as const
+
+const TASKS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
+  start: (args) => runNozzle(['up', ...args]),
+  nozzle: runNozzle,
+  setup: runSetup,
+  test: runTest,
+  bench: (args) => runMeasurement('bench', args),
+  soak: (args) => runMeasurement('soak', args),
+  eval: (args) => runMeasurement('eval', args),
+}
+
+function runNozzle(argv: readonly string[]): Promise<number> {
+  const { stop, hurry } = watchInterrupts(process, () => performance.now())
+  const readStdin = process.stdin.isTTY ? null : () => text(process.stdin)
+  const { stdout, stderr } = process
+  return runCli(argv, { env, projectRoot, stdout, stderr, signal: stop, hurry, readStdin })
+}
+
+async function runSetup(): Promise<number> {
+  const baseModel = await prepareAll()
+  note(`ready to run: engine built, base model ${baseModel.name} in ${baseModel.path}`)
+  return 0
+}
+
+/** Tests that need the real base model read these variables, and skip where it cannot be had. */
+async function runTest(args: readonly string[]): Promise<number> {
+  const { formatOutcome, isSuccess, runTests } = await import('./lib/run-tests.ts')
+  let isPrepared = true
+  try {
+    await prepareNative(note)
+  } catch (error) {
+    // The tests of the other parts still say something; those of the engine fail by themselves.
+    printError(error)
+    isPrepared = false
+  }
+  const dir = locateDataDir({}, projectRoot)
+  createDataDir(dir)
+  const baseModel = await tryBaseModel(undefined, dir.models, note)
+  if ('missing' in baseModel) {
+    note(`tests on the real base model are skipped: ${baseModel.missing}`)
+    env.NOZZLE_TEST_BASE_MODEL_MISSING = baseModel.missing
+  } else {
+    env.NOZZLE_TEST_BASE_MODEL = baseModel.path
+  }
+  const outcome = await runTests(args)
+  process.stdout.write(`\n${formatOutcome(outcome)}\n`)
+  return isPrepared && isSuccess(outcome) ? 0 : 1
+}
+
+async function runMeasurement(
+  task: keyof typeof MEASURING_ENTRIES,
+  args: readonly string[],
+): Promise<number> {
+  const entry = join(projectRoot, MEASURING_ENTRIES[task])
+  if (!existsSync(entry)) throw new CliError('not_found', `this checkout holds no ${entry}`)
+  const baseModel = await prepareAll()
+  const child = spawn(process.execPath, [...process.execArgv, entry, ...args], {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+    env: { ...env, NOZZLE_BASE_MODEL_PATH: baseModel.path, NOZZLE_BASE_MODEL_NAME: baseModel.name },
+  })
+  // One that does not listen to its channel still ends with the task.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
+  process.on('disconnect', () => child.kill('SIGTERM'))
+  const [code] = await once(child, 'exit')
+  return code ?? 1
+}
+
+async function prepareAll(): Promise<BaseModelFile> {
+  const dir = locateDataDir(env, projectRoot)
+  createDataDir(dir)
+  await prepareNative(note)
+  return ensureBaseModel(env.NOZZLE_BASE_MODEL, dir.models, note)
+}
+
+function printError(error: unknown): void {
+  if (!(error instanceof CliError)) throw error
+  note(`error: ${error.message}${error.fix ? `\nfix: ${error.fix}` : ''}`)
+}
+
+const [task = '', ...args] = process.argv.slice(2)
+const run = Object.hasOwn(TASKS, task) ? TASKS[task] : undefined
+try {
+  if (!run) throw new CliError('usage', `unknown task "${task}"`, Object.keys(TASKS).join(', '))
+  process.exitCode = await run(args)
+} catch (error) {
+  printError(error)
+  process.exitCode = error instanceof CliError ? error.exitCode : EXIT_CODES.unexpected
+}
+// The channel to bootstrap.mjs would keep this process alive.
+if (process.connected) process.disconnect()

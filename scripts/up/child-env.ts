@@ -1,0 +1,64 @@
+/**
+ * The environment of the two children: what the system needs, NOZZLE_* settings passed through, and
+ * what the supervisor decides. Invariant: the host is never given a database credential or a key.
+ */
+import type { DataDir, Secrets } from '../lib/data-dir.ts'
+import type { BaseModelFile } from '../setup/base-model.ts'
+
+const SYSTEM_VARIABLES = [
+  ...['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR', 'LD_LIBRARY_PATH', 'DYLD_LIBRARY_PATH'],
+  ...['CUDA_VISIBLE_DEVICES', 'NVIDIA_VISIBLE_DEVICES', 'GGML_BACKEND_PATH'],
+  ...['NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE', 'SSL_CERT_DIR'],
+]
+/** Settings that only the edge may see; NOZZLE_API_KEY is nobody's but the CLI's. */
+const EDGE_ONLY = [
+  ...['NOZZLE_DATABASE_URL', 'NOZZLE_KEY_PEPPER', 'NOZZLE_OPERATOR_KEY'],
+  ...['NOZZLE_PORT', 'NOZZLE_ADDRESS', 'NOZZLE_PUBLIC_URL'],
+]
+
+export type ChildEnv = Record<string, string>
+
+export interface PoolSettings {
+  readonly env: NodeJS.ProcessEnv
+  readonly dir: DataDir
+  readonly secrets: Secrets
+  readonly baseModel: BaseModelFile
+}
+
+/** @param boundUrl where the edge listened before; it must come back there. */
+export function toEdgeEnv(settings: PoolSettings, boundUrl: string | null): ChildEnv {
+  const { env, dir, secrets, baseModel } = settings
+  const edgeEnv: ChildEnv = {
+    ...passThrough(env, []),
+    NOZZLE_POOL_SECRET: secrets.pool_secret,
+    NOZZLE_KEY_PEPPER: secrets.key_pepper,
+    NOZZLE_OPERATOR_KEY: secrets.operator_key,
+    NOZZLE_DATABASE_URL: env.NOZZLE_DATABASE_URL || `pglite:${dir.database}`,
+    NOZZLE_BASE_MODEL_NAME: baseModel.name,
+  }
+  if (boundUrl) edgeEnv.NOZZLE_PORT = new URL(boundUrl).port
+  return edgeEnv
+}
+
+export function toHostEnv(settings: PoolSettings, edgeUrl: string): ChildEnv {
+  const { env, dir, secrets, baseModel } = settings
+  return {
+    ...passThrough(env, EDGE_ONLY),
+    NOZZLE_POOL_SECRET: secrets.pool_secret,
+    NOZZLE_DATA_DIR: dir.root,
+    NOZZLE_EDGE_URL: edgeUrl,
+    NOZZLE_BASE_MODEL_PATH: baseModel.path,
+    NOZZLE_BASE_MODEL_NAME: baseModel.name,
+  }
+}
+
+function passThrough(env: NodeJS.ProcessEnv, withheld: readonly string[]): ChildEnv {
+  const kept: ChildEnv = {}
+  for (const [name, value] of Object.entries(env)) {
+    const isOurs = name.startsWith('NOZZLE_') && name !== 'NOZZLE_API_KEY'
+    const isSystem = SYSTEM_VARIABLES.includes(name) || name.startsWith('LC_')
+    // An empty variable means "not set", as in most shells' idiom `NAME= command`.
+    if ((isOurs || isSystem) && value && !withheld.includes(name)) kept[name] = value
+  }
+  return kept
+}

@@ -1,0 +1,25 @@
+/** The log of one child: kept across starts, moved aside when it has grown large. */
+import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync, statSync } from 'node:fs'
+
+const LOG_BYTES_MAX = 16 * 1024 * 1024
+const TAIL_BYTES = 16 * 1024
+
+/** Returns a file descriptor to append to; the caller closes it. */
+export function openLog(path: string): number {
+  if (existsSync(path) && statSync(path).size > LOG_BYTES_MAX) renameSync(path, `${path}.1`)
+  return openSync(path, 'a', 0o600)
+}
+
+/** The last lines; empty when there is no log. */
+export function readLogTail(path: string, lines: number): string {
+  if (!existsSync(path)) return ''
+  const file = openSync(path, 'r')
+  try {
+    const { size } = fstatSync(file)
+    const buffer = Buffer.alloc(Math.min(size, TAIL_BYTES))
+    readSync(file, buffer, 0, buffer.length, size - buffer.length)
+    return buffer.toString('utf8').trimEnd().split('\n').slice(-lines).join('\n')
+  } finally {
+    closeSync(file)
+  }
+}
