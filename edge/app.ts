@@ -1,0 +1,57 @@
+/** The edge's whole route table. What stands above wins where two patterns fit. */
+import { Hono } from 'hono'
+import { cors } from 'hono/cors'
+import { EDGE_ROUTES } from '#protocol'
+import type { Deps } from './deps.ts'
+import { EdgeError } from './errors.ts'
+import { type EdgeEnv, requestContext, toErrorResponse } from './request-context.ts'
+import { showHealth, showMetrics } from './routes/health.ts'
+import { CHAT, infer, TEXT } from './routes/inference.ts'
+import { addKey, dropKey, showKeys } from './routes/keys.ts'
+import { deployVersion, dropModel, showModel, showModels } from './routes/models.ts'
+import { listOpenaiModels, showOpenaiModel } from './routes/openai-models.ts'
+import { showHosts, takeHeartbeat, takeUsage } from './routes/pool.ts'
+import { addTenant, showTenants } from './routes/tenants.ts'
+import { showUsage, showUsageEvents } from './routes/usage.ts'
+
+export function createApp(deps: Deps): Hono<EdgeEnv> {
+  const app = new Hono<EdgeEnv>()
+  app.use(requestContext(deps))
+  app.onError((error, c) => toErrorResponse(error, c))
+  app.notFound((c) =>
+    toErrorResponse(
+      new EdgeError('not_found', `Unknown request URL: ${c.req.method} ${c.req.path}.`),
+      c,
+    ),
+  )
+
+  app.get('/healthz', showHealth(deps))
+  app.get('/metrics', showMetrics(deps))
+  app.post(EDGE_ROUTES.heartbeat, takeHeartbeat(deps))
+  app.post(EDGE_ROUTES.usage, takeUsage(deps))
+
+  // Keys travel in a header, never in a cookie, so any page may call with a key that it was given.
+  const exposeHeaders = ['x-request-id', 'retry-after', 'retry-after-ms', 'x-should-retry']
+  app.use(cors({ origin: '*', exposeHeaders, maxAge: 86_400 }))
+
+  app.post('/v1/tenants', addTenant(deps))
+  app.get('/v1/tenants', showTenants(deps))
+  app.post('/v1/tenants/:tenant/keys', addKey(deps))
+  app.get('/v1/tenants/:tenant/keys', showKeys(deps))
+  app.delete('/v1/tenants/:tenant/keys/:key', dropKey(deps))
+  app.post('/v1/tenants/:tenant/models/:model/versions', deployVersion(deps))
+  app.get('/v1/tenants/:tenant/models', showModels(deps))
+  app.get('/v1/tenants/:tenant/models/:model', showModel(deps))
+  app.delete('/v1/tenants/:tenant/models/:model', dropModel(deps))
+  app.get('/v1/tenants/:tenant/usage', showUsage(deps))
+  app.get('/v1/tenants/:tenant/usage/events', showUsageEvents(deps))
+  app.get('/v1/hosts', showHosts(deps))
+
+  for (const base of ['/v1', '/:tenant/:model/v1']) {
+    app.post(`${base}/chat/completions`, infer(deps, CHAT))
+    app.post(`${base}/completions`, infer(deps, TEXT))
+    app.get(`${base}/models`, listOpenaiModels(deps))
+    app.get(`${base}/models/:id{.+}`, showOpenaiModel(deps))
+  }
+  return app
+}

@@ -1,0 +1,116 @@
+/**
+ * Who is calling: bearer text → identity. A key with a wrong check never reaches the database; a row,
+ * or its absence, is believed for KEY_TTL_MS; the hash is compared on each request. Why a key was
+ * refused goes to the log, the caller hears one answer for all reasons.
+ */
+import type { Db } from '#db/database.ts'
+import { type ApiKeyWithTenant, findApiKey } from '#db/queries/api-keys.ts'
+import { EdgeError } from '../errors.ts'
+import { CACHE_ENTRIES_MAX, KEY_TTL_MS } from '../limits.ts'
+import type { EdgeMetrics } from '../metrics.ts'
+import { TtlCache } from '../ttl-cache.ts'
+import { hashApiKey, isSameHash, parseApiKey } from './api-key.ts'
+
+export const SCOPES = ['generate', 'deploy'] as const
+export type Scope = (typeof SCOPES)[number]
+
+export type Identity =
+  /** May do everything, and has no tenant of its own. */
+  | { readonly kind: 'operator' }
+  | {
+      readonly kind: 'tenant'
+      readonly keyId: string
+      readonly tenantId: string
+      readonly tenantName: string
+      readonly scopes: readonly string[]
+    }
+
+type RefusalReason = 'malformed' | 'unknown' | 'wrong_secret' | 'revoked'
+
+export interface AuthenticatorOptions {
+  readonly db: Db
+  readonly keyPepper: string
+  readonly operatorKey: string
+  readonly metrics: EdgeMetrics
+  readonly nowMs: () => number
+}
+
+export class Authenticator {
+  readonly #options: AuthenticatorOptions
+  readonly #operatorId: string
+  #operatorHash: string | null = null
+  readonly #rows: TtlCache<{ readonly row: ApiKeyWithTenant | null }>
+
+  constructor(options: AuthenticatorOptions) {
+    this.#options = options
+    this.#operatorId = parseApiKey(options.operatorKey)?.id ?? ''
+    const { nowMs } = options
+    this.#rows = new TtlCache({ ttlMs: KEY_TTL_MS, entriesMax: CACHE_ENTRIES_MAX, nowMs })
+  }
+
+  /** Throws `missing_api_key` or `invalid_api_key`. */
+  async authenticate(authorization: string | null): Promise<Identity> {
+    const [, text] = /^Bearer +(\S+) *$/i.exec(authorization ?? '') ?? []
+    if (text === undefined) {
+      throw new EdgeError(
+        'missing_api_key',
+        'No API key was sent. Send it as the header "Authorization: Bearer nz_…".',
+      )
+    }
+    const key = parseApiKey(text)
+    if (key === null) {
+      this.#options.metrics.keyLookups.add({ from: 'refused' })
+      throw refusal('malformed')
+    }
+    const hash = await hashApiKey(this.#options.keyPepper, text)
+    if (key.id === this.#operatorId) return this.#asOperator(hash)
+    const row = await this.#findRow(key.id)
+    if (row === null) throw refusal('unknown')
+    if (!isSameHash(row.keyHash, hash)) throw refusal('wrong_secret')
+    if (row.revokedAt !== null) throw refusal('revoked')
+    const { id: keyId, tenantId, tenantName, scopes } = row
+    return { kind: 'tenant', keyId, tenantId, tenantName, scopes }
+  }
+
+  /** This edge reads the key's row anew; others within KEY_TTL_MS. */
+  forget(keyId: string): void {
+    this.#rows.delete(keyId)
+  }
+
+  async #asOperator(hash: string): Promise<Identity> {
+    const { keyPepper, operatorKey } = this.#options
+    this.#operatorHash ??= await hashApiKey(keyPepper, operatorKey)
+    if (!isSameHash(this.#operatorHash, hash)) throw refusal('wrong_secret')
+    return { kind: 'operator' }
+  }
+
+  async #findRow(keyId: string): Promise<ApiKeyWithTenant | null> {
+    const { db, metrics } = this.#options
+    const known = this.#rows.get(keyId)
+    metrics.keyLookups.add({ from: known === undefined ? 'database' : 'cache' })
+    if (known !== undefined) return known.row
+    const row = await findApiKey(db, keyId)
+    this.#rows.set(keyId, { row })
+    return row
+  }
+}
+
+function refusal(reason: RefusalReason): EdgeError {
+  return new EdgeError(
+    'invalid_api_key',
+    'Incorrect API key provided. It may be mistyped, revoked, or of another pool.',
+    { cause: new Error(`the key is ${reason}`) },
+  )
+}
+
+/** Throws `permission_denied` unless the key may do this. */
+export function requireScope(identity: Identity, scope: Scope): void {
+  if (identity.kind === 'operator' || identity.scopes.includes(scope)) return
+  throw new EdgeError('permission_denied', `This API key lacks the scope "${scope}".`)
+}
+
+/** Throws `permission_denied` unless the operator calls. */
+export function requireOperator(identity: Identity): void {
+  if (identity.kind === 'operator') return
+  throw new EdgeError('permission_denied', 'Only the operator key may do this.')
+}

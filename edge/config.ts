@@ -1,0 +1,43 @@
+/**
+ * Environment or Worker bindings → one frozen EdgeConfig. The entries hand their environment in; no
+ * other file sees it. Names what is wrong, never prints a value.
+ */
+import { z } from 'zod'
+import { parseApiKey } from './auth/api-key.ts'
+
+const environment = z.object({
+  NOZZLE_PORT: z.coerce.number().int().min(0).max(65_535).default(8787),
+  NOZZLE_ADDRESS: z.string().min(1).default('127.0.0.1'),
+  /** Where clients reach this edge; absent = as the request was addressed. */
+  NOZZLE_PUBLIC_URL: z.url().optional(),
+  NOZZLE_POOL_SECRET: z.string().min(32, 'must be at least 32 characters'),
+  NOZZLE_KEY_PEPPER: z.string().min(32, 'must be at least 32 characters'),
+  NOZZLE_DATABASE_URL: z.string().min(1),
+  NOZZLE_OPERATOR_KEY: z
+    .string()
+    .refine((key) => parseApiKey(key) !== null, 'must be a whole API key'),
+  NOZZLE_BASE_MODEL_NAME: z.string().min(1).max(200),
+})
+
+export type EdgeConfig = ReturnType<typeof toConfig>
+
+/** Throws an Error that names each variable that is wrong. */
+export function readEdgeConfig(env: Readonly<Record<string, unknown>>): EdgeConfig {
+  const parsed = environment.safeParse(env)
+  if (parsed.success) return toConfig(parsed.data)
+  const issues = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+  throw new Error(`configuration: ${issues.join('; ')}`)
+}
+
+function toConfig(env: z.infer<typeof environment>) {
+  return Object.freeze({
+    port: env.NOZZLE_PORT,
+    address: env.NOZZLE_ADDRESS,
+    publicUrl: env.NOZZLE_PUBLIC_URL?.replace(/\/+$/, '') ?? null,
+    poolSecret: new TextEncoder().encode(env.NOZZLE_POOL_SECRET),
+    keyPepper: env.NOZZLE_KEY_PEPPER,
+    databaseUrl: env.NOZZLE_DATABASE_URL,
+    operatorKey: env.NOZZLE_OPERATOR_KEY,
+    baseModel: env.NOZZLE_BASE_MODEL_NAME,
+  })
+}

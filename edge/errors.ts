@@ -1,0 +1,116 @@
+/**
+ * EdgeError and the one table that maps its codes to HTTP and to OpenAI's error object. Codes are
+ * stable: clients match on them. SDKs retry 408, 409, 429 and ≥ 500 by themselves, so a state that
+ * lasts never has one of these without `shouldRetry: false`.
+ */
+
+type ErrorType =
+  | 'invalid_request_error'
+  | 'permission_error'
+  | 'server_error'
+  | 'service_unavailable_error'
+
+interface ErrorRow {
+  readonly status: 400 | 401 | 403 | 404 | 408 | 409 | 413 | 422 | 499 | 500 | 502 | 503 | 504
+  readonly type: ErrorType
+  /** Hint where the thrower knows no better. */
+  readonly retryAfterMs?: number
+  /** Sent as `x-should-retry`; absent = the status decides. */
+  readonly shouldRetry?: boolean
+}
+
+export const EDGE_ERRORS = {
+  invalid_request: { status: 400, type: 'invalid_request_error' },
+  unsupported_parameter: { status: 400, type: 'invalid_request_error' },
+  context_length_exceeded: { status: 400, type: 'invalid_request_error' },
+  missing_api_key: { status: 401, type: 'invalid_request_error' },
+  invalid_api_key: { status: 401, type: 'invalid_request_error' },
+  host_signature_invalid: { status: 401, type: 'invalid_request_error' },
+  permission_denied: { status: 403, type: 'permission_error' },
+  not_found: { status: 404, type: 'invalid_request_error' },
+  model_not_found: { status: 404, type: 'invalid_request_error' },
+  host_epoch_stale: { status: 409, type: 'invalid_request_error', shouldRetry: false },
+  payload_too_large: { status: 413, type: 'invalid_request_error' },
+  /** Not 409: SDKs would try it again. */
+  name_taken: { status: 422, type: 'invalid_request_error' },
+  adapter_invalid: { status: 422, type: 'invalid_request_error' },
+  request_aborted: { status: 499, type: 'invalid_request_error' },
+  internal_error: { status: 500, type: 'server_error' },
+  /** A host broke off, or refused what this edge sent. */
+  host_failed: { status: 502, type: 'server_error' },
+  no_host_available: { status: 503, type: 'service_unavailable_error', retryAfterMs: 2000 },
+  overloaded: { status: 503, type: 'service_unavailable_error', retryAfterMs: 1000 },
+  adapter_unavailable: { status: 503, type: 'service_unavailable_error', retryAfterMs: 2000 },
+  deadline_exceeded: { status: 503, type: 'service_unavailable_error', retryAfterMs: 2000 },
+  database_unavailable: { status: 503, type: 'service_unavailable_error', retryAfterMs: 1000 },
+} as const satisfies Record<string, ErrorRow>
+
+export type EdgeErrorCode = keyof typeof EDGE_ERRORS
+
+export interface EdgeErrorOptions {
+  /** Field of the request at fault. */
+  readonly param?: string | null
+  readonly retryAfterMs?: number | null
+  /** Goes to the log, never to the wire. */
+  readonly cause?: unknown
+}
+
+/** What OpenAI's SDKs read of a failed call, in a reply's body or in a stream's frame. */
+export interface ErrorBody {
+  readonly error: {
+    readonly message: string
+    readonly type: ErrorType
+    readonly param: string | null
+    readonly code: EdgeErrorCode
+  }
+}
+
+/** An outcome that the caller is told about. `message` is public; `cause` is not. */
+export class EdgeError extends Error {
+  override readonly name = 'EdgeError'
+  readonly code: EdgeErrorCode
+  readonly param: string | null
+  readonly retryAfterMs: number | null
+
+  constructor(code: EdgeErrorCode, message: string, options: EdgeErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    const row: ErrorRow = EDGE_ERRORS[code]
+    this.code = code
+    this.param = options.param ?? null
+    this.retryAfterMs = options.retryAfterMs ?? row.retryAfterMs ?? null
+  }
+
+  get status(): ErrorRow['status'] {
+    return EDGE_ERRORS[this.code].status
+  }
+
+  toBody(): ErrorBody {
+    const { message, param, code } = this
+    return { error: { message, type: EDGE_ERRORS[code].type, param, code } }
+  }
+
+  /** Headers that go with the status. */
+  toHeaders(): Record<string, string> {
+    const row: ErrorRow = EDGE_ERRORS[this.code]
+    const headers: Record<string, string> = {}
+    if (this.retryAfterMs !== null) {
+      headers['retry-after'] = String(Math.ceil(this.retryAfterMs / 1000))
+      headers['retry-after-ms'] = String(this.retryAfterMs)
+    }
+    if (row.shouldRetry !== undefined) headers['x-should-retry'] = String(row.shouldRetry)
+    return headers
+  }
+}
+
+/** Anything thrown → EdgeError; what is not one is `internal_error`, its own text kept from the wire. */
+export function toEdgeError(error: unknown): EdgeError {
+  if (error instanceof EdgeError) return error
+  return new EdgeError('internal_error', 'the edge failed', { cause: error })
+}
+
+/** What a log line may say of anything thrown, with the reasons below it. */
+export function errorText(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const own = error.message || error.name
+  return error.cause === undefined ? own : `${own}: ${errorText(error.cause)}`
+}

@@ -1,0 +1,47 @@
+/** Every bound and timeout of the edge, unit in the name, with its reason. */
+
+const KIB = 1024
+const MIB = 1024 * KIB
+
+/** Body of an inference request. Below the host's own cap, since it grows a little on the way. */
+export const REQUEST_BYTES_MAX = 3.5 * MIB
+/** Body of an admin request: names and scopes. */
+export const ADMIN_BYTES_MAX = 64 * KIB
+/** A heartbeat names up to 100,000 adapters of about 100 bytes each. */
+export const HEARTBEAT_BYTES_MAX = 16 * MIB
+/** 1000 events of about 1 KiB each. */
+export const USAGE_BATCH_BYTES_MAX = 4 * MIB
+
+/** How long a key's row is believed, found or not. Revocation must be effective within 10 s. */
+export const KEY_TTL_MS = 5000
+/** How long other edges serve the version before, or a removed model. This edge knows at once. */
+export const MODEL_TTL_MS = 2000
+/** Prices are immutable versions; an older one stays valid for a while. */
+export const PRICE_TTL_MS = 10_000
+/** Entries of each cache. */
+export const CACHE_ENTRIES_MAX = 20_000
+
+/** Age at which the snapshot of hosts is read again. */
+export const POOL_VIEW_TTL_MS = 1000
+/** Five missed heartbeats: the host gets no new requests. */
+export const HOST_SEEN_MS_MAX = 5000
+/** A host that failed a call is asked last for this long. */
+export const HOST_SUSPECT_MS = 3000
+/** A host takes its share and a quarter more before its requests go elsewhere. */
+export const LOAD_BOUND_FACTOR = 1.25
+/** Hosts tried for one request. */
+export const HOST_ATTEMPTS_MAX = 3
+/** A host holds reply headers for 250 ms; beyond this it is not there. */
+export const HOST_HEADERS_TIMEOUT_MS = 10_000
+/** A host sends a comment every 10 s while it has nothing to say; three missed and it is gone. */
+export const HOST_SILENCE_MS_MAX = 35_000
+/** Checking and converting an adapter of a gigabyte. */
+export const UPLOAD_TIMEOUT_MS = 900_000
+
+/** A client's reply headers wait this long for a refusal that can still have its own status. */
+export const HEADER_HOLD_MS = 5000
+/** Comments that keep proxies from closing a stream that waits. */
+export const KEEP_ALIVE_MS = 10_000
+
+/** Nonces of host calls that are remembered, each for about 35 s. */
+export const NONCES_MAX = 100_000

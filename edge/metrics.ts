@@ -1,0 +1,90 @@
+/**
+ * Counters of this edge as Prometheus text. Without a library, so that it runs in workerd; there each
+ * isolate counts for itself. No tenant or model is a label: what is billed is in the ledger.
+ */
+
+type Labels = Readonly<Record<string, string>>
+
+const SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60]
+
+class Counter {
+  readonly #values = new Map<string, number>()
+
+  add(labels: Labels, amount = 1): void {
+    const key = toLabelText(labels)
+    this.#values.set(key, (this.#values.get(key) ?? 0) + amount)
+  }
+
+  lines(name: string): string[] {
+    return [...this.#values].map(([labels, value]) => `${name}${labels} ${value}`)
+  }
+}
+
+class Histogram {
+  readonly #counts = SECONDS_BUCKETS.map(() => 0)
+  #count = 0
+  #sum = 0
+
+  observe(seconds: number): void {
+    this.#count += 1
+    this.#sum += seconds
+    for (const [i, bound] of SECONDS_BUCKETS.entries()) {
+      if (seconds <= bound) this.#counts[i] = (this.#counts[i] ?? 0) + 1
+    }
+  }
+
+  lines(name: string): string[] {
+    const buckets = SECONDS_BUCKETS.map(
+      (bound, i) => `${name}_bucket{le="${bound}"} ${this.#counts[i] ?? 0}`,
+    )
+    return [
+      ...buckets,
+      `${name}_bucket{le="+Inf"} ${this.#count}`,
+      `${name}_sum ${this.#sum}`,
+      `${name}_count ${this.#count}`,
+    ]
+  }
+}
+
+export class EdgeMetrics {
+  /** By route pattern and status. */
+  readonly requests = new Counter()
+  /** Until the reply's headers. */
+  readonly requestSeconds = new Histogram()
+  /** Calls to hosts: `ok`, or the code of the failure. */
+  readonly hostAttempts = new Counter()
+  /** `refused` by form, `cache`, `database`. */
+  readonly keyLookups = new Counter()
+  /** `inserted`, `known`. */
+  readonly usageEvents = new Counter()
+  /** `sent`, `failed`. */
+  readonly prefetches = new Counter()
+  streamsOpen = 0
+
+  toText(hostsReady: number): string {
+    const lines = [
+      ...block('nozzle_edge_requests_total', 'counter', this.requests),
+      ...block('nozzle_edge_request_seconds', 'histogram', this.requestSeconds),
+      ...block('nozzle_edge_host_attempts_total', 'counter', this.hostAttempts),
+      ...block('nozzle_edge_key_lookups_total', 'counter', this.keyLookups),
+      ...block('nozzle_edge_usage_events_total', 'counter', this.usageEvents),
+      ...block('nozzle_edge_prefetches_total', 'counter', this.prefetches),
+      '# TYPE nozzle_edge_streams_open gauge',
+      `nozzle_edge_streams_open ${this.streamsOpen}`,
+      '# TYPE nozzle_edge_hosts_ready gauge',
+      `nozzle_edge_hosts_ready ${hostsReady}`,
+    ]
+    return `${lines.join('\n')}\n`
+  }
+}
+
+function block(name: string, type: string, metric: Counter | Histogram): string[] {
+  return [`# TYPE ${name} ${type}`, ...metric.lines(name)]
+}
+
+function toLabelText(labels: Labels): string {
+  const pairs = Object.entries(labels).map(
+    ([name, value]) => `${name}="${value.replace(/[\\"]/g, '\\$&').replaceAll('\n', '\\n')}"`,
+  )
+  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`
+}

@@ -1,0 +1,49 @@
+/**
+ * The edge on Node: listens, and stops in order. Stopping refuses new connections, lets replies and
+ * streams finish within the grace, cuts the rest, and only then lets the caller close the database.
+ */
+import { once } from 'node:events'
+import type { Server } from 'node:http'
+import { createAdaptorServer } from '@hono/node-server'
+import type { Hono } from 'hono'
+import type { EdgeEnv } from './request-context.ts'
+
+export interface NodeServer {
+  readonly url: string
+  /** Resolves when the last reply has left or the grace is over. Idempotent. */
+  stop(graceMs: number): Promise<void>
+}
+
+/** Rejects when the port is not to be had. */
+export async function startNodeServer(
+  app: Hono<EdgeEnv>,
+  { port, address }: { readonly port: number; readonly address: string },
+): Promise<NodeServer> {
+  // An upload may take its time; the routes have limits of their own.
+  const server = createAdaptorServer({
+    fetch: app.fetch,
+    serverOptions: { requestTimeout: 0, headersTimeout: 15_000 },
+  }) as Server
+  server.listen(port, address)
+  await once(server, 'listening')
+  const bound = server.address()
+  const boundPort = typeof bound === 'object' && bound !== null ? bound.port : port
+  const host = address.includes(':') ? `[${address}]` : address
+  let stopping: Promise<void> | null = null
+  return {
+    url: `http://${host}:${boundPort}`,
+    stop(graceMs) {
+      stopping ??= stopServer(server, graceMs)
+      return stopping
+    },
+  }
+}
+
+async function stopServer(server: Server, graceMs: number): Promise<void> {
+  const closed = once(server, 'close')
+  server.close()
+  server.closeIdleConnections()
+  const cut = setTimeout(() => server.closeAllConnections(), graceMs)
+  await closed
+  clearTimeout(cut)
+}

@@ -1,0 +1,50 @@
+/**
+ * Entry of the edge on Node: environment → database with its migrations → server. SIGTERM, SIGINT
+ * and the end of the parent that spawned it with a channel all stop it in order.
+ */
+import { openDatabase } from '#db/client.ts'
+import { createApp } from './app.ts'
+import { readEdgeConfig } from './config.ts'
+import { createDeps } from './deps.ts'
+import { errorText } from './errors.ts'
+import { consoleLog } from './log.ts'
+import { startNodeServer } from './node-server.ts'
+
+const STREAM_GRACE_MS = 30_000
+/** Beyond the grace, for the database. */
+const EXIT_SLACK_MS = 10_000
+
+async function main(): Promise<void> {
+  const config = readEdgeConfig(process.env)
+  const database = await openDatabase(config.databaseUrl)
+  await database.migrate()
+  const { db } = database
+  const deps = createDeps({ config, db, fetch: globalThis.fetch, log: consoleLog, nowMs: Date.now })
+  const server = await startNodeServer(createApp(deps), config)
+  let isStopping = false
+  const stop = async (reason: string): Promise<void> => {
+    if (isStopping) {
+      consoleLog('warn', 'asked to stop again: exiting now', { reason })
+      process.exit(1)
+    }
+    isStopping = true
+    consoleLog('info', 'stopping', { reason })
+    setTimeout(() => process.exit(1), STREAM_GRACE_MS + EXIT_SLACK_MS).unref()
+    await server.stop(STREAM_GRACE_MS)
+    await database.close()
+    process.exit(0)
+  }
+  for (const reason of ['SIGTERM', 'SIGINT', 'disconnect'] as const) {
+    process.on(reason, () => void stop(reason).catch(fail))
+  }
+  const url = config.publicUrl ?? server.url
+  consoleLog('info', 'edge ready', { url })
+  process.send?.({ type: 'ready', url: server.url })
+}
+
+function fail(error: unknown): never {
+  consoleLog('error', 'the edge cannot go on', { reason: errorText(error) })
+  process.exit(1)
+}
+
+await main().catch(fail)

@@ -1,0 +1,106 @@
+/**
+ * Fields that chat and legacy completions share, and how they become a host's request. A field that
+ * would change the answer and cannot be honoured is refused by name; one that would not is ignored.
+ * Bounds of sampling are the protocol's own.
+ */
+import { z } from 'zod'
+import { type GenerateRequest, type SamplingOptions, samplingOptions } from '#protocol'
+import { EdgeError } from '../errors.ts'
+
+/** The part of a host's request that the body decides. */
+export type GenerateFields = Pick<
+  GenerateRequest,
+  'input' | 'sampling' | 'max_tokens' | 'stop' | 'ignore_eos' | 'logprobs' | 'top_logprobs'
+>
+
+export interface Call {
+  /** As the client wrote it; null = left to the endpoint. */
+  readonly model: string | null
+  readonly isStream: boolean
+  /** The stream ends with a chunk of usage. */
+  readonly withUsage: boolean
+  readonly generate: GenerateFields
+}
+
+const { shape } = samplingOptions
+const STOP_MAX = 4
+const stopText = z.string().min(1).max(256)
+
+export const tokenLimit = z.int().min(1).nullish()
+
+export const callFields = {
+  model: z.string().min(1).max(300).nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
+  stop: z.union([stopText, z.array(stopText).max(STOP_MAX)]).nullish(),
+  seed: z.int().nullish(),
+  temperature: shape.temperature.unwrap().nullish(),
+  top_p: z.number().min(0).max(1).nullish(),
+  frequency_penalty: shape.frequency_penalty.unwrap().nullish(),
+  presence_penalty: shape.presence_penalty.unwrap().nullish(),
+  logit_bias: shape.logit_bias.unwrap().nullish(),
+  // Extensions, by the names that other servers gave them.
+  top_k: z.int().min(-1).max(1000).nullish(),
+  min_p: shape.min_p.unwrap().nullish(),
+  repetition_penalty: shape.repetition_penalty.unwrap().nullish(),
+  grammar: shape.grammar.unwrap(),
+  ignore_eos: z.boolean().nullish(),
+}
+
+const callSchema = z.object({ ...callFields, grammar: callFields.grammar.optional() })
+type CallFields = z.infer<typeof callSchema>
+
+/** `top_p: 0` is allowed by OpenAI: only the likeliest token is left. */
+const TOP_P_MIN = 1e-6
+
+export function toSampling(fields: CallFields, grammar: string | null): SamplingOptions {
+  return samplingOptions.parse({
+    temperature: fields.temperature ?? undefined,
+    top_p: fields.top_p == null ? undefined : Math.max(fields.top_p, TOP_P_MIN),
+    top_k: Math.max(fields.top_k ?? 0, 0),
+    min_p: fields.min_p ?? undefined,
+    frequency_penalty: fields.frequency_penalty ?? undefined,
+    presence_penalty: fields.presence_penalty ?? undefined,
+    repetition_penalty: fields.repetition_penalty ?? undefined,
+    // OpenAI's seeds are 64 bits and may be negative; the host's are 32.
+    seed: fields.seed == null ? null : Number(BigInt.asUintN(32, BigInt(fields.seed))),
+    logit_bias: fields.logit_bias ?? undefined,
+    grammar,
+  })
+}
+
+export function toStop(stop: CallFields['stop']): string[] {
+  if (stop == null) return []
+  return typeof stop === 'string' ? [stop] : stop
+}
+
+/** What a field may be without being used. */
+export const isUnset = (value: unknown): boolean => value === undefined || value === null
+export const isEmpty = (value: unknown): boolean =>
+  isUnset(value) || (Array.isArray(value) && value.length === 0)
+export const isOneOf =
+  (...allowed: readonly unknown[]) =>
+  (value: unknown): boolean =>
+    isUnset(value) || allowed.includes(value)
+
+export type RefusedFields = Readonly<
+  Record<string, { readonly isHarmless: (value: unknown) => boolean; readonly why: string }>
+>
+
+/** Throws `unsupported_parameter` for the first field that cannot be honoured. */
+export function refuseFields(body: unknown, refused: RefusedFields): void {
+  if (typeof body !== 'object' || body === null) return
+  for (const [param, value] of Object.entries(body)) {
+    const rule = Object.hasOwn(refused, param) ? refused[param] : undefined
+    if (rule === undefined || rule.isHarmless(value)) continue
+    throw unsupported(param, rule.why)
+  }
+}
+
+export function unsupported(param: string, why: string): EdgeError {
+  return new EdgeError('unsupported_parameter', `Unsupported parameter: "${param}". ${why}`, {
+    param,
+  })
+}
+
+export const ONE_CHOICE = { isHarmless: isOneOf(1), why: 'Only 1 choice per request is served.' }

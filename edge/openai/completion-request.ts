@@ -1,0 +1,66 @@
+/** Body of POST …/completions (legacy: plain text or tokens): unknown in, a Call out. */
+import { z } from 'zod'
+import type { GenerateRequest } from '#protocol'
+import { parseValue } from '../read-body.ts'
+import {
+  type Call,
+  callFields,
+  isOneOf,
+  ONE_CHOICE,
+  type RefusedFields,
+  refuseFields,
+  tokenLimit,
+  toSampling,
+  toStop,
+  unsupported,
+} from './call-fields.ts'
+
+/** OpenAI's default here, unlike that of chat. */
+const MAX_TOKENS_DEFAULT = 16
+
+const REFUSED: RefusedFields = {
+  n: ONE_CHOICE,
+  best_of: ONE_CHOICE,
+  echo: { isHarmless: isOneOf(false), why: 'The prompt is not repeated.' },
+  suffix: { isHarmless: isOneOf(''), why: 'Text is only continued.' },
+}
+
+const tokens = z.array(z.int().min(0)).min(1)
+
+const completionBody = z.object({
+  ...callFields,
+  grammar: callFields.grammar.optional(),
+  prompt: z.union([z.string(), tokens, z.array(z.string()).min(1), z.array(tokens).min(1)]),
+  max_tokens: tokenLimit,
+  logprobs: z.int().min(0).max(5).nullish(),
+})
+
+/** Throws `invalid_request` or `unsupported_parameter`, naming the field. */
+export function parseCompletionRequest(body: unknown): Call {
+  refuseFields(body, REFUSED)
+  const fields = parseValue(completionBody, body)
+  return {
+    model: fields.model ?? null,
+    isStream: fields.stream ?? false,
+    withUsage: fields.stream_options?.include_usage ?? false,
+    generate: {
+      input: toInput(fields.prompt),
+      sampling: toSampling(fields, fields.grammar ?? null),
+      max_tokens: fields.max_tokens ?? MAX_TOKENS_DEFAULT,
+      stop: toStop(fields.stop),
+      ignore_eos: fields.ignore_eos ?? false,
+      logprobs: fields.logprobs != null,
+      top_logprobs: fields.logprobs ?? 0,
+    },
+  }
+}
+
+function toInput(prompt: z.infer<typeof completionBody>['prompt']): GenerateRequest['input'] {
+  if (typeof prompt === 'string') return { kind: 'text', prompt }
+  const [first, ...others] = prompt
+  if (typeof first === 'number') return { kind: 'tokens', tokens: prompt as number[] }
+  if (others.length > 0) throw unsupported('prompt', 'Only 1 prompt per request is served.')
+  return typeof first === 'string'
+    ? { kind: 'text', prompt: first }
+    : { kind: 'tokens', tokens: first ?? [] }
+}

@@ -1,0 +1,120 @@
+/**
+ * Host events → OpenAI's server-sent events, at the client's pace: the next event is read when the
+ * client took the last. Comments go out while there is nothing to say. A failure after the first
+ * byte is a frame with an `error` object, and no `[DONE]` follows it.
+ */
+import { EdgeError, toEdgeError } from '../errors.ts'
+import { KEEP_ALIVE_MS } from '../limits.ts'
+import type { ChunkEvent, EndEvent } from '../pool/host-client.ts'
+import type { ReplyFormat } from './reply.ts'
+
+export type HostEvents = AsyncIterator<ChunkEvent | EndEvent, void, void>
+type NextEvent = Promise<IteratorResult<ChunkEvent | EndEvent, void>>
+
+export interface EventStreamOptions {
+  readonly format: ReplyFormat
+  readonly events: HostEvents
+  /** Asked for already, so that an early refusal could have its own status. */
+  readonly first: NextEvent
+  readonly withUsage: boolean
+  /** Ends the host's work: the client left. */
+  readonly abort: () => void
+  /** Called once, with null when the stream ended well. */
+  readonly onEnd: (error: EdgeError | null) => void
+}
+
+const encoder = new TextEncoder()
+const DONE = 'data: [DONE]\n\n'
+const KEEP_ALIVE = ': waiting\n\n'
+
+export function createEventStream(options: EventStreamOptions): ReadableStream<Uint8Array> {
+  const { format, events, abort, withUsage } = options
+  let next: NextEvent | null = options.first
+  let isOver = false
+  const finish = (error: EdgeError | null): void => {
+    if (isOver) return
+    isOver = true
+    options.onEnd(error)
+  }
+  /** Other chunks say that usage comes later, where the client wants it. */
+  const frame = (chunk: object): string => toFrame(withUsage ? { ...chunk, usage: null } : chunk)
+  const textOf = (event: ChunkEvent | EndEvent): string => {
+    if (event.type === 'chunk') return isSilent(event) ? '' : frame(format.chunk(event))
+    const usage = withUsage ? toFrame(format.usage(event)) : ''
+    return frame(format.finish(event)) + usage + DONE
+  }
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        const chunk = format.start()
+        if (chunk !== null) controller.enqueue(encoder.encode(frame(chunk)))
+      },
+      async pull(controller) {
+        try {
+          for (let text = ''; text === ''; ) {
+            next ??= events.next()
+            const result = await withinTime(next, KEEP_ALIVE_MS)
+            if (isOver) return
+            if (result === null) {
+              text = KEEP_ALIVE
+            } else {
+              next = null
+              const event = toLiveEvent(result)
+              text = textOf(event)
+              if (event.type === 'end') finish(null)
+            }
+            if (text !== '') controller.enqueue(encoder.encode(text))
+          }
+        } catch (error) {
+          if (isOver) return
+          const failure = toEdgeError(error)
+          finish(failure)
+          controller.enqueue(encoder.encode(toFrame(failure.toBody())))
+        }
+        if (!isOver) return
+        controller.close()
+        // Reads the host's stream out; nothing that still happens there is news.
+        await events.next().catch(() => {})
+      },
+      cancel() {
+        finish(new EdgeError('request_aborted', 'the client left'))
+        abort()
+      },
+    },
+    // One event ahead would be generated for a client that may be gone.
+    { highWaterMark: 0 },
+  )
+}
+
+function toFrame(value: object): string {
+  return `data: ${JSON.stringify(value)}\n\n`
+}
+
+/** A token that completes no character yet. */
+function isSilent({ text, logprobs }: ChunkEvent): boolean {
+  return text === '' && logprobs === undefined
+}
+
+/** `abort` and `error` are failures of the host here, since this client is still listening. */
+export function toLiveEvent(
+  result: IteratorResult<ChunkEvent | EndEvent, void>,
+): ChunkEvent | EndEvent {
+  if (result.done) throw new EdgeError('host_failed', 'the host ended without a result')
+  const event = result.value
+  if (event.type === 'chunk' || event.finish_reason === 'stop') return event
+  if (event.finish_reason === 'length') return event
+  throw new EdgeError('host_failed', 'The host gave the request up.')
+}
+
+/** null = not yet; the promise can still be awaited. */
+export async function withinTime<T>(promise: Promise<T>, ms: number): Promise<T | null> {
+  let timer: ReturnType<typeof setTimeout> | null = null
+  const timeout = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), ms)
+  })
+  try {
+    return await Promise.race([promise, timeout])
+  } finally {
+    if (timer !== null) clearTimeout(timer)
+  }
+}

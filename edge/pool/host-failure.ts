@@ -1,0 +1,106 @@
+/**
+ * What a host's refusal means here: the error that the client hears, and whether another host may be
+ * asked. A host bills nothing for what it refuses before the first token.
+ */
+import { z } from 'zod'
+import { hostErrorBody } from '#protocol'
+import { EdgeError, type EdgeErrorCode } from '../errors.ts'
+
+export interface HostFailure {
+  readonly type: 'failure'
+  /** The host's own code, for metrics; `unreachable` and `broken_off` are ours. */
+  readonly hostCode: string
+  readonly error: EdgeError
+  /** Another host may answer the same request. */
+  readonly isRetryable: boolean
+  /** The host itself is in doubt, not this one request. */
+  readonly isHostSuspect: boolean
+}
+
+interface Meaning {
+  readonly code: EdgeErrorCode
+  readonly isRetryable: boolean
+  /** Absent = the host's own words, which name field and reason. */
+  readonly message?: string
+}
+
+const BUSY = 'The pool is busy. Please retry.'
+const BROKEN = 'The host that served this request failed.'
+
+/** By the codes of gpu-host/errors.ts; what is not here is `host_failed`. */
+const MEANINGS: Readonly<Record<string, Meaning>> = {
+  invalid_request: { code: 'invalid_request', isRetryable: false },
+  context_length_exceeded: { code: 'context_length_exceeded', isRetryable: false },
+  payload_too_large: { code: 'payload_too_large', isRetryable: false },
+  adapter_invalid: { code: 'adapter_invalid', isRetryable: false },
+  // Clocks that differ: another host's may not.
+  grant_expired: { code: 'host_failed', isRetryable: true, message: BROKEN },
+  request_timeout: { code: 'host_failed', isRetryable: true, message: BROKEN },
+  engine_failed: { code: 'host_failed', isRetryable: true, message: BROKEN },
+  queue_full: { code: 'overloaded', isRetryable: true, message: BUSY },
+  upload_limit_reached: { code: 'overloaded', isRetryable: true, message: BUSY },
+  journal_full: { code: 'overloaded', isRetryable: true, message: BUSY },
+  disk_full: { code: 'overloaded', isRetryable: true, message: BUSY },
+  host_draining: { code: 'overloaded', isRetryable: true, message: BUSY },
+  adapter_not_found: {
+    code: 'adapter_unavailable',
+    isRetryable: true,
+    message: "The model's adapter is not in the store that its host reads.",
+  },
+  adapter_load_failed: {
+    code: 'adapter_unavailable',
+    isRetryable: true,
+    message: "The model's adapter could not be loaded. Please retry.",
+  },
+  deadline_exceeded: {
+    code: 'deadline_exceeded',
+    isRetryable: true,
+    message: 'The request waited too long for its turn. Please retry.',
+  },
+}
+const UNKNOWN: Meaning = { code: 'host_failed', isRetryable: false, message: BROKEN }
+
+/** A refusal in the host's own words, from a reply's body or an `error` event. */
+export function toHostFailure(refusal: {
+  readonly code: string
+  readonly message: string
+  readonly param?: string | null
+  readonly retry_after_ms?: number | null
+}): HostFailure {
+  const meaning = Object.hasOwn(MEANINGS, refusal.code)
+    ? (MEANINGS[refusal.code] ?? UNKNOWN)
+    : UNKNOWN
+  const error = new EdgeError(meaning.code, meaning.message ?? refusal.message, {
+    param: refusal.param ?? null,
+    retryAfterMs: refusal.retry_after_ms || null,
+    cause: new Error(`host: ${refusal.code}: ${refusal.message}`),
+  })
+  const isHostSuspect = refusal.code === 'host_draining' || refusal.code === 'engine_failed'
+  const { isRetryable } = meaning
+  return { type: 'failure', hostCode: refusal.code, error, isRetryable, isHostSuspect }
+}
+
+/** A reply other than 2xx. */
+export function parseHostFailure(status: number, text: string): HostFailure {
+  const parsed = z
+    .string()
+    .transform((json) => JSON.parse(json) as unknown)
+    .pipe(hostErrorBody)
+    .safeParse(text)
+  if (parsed.success) return toHostFailure(parsed.data.error)
+  return toHostFailure({ code: `http_${status}`, message: text.slice(0, 200) })
+}
+
+/** No connection, or silence before the first byte: nothing was billed that anybody saw. */
+export function unreachable(cause: unknown): HostFailure {
+  const error = new EdgeError('no_host_available', 'No host can be reached. Please retry.', {
+    cause,
+  })
+  return { type: 'failure', hostCode: 'unreachable', error, isRetryable: true, isHostSuspect: true }
+}
+
+/** The stream stopped before its end. */
+export function brokenOff(cause: unknown): HostFailure {
+  const error = new EdgeError('host_failed', BROKEN, { cause })
+  return { type: 'failure', hostCode: 'broken_off', error, isRetryable: true, isHostSuspect: true }
+}

@@ -1,0 +1,63 @@
+/** What every request carries, and the middleware that gives it: id, log line, counters, headers. */
+import type { Context, MiddlewareHandler } from 'hono'
+import { routePath } from 'hono/route'
+import { createId } from '#db/ids.ts'
+import type { Identity } from './auth/authenticate.ts'
+import type { Deps } from './deps.ts'
+import { EDGE_ERRORS, type EdgeError, errorText, toEdgeError } from './errors.ts'
+
+export interface EdgeEnv {
+  Variables: {
+    /** `req_…`, made here: a client cannot choose what is unique for ever. */
+    requestId: string
+    /** Set once the caller is known; for the log. */
+    identity?: Identity
+    /** Why the request was refused. */
+    error?: EdgeError
+  }
+}
+export type EdgeContext = Context<EdgeEnv>
+
+export function requestContext(deps: Deps): MiddlewareHandler<EdgeEnv> {
+  return async function giveContext(c, next) {
+    const startMs = deps.nowMs()
+    c.set('requestId', createId('req'))
+    await next()
+    const ms = deps.nowMs() - startMs
+    c.header('x-request-id', c.get('requestId'))
+    c.header('openai-processing-ms', String(ms))
+    const { status } = c.res
+    deps.metrics.requests.add({ route: routePath(c, -1), status: String(status) })
+    deps.metrics.requestSeconds.observe(ms / 1000)
+    logRequest(deps, c, status, ms)
+  }
+}
+
+function logRequest(deps: Deps, c: EdgeContext, status: number, ms: number): void {
+  const identity = c.get('identity')
+  const error = c.get('error')
+  const level = status >= 500 ? 'error' : 'info'
+  deps.log(level, 'request', {
+    request_id: c.get('requestId'),
+    method: c.req.method,
+    path: c.req.path,
+    status,
+    ms,
+    ...(identity?.kind === 'tenant' && { tenant_id: identity.tenantId, key_id: identity.keyId }),
+    ...(error && { code: error.code, reason: errorText(error) }),
+  })
+}
+
+/** Anything thrown → the one shape of errors. */
+export function toErrorResponse(thrown: unknown, c: EdgeContext): Response {
+  const error = toEdgeError(thrown)
+  c.set('error', error)
+  return c.json(error.toBody(), EDGE_ERRORS[error.code].status as 500, error.toHeaders())
+}
+
+/** Throws unless a key is presented that may call this edge at all. */
+export async function identify(deps: Deps, c: EdgeContext): Promise<Identity> {
+  const identity = await deps.authenticator.authenticate(c.req.header('authorization') ?? null)
+  c.set('identity', identity)
+  return identity
+}

@@ -1,0 +1,81 @@
+/**
+ * What hosts tell the edge (signed) and what the operator sees of them: heartbeats and usage in, the
+ * view of the pool out. A usage batch is acknowledged only when all of it is stored.
+ */
+import type { z } from 'zod'
+import { upsertBaseModel } from '#db/queries/base-models.ts'
+import { recordHeartbeat } from '#db/queries/hosts.ts'
+import { recordUsageEvents } from '#db/queries/usage.ts'
+import { EDGE_ROUTES, heartbeat, usageBatch } from '#protocol'
+import type { Deps } from '../deps.ts'
+import { EdgeError } from '../errors.ts'
+import { HEARTBEAT_BYTES_MAX, USAGE_BATCH_BYTES_MAX } from '../limits.ts'
+import { parseJson, parseValue, readBytes } from '../read-body.ts'
+import type { EdgeContext } from '../request-context.ts'
+import { accessAsOperator } from '../tenant-access.ts'
+
+export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  /** Base model → digest, as this process wrote them. */
+  const written = new Map<string, string>()
+  return async (c) => {
+    const report = await readSigned(deps, c, EDGE_ROUTES.heartbeat, heartbeat, HEARTBEAT_BYTES_MAX)
+    // Taken before it is stored: serving goes on while the database is away.
+    if (!deps.pool.observe(report)) throw staleEpoch()
+    const isNewest = await recordHeartbeat(deps.db, report, new Date(deps.nowMs()))
+    if (!isNewest) {
+      deps.pool.forget(report.host_id)
+      throw staleEpoch()
+    }
+    const { base_model: name, base_digest: digest } = report
+    if (written.get(name) !== digest) {
+      await upsertBaseModel(deps.db, { name, digest })
+      written.set(name, digest)
+    }
+    return c.json({})
+  }
+}
+
+export function takeUsage(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    const batch = await readSigned(deps, c, EDGE_ROUTES.usage, usageBatch, USAGE_BATCH_BYTES_MAX)
+    const { inserted, known } = await recordUsageEvents(deps.db, batch.events)
+    deps.metrics.usageEvents.add({ outcome: 'inserted' }, inserted)
+    deps.metrics.usageEvents.add({ outcome: 'known' }, known)
+    return c.json({ inserted, known })
+  }
+}
+
+export function showHosts(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    await accessAsOperator(deps, c)
+    await deps.pool.ready()
+    const data = deps.pool.known().map(({ adapters, ...report }) => {
+      const tiers = { slot: 0, ram: 0, disk: 0 }
+      for (const { tier } of adapters) tiers[tier] += 1
+      return { ...report, adapters: tiers, residency: adapters.slice(0, RESIDENCY_SHOWN_MAX) }
+    })
+    return c.json({ data })
+  }
+}
+
+/** Enough for a page; a heartbeat may name 100,000. */
+const RESIDENCY_SHOWN_MAX = 1000
+
+async function readSigned<T extends z.ZodType>(
+  deps: Deps,
+  c: EdgeContext,
+  route: string,
+  schema: T,
+  bytesMax: number,
+): Promise<z.infer<T>> {
+  const bytes = await readBytes(c.req.raw, bytesMax)
+  const authorization = c.req.header('authorization') ?? null
+  const claims = await deps.hostVerifier.verify(authorization, route, bytes)
+  // The reply names the call that it answers.
+  c.set('requestId', claims.request_id)
+  return parseValue(schema, parseJson(bytes))
+}
+
+function staleEpoch(): EdgeError {
+  return new EdgeError('host_epoch_stale', 'a newer start of this host has reported')
+}

@@ -1,0 +1,102 @@
+/** What a tenant used and what it costs, from the ledger. Money is a string: JSON numbers round. */
+import { z } from 'zod'
+import { type ChargedUsageEvent, listUsageEvents, usageByModel } from '#db/queries/usage.ts'
+import type { Deps } from '../deps.ts'
+import { EdgeError } from '../errors.ts'
+import { parseValue } from '../read-body.ts'
+import type { EdgeContext } from '../request-context.ts'
+import { accessTenant } from '../tenant-access.ts'
+
+/** ISO 8601, or Unix seconds as OpenAI's usage API takes them. */
+const instant = z
+  .string()
+  .transform((text) => new Date(/^\d{1,12}$/.test(text) ? Number(text) * 1000 : text))
+  .refine((date) => !Number.isNaN(date.getTime()), 'must be ISO 8601 or Unix seconds')
+
+const period = z.object({
+  start: instant.optional(),
+  end: instant.optional(),
+  model: z.string().min(1).max(200).optional(),
+})
+
+const page = z.object({
+  limit: z.coerce.number().int().min(1).max(1000).default(100),
+  after: z.string().max(80).optional(),
+})
+
+/** Per model in a half-open period; without one, the current month in UTC so far. */
+export function showUsage(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    const tenant = await accessTenant(deps, c)
+    const wish = parseValue(period, c.req.query())
+    const now = new Date(deps.nowMs())
+    const start = wish.start ?? new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth()))
+    const end = wish.end ?? new Date(now.getTime() + 1)
+    if (start >= end) {
+      throw new EdgeError('invalid_request', 'start must be before end', { param: 'start' })
+    }
+    const { model } = wish
+    const rows = await usageByModel(deps.db, { tenantId: tenant.id, start, end, model })
+    const sum = (
+      field: 'requests' | 'promptTokens' | 'cachedPromptTokens' | 'completionTokens' | 'gpuUs',
+    ) => rows.reduce((total, row) => total + row[field], 0)
+    return c.json({
+      start: start.toISOString(),
+      end: end.toISOString(),
+      data: rows.map((row) => ({
+        model: row.model,
+        requests: row.requests,
+        prompt_tokens: row.promptTokens,
+        cached_prompt_tokens: row.cachedPromptTokens,
+        completion_tokens: row.completionTokens,
+        gpu_us: row.gpuUs,
+        cost_pusd: String(row.costPusd),
+      })),
+      totals: {
+        requests: sum('requests'),
+        prompt_tokens: sum('promptTokens'),
+        cached_prompt_tokens: sum('cachedPromptTokens'),
+        completion_tokens: sum('completionTokens'),
+        gpu_us: sum('gpuUs'),
+        cost_pusd: String(rows.reduce((total, row) => total + row.costPusd, 0n)),
+      },
+    })
+  }
+}
+
+/** Single events, newest first; `next` is the `after` of the next page. */
+export function showUsageEvents(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    const tenant = await accessTenant(deps, c)
+    const { limit, after } = parseValue(page, c.req.query())
+    const rows = await listUsageEvents(deps.db, { tenantId: tenant.id, limit, after })
+    const next = rows.length === limit ? (rows.at(-1)?.requestId ?? null) : null
+    return c.json({ data: rows.map(toWire), next })
+  }
+}
+
+function toWire(event: ChargedUsageEvent) {
+  return {
+    request_id: event.requestId,
+    key_id: event.keyId,
+    model: event.model,
+    adapter_digest: event.adapterDigest,
+    base_model: event.baseModel,
+    prompt_tokens: event.promptTokens,
+    cached_prompt_tokens: event.cachedPromptTokens,
+    completion_tokens: event.completionTokens,
+    finish_reason: event.finishReason,
+    adapter_source: event.adapterSource,
+    gpu_us: event.gpuUs,
+    queue_us: event.queueUs,
+    ttft_us: event.ttftUs,
+    swap_us: event.swapUs,
+    host_id: event.hostId,
+    source: event.source,
+    started_at: event.startedAt.toISOString(),
+    ended_at: event.endedAt.toISOString(),
+    cost_pusd: String(event.costPusd),
+    price_version_id: event.priceVersionId,
+    price_basis: event.priceBasis,
+  }
+}
