@@ -16,13 +16,7 @@ const CONNECT_TIMEOUT_MS = 10_000
 const MIGRATION_LOCK = 0x6e6f7a7a6c65
 
 export async function openPostgres(options: PostgresOptions): Promise<Database> {
-  const pool = new pg.Pool({
-    connectionString: options.url,
-    max: CONNECTIONS_MAX,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-  })
-  // An idle connection that breaks is replaced by the pool; without a listener it ends the process.
-  pool.on('error', () => {})
+  const pool = createPool(options.url)
   let closing: Promise<void> | null = null
   return {
     db: drizzle({ client: pool, schema }),
@@ -33,6 +27,21 @@ export async function openPostgres(options: PostgresOptions): Promise<Database> 
       return closing
     },
   }
+}
+
+/** Connects when first used. */
+export function createPool(url: string): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: CONNECTIONS_MAX,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+  })
+  // A connection that breaks fails its statement, and the pool replaces it. Without a listener, also
+  // while the pool is closing, it would end the process instead.
+  const ignore = () => {}
+  pool.on('error', ignore)
+  pool.on('connect', (client) => client.on('error', ignore))
+  return pool
 }
 
 /** Processes that start together migrate one after the other; the later ones find nothing to do. */

@@ -5,6 +5,7 @@
 import { neonConfig } from '@neondatabase/serverless'
 import pg from 'pg'
 import { z } from 'zod'
+import { createPool } from '../../postgres.ts'
 
 const statement = z.object({ query: z.string(), params: z.array(z.unknown()) })
 const request = z.object({ body: z.string() })
@@ -14,7 +15,7 @@ const RAW_TEXT = { getTypeParser: () => (text: unknown) => text }
 
 /** Answers every Neon client of this process until the returned function is called. */
 export function serveNeonFrom(url: string): () => Promise<void> {
-  const pool = new pg.Pool({ connectionString: url })
+  const pool = createPool(url)
   neonConfig.disableWarningInBrowsers = true
   neonConfig.fetchFunction = async (_endpoint: string, init: unknown) => {
     const { query, params } = statement.parse(JSON.parse(request.parse(init).body))

@@ -1,0 +1,40 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { costOf, formatUsd, PUSD_PER_USD } from './money.ts'
+
+describe('formatUsd', () => {
+  it.each([
+    [0n, '0.00'],
+    [1n, '0.000000000001'],
+    [PUSD_PER_USD, '1.00'],
+    [1_234_567_890_000n, '1.23456789'],
+    [-1_500_000_000_000n, '-1.50'],
+    [-1n, '-0.000000000001'],
+    [10n ** 30n, '1000000000000000000.00'],
+  ])('writes %s as %s', (pusd, text) => {
+    expect(formatUsd(pusd)).toBe(text)
+  })
+
+  it('loses nothing', () => {
+    fc.assert(
+      fc.property(fc.bigInt(), (pusd) => {
+        const [whole = '', fraction = ''] = formatUsd(pusd).split('.')
+        expect(BigInt(whole + fraction.padEnd(12, '0'))).toBe(pusd)
+      }),
+    )
+  })
+})
+
+describe('costOf', () => {
+  const prices = { promptPusd: 100n, cachedPromptPusd: 10n, completionPusd: 1000n }
+
+  it('charges cached prompt tokens at their own price, and once', () => {
+    const tokens = { promptTokens: 7, cachedPromptTokens: 3, completionTokens: 2 }
+    expect(costOf(tokens, prices)).toBe(4n * 100n + 3n * 10n + 2n * 1000n)
+  })
+
+  it.each([-1, 0.5, 2 ** 53, Number.NaN])('refuses %s as a count of tokens', (promptTokens) => {
+    const tokens = { promptTokens, cachedPromptTokens: 0, completionTokens: 0 }
+    expect(() => costOf(tokens, prices)).toThrow(RangeError)
+  })
+})
