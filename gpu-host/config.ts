@@ -30,7 +30,6 @@ const environment = z.object({
   /** Absent = nothing is reported; usage stays in the journal. */
   NOZZLE_EDGE_URL: z.url().optional(),
   NOZZLE_DEVICE: z.enum(['auto', 'cpu', 'cuda']).default('auto'),
-  NOZZLE_LORA_KERNEL: z.string().default('auto'),
   NOZZLE_SLOTS: whole(8, 1, 1024),
   NOZZLE_RANK_MAX: whole(32, 1, 512),
   NOZZLE_SEQUENCES: whole(16, 1, 4096),
@@ -87,7 +86,6 @@ function toConfig(env: z.infer<typeof environment>) {
       modelPath: env.NOZZLE_BASE_MODEL_PATH,
       modelName: env.NOZZLE_BASE_MODEL_NAME,
       device: env.NOZZLE_DEVICE,
-      loraKernel: env.NOZZLE_LORA_KERNEL,
       slotCount: env.NOZZLE_SLOTS,
       rankMax: env.NOZZLE_RANK_MAX,
       sequenceCount: env.NOZZLE_SEQUENCES,

@@ -34,7 +34,7 @@ export class PackFileError extends Error {
 
 /** Writes and syncs; the caller renames it into place. */
 export async function writePack(path: string, { manifest, payload }: AdapterImage): Promise<void> {
-  const text = Buffer.from(JSON.stringify({ ...manifest, seal: sealOf(manifest) }))
+  const text = toText(manifest)
   if (text.length > PACK_MANIFEST_BYTES_MAX) throw new Error('the manifest is too long for a pack')
   const head = Buffer.alloc(payloadOffset(text.length))
   head.write(PACK_MAGIC, 'latin1')
@@ -48,6 +48,11 @@ export async function writePack(path: string, { manifest, payload }: AdapterImag
   } finally {
     await file.close()
   }
+}
+
+/** Size of the file that `writePack` makes of it. */
+export function packFileBytes(manifest: PackManifest): number {
+  return payloadOffset(toText(manifest).length) + manifest.payload_bytes
 }
 
 /** Rejects with PackFileError, or ENOENT. */
@@ -110,6 +115,10 @@ function parseManifest(text: Buffer): PackManifest {
   const { seal, ...manifest } = parsed.data
   if (seal !== sealOf(manifest)) throw new PackFileError('the manifest was altered')
   return manifest
+}
+
+function toText(manifest: PackManifest): Buffer {
+  return Buffer.from(JSON.stringify({ ...manifest, seal: sealOf(manifest) }))
 }
 
 /** Over the parsed value, whose keys stand in the schema's order. */

@@ -15,7 +15,7 @@ import {
 } from './peft-selectors.ts'
 import { parseStrictJson } from './strict-json.ts'
 
-const CONFIG_BYTES_MAX = 256 * 1024
+export const CONFIG_BYTES_MAX = 256 * 1024
 
 export interface PeftConfig {
   readonly rank: number
@@ -106,9 +106,6 @@ export function moduleLora(config: PeftConfig, layer: number, name: string): Mod
 }
 
 function parseObject(bytes: Uint8Array): Record<string, unknown> {
-  if (bytes.length > CONFIG_BYTES_MAX) {
-    throw adapterInvalid('config', 'config', `has more than ${CONFIG_BYTES_MAX} bytes`)
-  }
   const json = parseStrictJson(bytes)
   if (!json.isValid) throw adapterInvalid('config', json.key ?? 'config', json.problem)
   const object = z.record(z.string(), z.unknown()).safeParse(json.value)

@@ -1,0 +1,126 @@
+/**
+ * A deploy on the host: PEFT files → checks → pack → store (for good) and disk (for the first
+ * request). The same bytes for the same base model are one adapter, however often they come. A
+ * refused adapter leaves nothing behind.
+ */
+import { randomUUID } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { readFile, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { AdapterIntake } from '../adapter-upload.ts'
+import type { AdapterImage, Engine } from '../engine.ts'
+import { errorText, type Log } from '../log.ts'
+import type { AdapterReceipt } from '../protocol.ts'
+import { adapterDigest, sha256OfFile } from './adapter-digest.ts'
+import { adapterInvalid } from './adapter-invalid.ts'
+import type { PackManifest } from './adapter-pack.ts'
+import { planModules } from './adapter-plan.ts'
+import type { DiskTier } from './disk-tier.ts'
+import { PackFileError, packFileBytes, writePack } from './pack-file.ts'
+import { checkPackFits } from './pack-fit.ts'
+import { CONFIG_BYTES_MAX, parsePeftConfig } from './peft-config.ts'
+import { createPack } from './peft-to-pack.ts'
+import { SafetensorsFile } from './safetensors-reader.ts'
+import type { AdapterStore } from './store-tier.ts'
+
+export interface PeftIntakeOptions {
+  readonly engine: Pick<Engine, 'info' | 'limits'>
+  readonly store: AdapterStore
+  readonly disk: DiskTier
+  readonly log: Log
+}
+
+interface UploadedFiles {
+  readonly configPath: string
+  readonly weightsPath: string
+}
+
+export class PeftIntake implements AdapterIntake {
+  readonly #options: PeftIntakeOptions
+
+  constructor(options: PeftIntakeOptions) {
+    this.#options = options
+  }
+
+  /** The pack is written beside the weights for a moment: the directory is the caller's to remove. */
+  async install(files: UploadedFiles): Promise<AdapterReceipt> {
+    const { engine } = this.#options
+    const config = await readConfig(files.configPath)
+    const [configSha256, weightsSha256] = await Promise.all([
+      sha256OfFile(files.configPath),
+      sha256OfFile(files.weightsPath),
+    ])
+    const digest = adapterDigest(configSha256, weightsSha256, engine.info.baseDigest)
+    const stored = await this.#findStored(digest)
+    if (stored !== null) {
+      checkPackFits(stored, engine)
+      return toReceipt(stored, true)
+    }
+    const image = await this.#convert(digest, config, files.weightsPath)
+    await this.#keep(image, dirname(files.weightsPath))
+    return toReceipt(image.manifest, false)
+  }
+
+  /** Proves the stored pack by reading it through the disk tier; a damaged one is made anew. */
+  async #findStored(digest: string): Promise<PackManifest | null> {
+    const { store, disk, log } = this.#options
+    const bytes = await store.get(digest, new AbortController().signal)
+    if (bytes === null) return null
+    try {
+      return (await disk.write(digest, bytes)).manifest
+    } catch (error) {
+      if (!(error instanceof PackFileError)) throw error
+      log('warn', 'stored pack replaced', { digest, reason: errorText(error) })
+      return null
+    }
+  }
+
+  async #convert(digest: string, configBytes: Buffer, weightsPath: string): Promise<AdapterImage> {
+    const { info, limits } = this.#options.engine
+    const config = parsePeftConfig(configBytes)
+    const weights = await SafetensorsFile.open(weightsPath)
+    try {
+      const modules = planModules(config, weights.tensors, info, limits.rankMax)
+      return await createPack({ digest, config, modules, weights, base: info })
+    } finally {
+      await weights.close()
+    }
+  }
+
+  async #keep(image: AdapterImage, directory: string): Promise<void> {
+    const { store, disk, log } = this.#options
+    const { digest } = image.manifest
+    const path = join(directory, `pack-${randomUUID()}`)
+    try {
+      await writePack(path, image)
+      await store.put(digest, path)
+      await disk.write(digest, createReadStream(path)).catch((error: unknown) => {
+        // The disk tier is a cache: the deploy stands without it.
+        log('warn', 'pack not kept on disk', { digest, reason: errorText(error) })
+      })
+    } finally {
+      await rm(path, { force: true })
+    }
+  }
+}
+
+async function readConfig(path: string): Promise<Buffer> {
+  const { size } = await stat(path)
+  if (size <= CONFIG_BYTES_MAX) return readFile(path)
+  throw adapterInvalid('config', 'config', `has ${size} bytes; at most ${CONFIG_BYTES_MAX}`)
+}
+
+function toReceipt(manifest: PackManifest, existed: boolean): AdapterReceipt {
+  return {
+    digest: manifest.digest,
+    base_model: manifest.base_model,
+    base_digest: manifest.base_digest,
+    rank: manifest.rank,
+    alpha: manifest.alpha,
+    use_rslora: manifest.use_rslora,
+    target_modules: manifest.target_modules,
+    tensors: manifest.modules.length * 2,
+    pack_bytes: packFileBytes(manifest),
+    existed,
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * The slots as the cache uses them: hands out pinned ones, loads into free ones, and queues whoever
+ * finds none, first come first served. Every moment at which a slot may have become free ends in
+ * `#grantWaiting`, in the same turn, so no waiter is ever left behind.
+ */
+import type { Clock } from '../clock.ts'
+import type { AdapterImage, Engine } from '../engine.ts'
+import { errorText, type Log } from '../log.ts'
+import { abortable, requestAborted } from './abortable.ts'
+import { type SlotPin, SlotTable } from './slot-table.ts'
+
+export interface PinnedSlot extends SlotPin {
+  /** Microseconds of the load that was waited for; 0 when the adapter was resident. */
+  readonly swapUs: number
+  /** Idempotent. */
+  release(): void
+}
+
+interface Waiter {
+  readonly image: AdapterImage
+  grant(pin: SlotPin): void
+}
+
+export interface SlotPoolOptions {
+  readonly engine: Pick<Engine, 'loadSlot' | 'clearSlot' | 'limits'>
+  readonly clock: Clock
+  readonly log: Log
+}
+
+export class SlotPool {
+  readonly #options: SlotPoolOptions
+  readonly #table: SlotTable
+  /** By slot; each resolves with the microseconds that its load took. */
+  readonly #loads = new Map<number, Promise<number>>()
+  #waiting: Waiter[] = []
+
+  constructor(options: SlotPoolOptions) {
+    this.#options = options
+    this.#table = new SlotTable(options.engine.limits.slotCount)
+  }
+
+  isResident(digest: string): boolean {
+    return this.#table.isResident(digest)
+  }
+
+  residents(): string[] {
+    return this.#table.residents()
+  }
+
+  /** A pin on the adapter's slot if it is resident or loading; null when it must be loaded. */
+  join(digest: string, signal: AbortSignal): Promise<PinnedSlot> | null {
+    const pin = this.#table.pin(digest)
+    return pin === null ? null : this.#settle(pin, signal)
+  }
+
+  /** Loads the adapter as soon as a slot is free, unless somebody else did so in the meantime. */
+  async load(image: AdapterImage, signal: AbortSignal): Promise<PinnedSlot> {
+    const pin = this.#tryGrant(image) ?? (await this.#waitForSlot(image, signal))
+    return this.#settle(pin, signal)
+  }
+
+  async #settle(pin: SlotPin, signal: AbortSignal): Promise<PinnedSlot> {
+    let isReleased = false
+    const release = (): void => {
+      if (isReleased) return
+      isReleased = true
+      if (this.#table.unpin(pin)) this.#grantWaiting()
+    }
+    try {
+      const swapUs = await abortable(this.#loads.get(pin.slot) ?? Promise.resolve(0), signal)
+      // The abort may have come between the end of the load and this turn.
+      if (signal.aborted) throw requestAborted()
+      return { ...pin, swapUs, release }
+    } catch (error) {
+      release()
+      throw error
+    }
+  }
+
+  #waitForSlot(image: AdapterImage, signal: AbortSignal): Promise<SlotPin> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(requestAborted())
+      const leave = (): void => {
+        this.#waiting = this.#waiting.filter((other) => other !== waiter)
+        reject(requestAborted())
+      }
+      const waiter: Waiter = {
+        image,
+        grant: (pin) => {
+          signal.removeEventListener('abort', leave)
+          resolve(pin)
+        },
+      }
+      signal.addEventListener('abort', leave, { once: true })
+      this.#waiting.push(waiter)
+    })
+  }
+
+  #grantWaiting(): void {
+    // Not only the first: one further back may want an adapter that is being loaded by now.
+    this.#waiting = this.#waiting.filter((waiter) => {
+      const pin = this.#tryGrant(waiter.image)
+      if (pin !== null) waiter.grant(pin)
+      return pin === null
+    })
+  }
+
+  #tryGrant(image: AdapterImage): SlotPin | null {
+    const { digest } = image.manifest
+    const joined = this.#table.pin(digest)
+    if (joined !== null) return joined
+    const slot = this.#table.pickFree()
+    if (slot === null) return null
+    if (this.#table.stateOf(slot) === 'resident') {
+      this.#table.startEvicting(slot)
+      this.#clear(slot)
+      this.#table.finishEvicting(slot)
+    }
+    const pin = this.#table.startLoading(slot, digest)
+    // In a later microtask: the load must be in the map before it can end.
+    const load = Promise.resolve().then(() => this.#load(slot, image))
+    this.#loads.set(slot, load)
+    // Whoever waits for it hears of a failure; when all have left, nobody needs to.
+    load.catch(() => {})
+    return pin
+  }
+
+  async #load(slot: number, image: AdapterImage): Promise<number> {
+    const { engine, clock } = this.#options
+    const startedUs = clock.nowUs()
+    try {
+      await engine.loadSlot(slot, image)
+      this.#table.finishLoading(slot)
+      return clock.nowUs() - startedUs
+    } catch (error) {
+      this.#table.fail(slot)
+      this.#clear(slot)
+      this.#table.finishFailure(slot)
+      throw error
+    } finally {
+      this.#loads.delete(slot)
+      this.#grantWaiting()
+    }
+  }
+
+  /** Not needed for safety, since no row names the slot: it makes a bug show as an empty slot. */
+  #clear(slot: number): void {
+    try {
+      this.#options.engine.clearSlot(slot)
+    } catch (error) {
+      this.#options.log('warn', 'slot not cleared', { slot, reason: errorText(error) })
+    }
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * Where packs are kept for good, shared by all hosts of a pool. Names are digests, so a stored pack
+ * never changes. The directory store is for one machine or a shared file system; an object store
+ * implements the same port.
+ */
+import { randomUUID } from 'node:crypto'
+import { constants } from 'node:fs'
+import { copyFile, mkdir, open, rename, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { errorCodeOf } from '../errors.ts'
+import { digestHex } from './adapter-digest.ts'
+
+export interface AdapterStore {
+  /** The pack's bytes, not checked; null when it is not stored. Ends early on abort, by an error. */
+  get(digest: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null>
+  /** Copies the pack file at `path`. Readers see all of it or nothing; a second put replaces it. */
+  put(digest: string, path: string): Promise<void>
+}
+
+export class DirectoryStore implements AdapterStore {
+  readonly #root: string
+
+  constructor(root: string) {
+    this.#root = root
+  }
+
+  async get(digest: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null> {
+    const path = this.#pathOf(digest)
+    if (path === null) return null
+    try {
+      const file = await open(path, 'r')
+      return file.createReadStream({ signal, highWaterMark: 1024 * 1024 })
+    } catch (error) {
+      if (errorCodeOf(error) === 'ENOENT') return null
+      throw error
+    }
+  }
+
+  async put(digest: string, path: string): Promise<void> {
+    const target = this.#pathOf(digest)
+    if (target === null) throw new Error('not a digest')
+    const directory = dirname(target)
+    await mkdir(directory, { recursive: true, mode: 0o700 })
+    const temporary = join(directory, `.tmp-${randomUUID()}`)
+    try {
+      await copyFile(path, temporary, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE)
+      await syncPath(temporary, 'r+')
+      await rename(temporary, target)
+    } finally {
+      await rm(temporary, { force: true })
+    }
+    // The rename itself must outlive a power cut: the deploy is acknowledged right after.
+    await syncPath(directory, 'r')
+  }
+
+  /** Only hex digits of a checked digest ever reach a path. */
+  #pathOf(digest: string): string | null {
+    const hex = digestHex(digest)
+    return hex === null ? null : join(this.#root, hex.slice(0, 2), `${hex}.nzpack`)
+  }
+}
+
+async function syncPath(path: string, flags: string): Promise<void> {
+  const file = await open(path, flags)
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * Entry of a host process: environment → engine → tiers → host. Says `ready` to a supervisor over
+ * IPC, and drains when that supervisor goes away, so that no orphan keeps a GPU. A start that fails
+ * says why in one line on stderr: exit code 2 for the configuration, 1 for everything else.
+ */
+import { randomInt } from 'node:crypto'
+import packageJson from '../package.json' with { type: 'json' }
+import { AdapterCache } from './adapters/adapter-cache.ts'
+import { PeftIntake } from './adapters/adapter-intake.ts'
+import { DiskTier } from './adapters/disk-tier.ts'
+import { RamTier } from './adapters/ram-tier.ts'
+import { DirectoryStore } from './adapters/store-tier.ts'
+import { systemClock } from './clock.ts'
+import { type HostConfig, readConfig } from './config.ts'
+import type { Engine } from './engine.ts'
+import { errorCodeOf } from './errors.ts'
+import { Host } from './host.ts'
+import { runHostProcess } from './host-process.ts'
+import { createLog, errorText } from './log.ts'
+import { openNativeEngine } from './native-engine.ts'
+
+const EXIT_START_FAILED = 1
+const EXIT_CONFIGURATION = 2
+
+/** By error code; what an operator can do about it. */
+const FIXES: Readonly<Record<string, string>> = {
+  invalid_request: 'correct the environment variables; gpu-host/config.ts lists them',
+  model_not_found: 'set NOZZLE_BASE_MODEL_PATH to a GGUF file',
+  model_invalid: 'set NOZZLE_BASE_MODEL_PATH to a whole GGUF file that this release reads',
+  unsupported_architecture: 'set NOZZLE_BASE_MODEL_PATH to a model of a served architecture',
+  out_of_memory:
+    'lower NOZZLE_SLOTS, NOZZLE_RANK_MAX, NOZZLE_SEQUENCES or NOZZLE_CONTEXT_LENGTH, or take a smaller model',
+  engine_not_built: 'run `npm run setup`',
+  backend_failed: 'check the device and its driver, or set NOZZLE_DEVICE=cpu',
+  invalid_argument: 'correct the engine sizes in the environment',
+  EADDRINUSE: 'choose another NOZZLE_HOST_PORT, or 0 for any free one',
+  EACCES: 'make NOZZLE_DATA_DIR writable for this user, or choose another port',
+  ENOSPC: 'free some disk space',
+}
+
+const log = createLog((line) => process.stderr.write(line), systemClock.nowMs)
+
+async function createHost(config: HostConfig, engine: Engine): Promise<Host> {
+  const store = new DirectoryStore(config.storeDirectory)
+  const disk = await DiskTier.open({
+    directory: config.diskTierDirectory,
+    bytesMax: config.diskTierBytesMax,
+    log,
+  })
+  const ram = new RamTier(config.ramTierBytesMax)
+  return new Host({
+    settings: config,
+    engine,
+    adapters: new AdapterCache({ engine, store, disk, ram, clock: systemClock, log }),
+    intake: new PeftIntake({ engine, store, disk, log }),
+    clock: systemClock,
+    log,
+    fetch,
+    version: packageJson.version,
+    randomSeed: () => randomInt(2 ** 32),
+    withProcessMetrics: true,
+  })
+}
+
+async function start(config: HostConfig): Promise<void> {
+  const engine = await openNativeEngine(config.engine)
+  const host = await createHost(config, engine)
+  const { drainGraceMs } = config
+  process.on('disconnect', () => {
+    if (host.scheduler.isDraining) return
+    log('warn', 'the supervisor is gone')
+    process.kill(process.pid, 'SIGTERM')
+  })
+  await runHostProcess({ host, log, drainGraceMs })
+  process.send?.({ type: 'ready', url: host.url })
+}
+
+function exitWith(error: unknown, exitCode: number): never {
+  const code = errorCodeOf(error) ?? 'start_failed'
+  const fix = FIXES[code]
+  log('error', 'the host did not start', {
+    code,
+    reason: errorText(error),
+    ...(fix === undefined ? {} : { fix }),
+  })
+  process.exit(exitCode)
+}
+
+function readConfigOrExit(): HostConfig {
+  try {
+    return readConfig()
+  } catch (error) {
+    return exitWith(error, EXIT_CONFIGURATION)
+  }
+}
+
+start(readConfigOrExit()).catch((error: unknown) => exitWith(error, EXIT_START_FAILED))
