@@ -13,8 +13,8 @@ export type { Database, Db } from './database.ts'
 const MIGRATIONS = fileURLToPath(new URL('./migrations', import.meta.url))
 
 /**
- * Opens, and does not migrate. Throws `database_url_invalid`, `database_locked` when another process
- * has the directory open, `database_unavailable` when there is none to reach.
+ * Opens, and does not migrate. Throws `database_url_invalid`, and for a directory `database_locked`
+ * while somebody has it open or `database_unavailable`. A server is first reached by the first query.
  */
 export async function openDatabase(url: string): Promise<Database> {
   const { scheme, rest } = /^(?<scheme>[a-z]+):(?<rest>.+)$/s.exec(url)?.groups ?? {}

@@ -3,9 +3,9 @@
 export type DatabaseErrorCode =
   /** The URL names no kind of database that db knows. */
   | 'database_url_invalid'
-  /** Another process has the PGlite directory open. */
+  /** This process or another has the PGlite directory open. */
   | 'database_locked'
-  /** Something other than a database lies in the way. */
+  /** The PGlite directory cannot be made, locked or read. */
   | 'database_unavailable'
 
 export class DatabaseError extends Error {
