@@ -1,9 +1,9 @@
-import { defineConfig } from 'vitest/config'
-
 /**
- * One project per folder. `e2e` starts real processes on the real base model, so it runs its files
+ * One project per folder; `npm test` runs them all. `e2e` starts real processes on the real base model, so it runs its files
  * one after the other; everything else runs on tiny generated models.
  */
+import { defineConfig } from 'vitest/config'
+
 export default defineConfig({
   test: {
     testTimeout: 30_000,
@@ -13,7 +13,10 @@ export default defineConfig({
       { extends: true, test: { name: 'gpu-host', include: ['gpu-host/**/*.test.ts'] } },
       { extends: true, test: { name: 'db', include: ['db/**/*.test.ts'] } },
       { extends: true, test: { name: 'native', include: ['native/**/*.test.ts'] } },
-      { extends: true, test: { name: 'scripts', include: ['scripts/**/*.test.ts', 'bench/**/*.test.ts'] } },
+      {
+        extends: true,
+        test: { name: 'scripts', include: ['scripts/**/*.test.ts', 'bench/**/*.test.ts'] },
+      },
       {
         extends: true,
         test: {

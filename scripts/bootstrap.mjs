@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url'
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const pinnedNode = join(root, 'node_modules', 'node', 'bin', 'node')
 /** Tasks that run the product alone; all others need the development packages too. */
-const PRODUCT_TASKS = ['start', 'nozzle', 'setup']
+const PRODUCT_TASKS = ['start', 'nozzle']
 /** Bytes that npm fetches with an empty cache on Linux x64, measured with npm 11. */
 const DOWNLOAD_MB = { product: 156, all: 326 }
 

@@ -50,12 +50,11 @@ export async function runCli(argv: readonly string[], host: CliHost): Promise<nu
       stdout.write(`${formatCommandHelp(command)}\n`)
       return 0
     }
-    const flags = { ...command.flags, ...COMMON_FLAGS }
-    const parsed = parseArguments(rest, flags, command.positionals)
-    await command.run({ ...context, ...parsed, output: createOutput(isJson, stdout, stderr) })
+    await runCommand(command, rest, { ...context, output: createOutput(isJson, stdout, stderr) })
     return 0
   } catch (error) {
-    const failure = host.signal.aborted && !(error instanceof CliError) ? interrupted() : error
+    const isInterrupted = host.signal.aborted && !(error instanceof CliError)
+    const failure = isInterrupted ? new CliError('interrupted', 'interrupted') : error
     printFailure(failure, isJson, stderr)
     return failure instanceof CliError ? failure.exitCode : EXIT_CODES.unexpected
   }
@@ -84,8 +83,19 @@ function findCommand(
   throw new CliError('usage', `unknown command "${first}"`, 'See `nozzle --help`.')
 }
 
-function interrupted(): CliError {
-  return new CliError('interrupted', 'interrupted')
+async function runCommand(
+  command: Command,
+  args: readonly string[],
+  context: CommandContext,
+): Promise<void> {
+  try {
+    const flags = { ...command.flags, ...COMMON_FLAGS }
+    await command.run({ ...context, ...parseArguments(args, flags, command.positionals) })
+  } catch (error) {
+    const isBareUsageError = error instanceof CliError && error.reason === 'usage' && !error.fix
+    if (!isBareUsageError) throw error
+    throw new CliError('usage', error.message, `See \`nozzle ${command.name} --help\`.`)
+  }
 }
 
 function printFailure(error: unknown, isJson: boolean, stderr: TextSink): void {

@@ -1,6 +1,6 @@
 /**
- * The npm scripts, on the pinned Node: `task.ts <task> [arguments]`. Each task prepares only what it
- * needs; notes go to stderr, so that stdout is the task's own. Started by bootstrap.mjs.
+ * The npm scripts, on the pinned Node: `task.ts <task> [arguments]`. Each task prepares only what
+ * it needs; notes go to stderr, so that stdout is the task's own. Started by bootstrap.mjs.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,7 +22,7 @@ const note = (line: string): void => void process.stderr.write(`nozzle: ${line}\
 
 /** Tasks that run a file of another folder, with the base model's place in its environment. */
 const MEASURING_ENTRIES = {
-  bench: join('bench', 'index.ts'),
+  bench: join('bench', 'cli.ts'),
   soak: join('bench', 'soak.ts'),
   eval: join('examples', 'eval.ts'),
 } as const

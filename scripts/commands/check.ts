@@ -1,6 +1,6 @@
 /**
- * `nozzle check`: would the pool take this adapter? Runs the host's own checks in a process of their
- * own (gpu-host/adapters/check.ts), so it needs no pool and no network.
+ * `nozzle check`: would the pool take this adapter? Runs the host's own checks in a process of
+ * their own (gpu-host/adapters/check.ts), so it needs no pool and no network.
  */
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
@@ -24,8 +24,8 @@ export const checkCommand: Command = {
   positionals: ['<peft-dir>'],
   flags: {},
   details:
-    'Says whether the adapter fits the base model (NOZZLE_BASE_MODEL, or the default one, which is\n' +
-    'fetched when it is missing), and if not, which field of which file is at fault.',
+    'Says whether the adapter fits the base model (NOZZLE_BASE_MODEL, or the default one, which\n' +
+    'is fetched when it is missing), and if not, which field of which file is at fault.',
   examples: ['nozzle check ./my-adapter', 'nozzle check ./my-adapter --json'],
   async run(call) {
     const [directory = ''] = call.positionals

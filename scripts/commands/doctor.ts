@@ -1,4 +1,6 @@
-/** `nozzle doctor`: everything a pool on this machine needs, looked at without changing anything. */
+/**
+ * `nozzle doctor`: everything a pool on this machine needs, looked at without changing anything.
+ */
 import { CliError } from '../lib/cli-error.ts'
 import type { Command } from '../lib/command.ts'
 import { locateDataDir } from '../lib/data-dir.ts'

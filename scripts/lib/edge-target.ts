@@ -1,4 +1,6 @@
-/** Which edge a command talks to, with which key, in which tenant's name: flags, environment, files. */
+/**
+ * Which edge a command talks to, with which key, in which tenant's name: flags, environment, files.
+ */
 import type { ApiTarget } from './api-client.ts'
 import type { FlagSpecs } from './argv.ts'
 import { CliError } from './cli-error.ts'

@@ -1,4 +1,6 @@
-/** A PEFT adapter on disk, as `save_pretrained` writes it: its two files, found or named as missing. */
+/**
+ * A PEFT adapter on disk, as `save_pretrained` writes it: its two files, found or named as missing.
+ */
 import { existsSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { CliError } from './cli-error.ts'

@@ -1,4 +1,6 @@
-/** What must exist before a pool, a test or a benchmark can run: the native engine, a base model. */
+/**
+ * What must exist before a pool, a test or a benchmark can run: the native engine, a base model.
+ */
 import { ensureNativeBuilt } from '../../native/build.ts'
 import { CliError, toCliError } from '../lib/cli-error.ts'
 import { type BaseModelFile, ensureBaseModel } from './base-model.ts'

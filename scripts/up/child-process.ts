@@ -1,7 +1,7 @@
 /**
  * One supervised process of an embedded pool: started, restarted when it dies unasked, stopped with
- * SIGTERM and, past a deadline, SIGKILL. It says `{ type: 'ready', url }` over IPC once it serves; a
- * process that dies again and again before that fails the start. Its output goes to a log file.
+ * SIGTERM and, past a deadline, SIGKILL. It says `{ type: 'ready', url }` over IPC once it serves;
+ * a process that dies again and again before that fails the start. Its output goes to a log file.
  *
  *   starting → serving → stopping → gone
  *      ↑__________| died (250 ms doubling to 30 s)
