@@ -78,14 +78,14 @@ describeOnEachDatabase((db) => {
     it('charges an event once when many batches bring it at the same moment', async () => {
       const tenantId = newTenant()
       const base_model = await addBaseModel(db())
-      const events = Array.from({ length: 60 }, () => createEvent(tenantId, { base_model }))
+      const events = Array.from({ length: 600 }, () => createEvent(tenantId, { base_model }))
       // Opposite orders would deadlock if a batch were stored in the order it came in.
       const batches = [events, events.toReversed(), events, events.toReversed(), events]
       const receipts = await Promise.all(batches.map((batch) => recordUsageEvents(db(), batch)))
-      expect(receipts.reduce((sum, receipt) => sum + receipt.inserted, 0)).toBe(60)
-      expect(receipts.every(({ inserted, known }) => inserted + known === 60)).toBe(true)
+      expect(receipts.reduce((sum, receipt) => sum + receipt.inserted, 0)).toBe(600)
+      expect(receipts.every(({ inserted, known }) => inserted + known === 600)).toBe(true)
       const amountPusd = events.reduce((sum, event) => sum + costOfEvent(event), 0n)
-      expect(await ledgerTotals(db(), { tenantId })).toEqual({ entries: 60, amountPusd })
+      expect(await ledgerTotals(db(), { tenantId })).toEqual({ entries: 600, amountPusd })
     })
 
     it('stores a batch of a thousand, and an empty one', async () => {
