@@ -1,6 +1,6 @@
 /**
- * Opens a database by URL, on Node: `pglite:memory`, `pglite:<directory>` or `postgres://…`. A Worker
- * opens Neon's with neon.ts; the queries are the same.
+ * Opens a database by URL, on Node: `pglite:memory`, `pglite:<directory>` or `postgres://…`. A
+ * Worker opens Neon's with neon.ts; the queries are the same.
  */
 import { fileURLToPath } from 'node:url'
 import type { Database } from './database.ts'
@@ -14,7 +14,8 @@ const MIGRATIONS = fileURLToPath(new URL('./migrations', import.meta.url))
 
 /**
  * Opens, and does not migrate. Throws `database_url_invalid`, and for a directory `database_locked`
- * while somebody has it open or `database_unavailable`. A server is first reached by the first query.
+ * while somebody has it open or `database_unavailable`. A server is first reached by the first
+ * query.
  */
 export async function openDatabase(url: string): Promise<Database> {
   const { scheme, rest } = /^(?<scheme>[a-z]+):(?<rest>.+)$/s.exec(url)?.groups ?? {}

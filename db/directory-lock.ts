@@ -1,8 +1,8 @@
 /**
  * One process per PGlite directory. PGlite takes no lock itself, and two of them in one directory
  * destroy it. The lock is the operating system's, taken through SQLite on a file beside the
- * directory: it ends with the process, however that ends, so no stale lock can outlive its owner and
- * no process id is ever compared.
+ * directory: it ends with the process, however that ends, so no stale lock can outlive its owner
+ * and no process id is ever compared.
  */
 import { mkdirSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'

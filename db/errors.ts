@@ -1,4 +1,6 @@
-/** DatabaseError: what opening a database may refuse. Codes are stable; match on them, not on text. */
+/**
+ * DatabaseError: what opening a database may refuse. Codes are stable; match on them, not on text.
+ */
 
 export type DatabaseErrorCode =
   /** The URL names no kind of database that db knows. */

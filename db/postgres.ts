@@ -36,8 +36,8 @@ export function createPool(url: string): pg.Pool {
     max: CONNECTIONS_MAX,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
   })
-  // A connection that breaks fails its statement, and the pool replaces it. Without a listener, also
-  // while the pool is closing, it would end the process instead.
+  // A connection that breaks fails its statement, and the pool replaces it. Without a listener,
+  // also while the pool is closing, it would end the process instead.
   const ignore = () => {}
   pool.on('error', ignore)
   pool.on('connect', (client) => client.on('error', ignore))

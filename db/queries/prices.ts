@@ -26,8 +26,8 @@ export async function currentPrice(db: Db, baseModel: string): Promise<Price | n
 }
 
 /**
- * Adds the next version, current from now on; returns its id. Throws when the base model is unknown,
- * or when another price was added at the same moment.
+ * Adds the next version, current from now on; returns its id. Throws when the base model is
+ * unknown, or when another price was added at the same moment.
  */
 export async function addPrice(
   db: Db,

@@ -20,8 +20,8 @@ export interface UsageReceipt {
 
 /**
  * Stores what is new of a batch. Never refuses an event for what it names: tenants, models and
- * prices that are gone or unknown do not matter. Throws only when the database does; then nothing of
- * the batch is stored.
+ * prices that are gone or unknown do not matter. Throws only when the database does; then nothing
+ * of the batch is stored.
  */
 export async function recordUsageEvents(
   db: Db,
@@ -124,7 +124,9 @@ export interface UsagePeriod {
   readonly model?: string | undefined
 }
 
-/** An adapter's model is named `<model>` or `<model>@<version>`; a base model's name stays whole. */
+/**
+ * An adapter's model is named `<model>` or `<model>@<version>`; a base model's name stays whole.
+ */
 const modelName = sql<string>`case when ${usageEvents.modelId} is null then ${usageEvents.model}
   else split_part(${usageEvents.model}, '@', 1) end`
 

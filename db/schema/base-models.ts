@@ -1,4 +1,6 @@
-/** Frozen weights that pools serve. Identity is the name; the digest is what a pool last reported. */
+/**
+ * Frozen weights that pools serve. Identity is the name; the digest is what a pool last reported.
+ */
 import { pgTable, text } from 'drizzle-orm/pg-core'
 import { createdAt, time } from './columns.ts'
 

@@ -1,6 +1,6 @@
 /**
- * Money movements, append-only: one per usage event, written in the statement that stored the event,
- * never changed after. The unrounded amount; rounding is the invoice's.
+ * Money movements, append-only: one per usage event, written in the statement that stored the
+ * event, never changed after. The unrounded amount; rounding is the invoice's.
  */
 import { index, pgTable, text } from 'drizzle-orm/pg-core'
 import { createdAt, pusd, time } from './columns.ts'

@@ -1,7 +1,7 @@
 /**
  * One immutable row per request: the fact that is billed. Insert-only. No foreign key and no check:
- * an event may arrive after its tenant's model is gone, and must be stored all the same. Who inserts
- * is queries/usage.ts, which writes the ledger entry in the same statement.
+ * an event may arrive after its tenant's model is gone, and must be stored all the same. Who
+ * inserts is queries/usage.ts, which writes the ledger entry in the same statement.
  */
 import { index, pgTable, text } from 'drizzle-orm/pg-core'
 import { count, time } from './columns.ts'
@@ -23,7 +23,9 @@ export const usageEvents = pgTable(
     /** NULL = the base model alone. */
     adapterDigest: text('adapter_digest'),
     baseModel: text('base_model').notNull(),
-    /** The price promised on admission; NULL = none was. The ledger entry says which one applied. */
+    /**
+     * The price promised on admission; NULL = none was. The ledger entry says which one applied.
+     */
     priceVersionId: text('price_version_id'),
     hostId: text('host_id').notNull(),
     epoch: count('epoch').notNull(),

@@ -1,4 +1,6 @@
-/** Rows for tests: each call makes its own names, so that tests share a database without meeting. */
+/**
+ * Rows for tests: each call makes its own names, so that tests share a database without meeting.
+ */
 import { randomUUID } from 'node:crypto'
 import type { Db } from '../../database.ts'
 import type { Heartbeat } from '../../heartbeat.ts'
