@@ -63,15 +63,24 @@ async function createHost(config: HostConfig, engine: Engine): Promise<Host> {
 }
 
 async function start(config: HostConfig): Promise<void> {
-  const engine = await openNativeEngine(config.engine)
-  const host = await createHost(config, engine)
-  const { drainGraceMs } = config
+  let isStarted = false
+  let isStopping = false
   process.on('disconnect', () => {
-    if (host.scheduler.isDraining) return
+    if (isStopping) return
     log('warn', 'the supervisor is gone')
+    if (!isStarted) process.exit(EXIT_START_FAILED)
     process.kill(process.pid, 'SIGTERM')
   })
-  await runHostProcess({ host, log, drainGraceMs })
+  const engine = await openNativeEngine(config.engine)
+  const host = await createHost(config, engine)
+  // A second SIGTERM would cut the drain short: the first may have come from the supervisor.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      isStopping = true
+    })
+  }
+  isStarted = true
+  await runHostProcess({ host, log, drainGraceMs: config.drainGraceMs })
   process.send?.({ type: 'ready', url: host.url })
 }
 

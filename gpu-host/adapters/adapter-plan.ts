@@ -32,20 +32,30 @@ export function planModules(
 ): readonly PlannedModule[] {
   const pairs = groupPairs(tensors.values(), base.layerCount)
   const modules: PlannedModule[] = []
+  for (const { layer, target, lora } of targetedModules(config, base)) {
+    const key = pairKey(layer, target)
+    checkRank(config, lora, rankMax)
+    modules.push(planModule(layer, target, lora, pairs.get(key) ?? {}, base))
+    pairs.delete(key)
+  }
+  const [untargeted] = pairs.values()
+  if (untargeted !== undefined) throw refuseUntargeted(untargeted)
+  return modules
+}
+
+function targetedModules(
+  config: PeftConfig,
+  base: BaseShape,
+): { layer: number; target: TargetModule; lora: ModuleLora }[] {
+  const modules = []
   for (let layer = 0; layer < base.layerCount; layer += 1) {
     for (const target of TARGET_MODULES) {
       const lora = moduleLora(config, layer, peftModuleName(layer, target))
-      const pair = pairs.get(pairKey(layer, target))
-      if (lora !== null) {
-        checkRank(config, lora, rankMax)
-        modules.push(planModule(layer, target, lora, pair ?? {}, base))
-      } else if (pair !== undefined) throw refuseUntargeted(pair)
+      if (lora !== null) modules.push({ layer, target, lora })
     }
   }
-  if (modules.length === 0) {
-    throw adapterInvalid('config', 'target_modules', 'matches no layer of the base model')
-  }
-  return modules
+  if (modules.length > 0) return modules
+  throw adapterInvalid('config', 'target_modules', 'matches no layer of the base model')
 }
 
 function checkRank(config: PeftConfig, { rank }: ModuleLora, rankMax: number): void {

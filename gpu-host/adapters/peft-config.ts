@@ -67,16 +67,10 @@ const INITIALISATIONS = ['gaussian', 'eva', 'orthogonal']
 /** Throws `adapter_invalid`, naming the field and what to change. */
 export function parsePeftConfig(bytes: Uint8Array): PeftConfig {
   const value = parseObject(bytes)
-  // Methods first: the other fields of another method would only puzzle.
+  // The method first: the fields of another one would only puzzle.
+  parseFields(configFields.pick({ peft_type: true }), value)
   checkFields(value)
-  const parsed = configFields.safeParse(value)
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0]
-    const [field = 'config', ...path] = issue?.path.map(String) ?? []
-    const where = path.length === 0 ? '' : `(at ${toPrintableJson(path.join('.'))}) `
-    throw adapterInvalid('config', field, `${where}${issue?.message ?? 'is not valid'}`)
-  }
-  const fields = parsed.data
+  const fields = parseFields(configFields, value)
   checkInitialisation(fields.init_lora_weights)
   return {
     rank: fields.r,
@@ -111,6 +105,15 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
   const object = z.record(z.string(), z.unknown()).safeParse(json.value)
   if (!object.success) throw adapterInvalid('config', 'config', 'is not a JSON object')
   return object.data
+}
+
+function parseFields<T>(schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const [issue] = parsed.error.issues
+  const [field = 'config', ...path] = issue?.path.map(String) ?? []
+  const where = path.length === 0 ? '' : `(at ${toPrintableJson(path.join('.'))}) `
+  throw adapterInvalid('config', field, `${where}${issue?.message ?? 'is not valid'}`)
 }
 
 function checkFields(value: Record<string, unknown>): void {
