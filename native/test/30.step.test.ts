@@ -1,12 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { NativeEngine, NativeSamplingOptions } from '../index.ts'
-import {
-  createScratchDir,
-  GREEDY,
-  openGreedy,
-  openTinyEngine,
-  rowsOf,
-} from './support/tiny-engine.ts'
+import { GREEDY } from './support/requests.ts'
+import { createScratchDir, openGreedy, openTinyEngine, rowsOf } from './support/tiny-engine.ts'
 
 const PROMPT = [50, 51, 52]
 let engine: NativeEngine

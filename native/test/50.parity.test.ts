@@ -1,17 +1,17 @@
 /**
  * The engine computes what the model says: its logits agree with libllama's on the same files and
- * with a naive float64 model, and a request's numbers do not change with the company it is in.
+ * with a naive float64 model, and a request's numbers do not change by a bit with its company.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Float64Model } from './support/float64-model.ts'
 import { referenceLogits } from './support/llama-reference.ts'
-import { logSoftmax, relativeError } from './support/logprobs.ts'
+import { firstDifference, logSoftmax, relativeError } from './support/logprobs.ts'
 import { POPULARITIES, pickSlots } from './support/popularity.ts'
 import { Random } from './support/random.ts'
 import { runTogether, type TestRequest, type Trace } from './support/requests.ts'
 import { type SyntheticShape, TINY } from './support/synthetic-gguf.ts'
-import { MIXED_RECIPES, openTestPool, SPARE_SLOT, type TestPool } from './support/test-pool.ts'
-import { LONE_ROW_TOLERANCES, TOLERANCES } from './support/tolerances.ts'
+import { MIXED_RECIPES, openTestBase, SPARE_SLOT, type TestBase } from './support/test-base.ts'
+import { TOLERANCES } from './support/tolerances.ts'
 
 const SHAPES: Record<string, SyntheticShape> = {
   'F32, tied': TINY,
@@ -24,166 +24,165 @@ const SHAPES: Record<string, SyntheticShape> = {
   'Q8_0, tied': { ...TINY, weightType: 'Q8_0' },
   'Q8_0, untied': { ...TINY, isTied: false, weightType: 'Q8_0' },
 }
-const DRAW_COUNT = 33
+const DRAW_COUNT = 32
+const EVERY_SLOT = [0, ...MIXED_RECIPES.map((_, index) => index + 1)]
+/** libllama takes a process per run; float64 checks the rest. */
+const FEW_SLOTS = [0, 2]
 
 function randomPrompt(random: Random, length: number): number[] {
   return Array.from({ length }, () => random.integer(TINY.vocabularySize))
 }
 
-function largestError(rows: readonly Float32Array[], expected: readonly ArrayLike<number>[]) {
-  expect(rows.length).toBe(expected.length)
-  return Math.max(
-    ...rows.map((row, index) => relativeError(row, Float64Array.from(expected[index] ?? []))),
-  )
+/** Requests that come and go at different steps, with prompts in pieces. */
+function randomRequests(random: Random, slots: readonly number[]): TestRequest[] {
+  return slots.map((slot) => ({
+    prompt: randomPrompt(random, 1 + random.integer(30)),
+    slot,
+    drawCount: 1 + random.integer(16),
+    startStep: random.integer(6),
+    chunkRows: 1 + random.integer(12),
+  }))
+}
+
+function expectSameBits(actual: Trace | undefined, expected: Trace | undefined, of: string): void {
+  expect(expected?.rows.length, of).toBeGreaterThan(0)
+  expect(firstDifference(actual?.rows ?? [], expected?.rows ?? []), of).toBeNull()
+  expect(actual?.tokens, of).toEqual(expected?.tokens)
+}
+
+async function runAlone(base: TestBase, request: TestRequest): Promise<Trace | undefined> {
+  const [trace] = await runTogether(base.engine, [request])
+  return trace
 }
 
 describe.each(Object.entries(SHAPES))('logits of %s', (_, shape) => {
   const tolerance = TOLERANCES[shape.weightType]
   const prompt = randomPrompt(new Random('parity'), 24)
-  let pool: TestPool
-  /** Slot 0 first; each ran alone. */
-  let alone: Trace[]
+  const requests = EVERY_SLOT.map((slot): TestRequest => ({ prompt, slot, drawCount: DRAW_COUNT }))
+  let base: TestBase
+  /** One of the base alone, then one of each adapter, all in the same steps. */
   let mixed: Trace[]
 
   beforeAll(async () => {
-    pool = await openTestPool(shape)
-    const requests = [0, ...pool.adapters.map((adapter) => adapter.slot)].map(
-      (slot): TestRequest => ({ prompt, slot, drawCount: DRAW_COUNT }),
-    )
-    alone = []
-    for (const request of requests) alone.push(...(await runTogether(pool.engine, [request])))
-    mixed = await runTogether(pool.engine, requests)
+    base = await openTestBase(shape)
+    mixed = await runTogether(base.engine, requests)
   })
-  afterAll(() => pool.close())
+  afterAll(() => base.close())
 
+  /** The tokens whose rows a trace has. */
   function textOf(trace: Trace): number[] {
     return [...prompt, ...trace.tokens.slice(0, -1)]
   }
 
-  async function libllamaRows(trace: Trace, slot: number): Promise<Float64Array[]> {
-    const logits = await referenceLogits({
-      modelPath: pool.modelPath,
-      adapterPath: pool.adapters[slot - 1]?.path ?? null,
-      tokens: textOf(trace),
-      vocabularySize: shape.vocabularySize,
-    })
-    return logits.map(logSoftmax)
+  function expectClose(
+    trace: Trace,
+    logits: readonly (Float32Array | Float64Array)[],
+    max: number,
+  ) {
+    expect(trace.rows.length).toBe(prompt.length + DRAW_COUNT - 1)
+    expect(logits.length).toBe(trace.rows.length)
+    const errors = logits.map((row, at) => relativeError(trace.rows[at] ?? [], logSoftmax(row)))
+    expect(Math.max(...errors)).toBeLessThan(max)
   }
 
-  it('agree with libllama, base and each adapter, alone and mixed', async () => {
-    for (const traces of [alone, mixed]) {
-      for (const [slot, trace] of traces.entries()) {
-        const expected = await libllamaRows(trace, slot)
-        expect(largestError(trace.rows, expected), `slot ${slot}`).toBeLessThan(tolerance.libllama)
-      }
-    }
-  })
+  it.each(shape.isTied ? FEW_SLOTS : EVERY_SLOT)(
+    'agree with libllama, slot %i among others',
+    async (slot) => {
+      const trace = mixed[slot] ?? expect.fail('no such request')
+      const logits = await referenceLogits({
+        modelPath: base.modelPath,
+        adapterPath: base.adapters[slot - 1]?.path ?? null,
+        tokens: textOf(trace),
+        vocabularySize: shape.vocabularySize,
+      })
+      expectClose(trace, logits, tolerance.libllama)
+    },
+  )
 
   it('agree with the model computed in float64', () => {
     const model = new Float64Model(shape)
     for (const [slot, trace] of mixed.entries()) {
-      const adapter = pool.adapters[slot - 1]?.adapter ?? null
-      const expected = model.logits(textOf(trace), adapter).map(logSoftmax)
-      expect(largestError(trace.rows, expected), `slot ${slot}`).toBeLessThan(tolerance.float64)
+      const logits = model.logits(textOf(trace), base.adapters[slot - 1]?.adapter ?? null)
+      expectClose(trace, logits, tolerance.float64)
     }
   })
 
-  it('differ between any two adapters by far more than the tolerances', () => {
-    const first = mixed.map((trace) => trace.rows[prompt.length - 1] ?? new Float32Array())
-    for (const [slot, row] of first.entries()) {
-      for (const [other, otherRow] of first.entries()) {
+  it('are the same alone, to the last of 32 tokens', async () => {
+    for (const request of requests) {
+      expectSameBits(mixed[request.slot], await runAlone(base, request), `slot ${request.slot}`)
+    }
+  })
+
+  it('differ between any two adapters by more than the tolerances', () => {
+    const floor = 2 * Math.max(tolerance.float64, tolerance.libllama)
+    for (const [slot, { rows }] of mixed.entries()) {
+      for (const [other, { rows: others }] of mixed.entries()) {
         if (slot === other) continue
-        const floor = 2 * Math.max(tolerance.float64, tolerance.libllama)
-        expect(relativeError(row, otherRow), `${slot} and ${other}`).toBeGreaterThan(floor)
+        const at = prompt.length - 1
+        const difference = relativeError(rows[at] ?? [], others[at] ?? new Float32Array())
+        expect(difference, `slots ${slot} and ${other}`).toBeGreaterThan(floor)
       }
-    }
-  })
-
-  it('draw the same 32 tokens alone and mixed', () => {
-    for (const [slot, trace] of mixed.entries()) {
-      expect(trace.tokens, `slot ${slot}`).toEqual(alone[slot]?.tokens)
-      expect(trace.tokens.length).toBe(DRAW_COUNT)
     }
   })
 })
 
 describe.each(['F32', 'F16', 'Q8_0'] as const)('company with %s weights', (weightType) => {
-  let pool: TestPool
+  const shape: SyntheticShape = { ...TINY, isTied: false, weightType }
+  let base: TestBase
 
   beforeAll(async () => {
-    pool = await openTestPool({ ...TINY, isTied: false, weightType })
+    base = await openTestBase(shape)
   })
-  afterAll(() => pool.close())
+  afterAll(() => base.close())
 
-  /** Requests that come and go at different steps, with prompts in pieces. */
-  function randomRequests(random: Random, slots: readonly number[]): TestRequest[] {
-    return slots.map((slot) => ({
-      prompt: randomPrompt(random, 1 + random.integer(30)),
-      slot,
-      drawCount: 1 + random.integer(16),
-      startStep: random.integer(6),
-      chunkRows: 1 + random.integer(12),
-    }))
-  }
-
-  /** One other request, of the base model alone, for as long as the first runs. */
-  function escort(request: TestRequest): TestRequest {
-    return { prompt: [7, 8], slot: 0, drawCount: request.drawCount + 60 }
-  }
-
-  describe.each(POPULARITIES)('%s adapters', (popularity) => {
+  it.each(POPULARITIES)('of %s adapters changes no bit of any row', async (popularity) => {
     const random = new Random(popularity, weightType)
-    const requests = randomRequests(random, pickSlots(popularity, 12, MIXED_RECIPES.length, random))
-    // Keeps the last steps of the others from being lone rows.
-    const lasting: TestRequest = { prompt: [3], slot: 2, drawCount: 60 }
-    let mixed: Trace[]
-
-    beforeAll(async () => {
-      mixed = await runTogether(pool.engine, [...requests, lasting, escort(lasting)])
-    })
-
-    it('does not change a bit of any row, whatever the others are', async () => {
-      for (const [index, request] of requests.entries()) {
-        const [quiet] = await runTogether(pool.engine, [request, escort(request)])
-        expect(mixed[index]?.tokens, `request ${index}`).toEqual(quiet?.tokens)
-        expect(mixed[index]?.rows, `request ${index}`).toEqual(quiet?.rows)
-      }
-    })
-
-    it('changes a row that ran alone by no more than its tolerance', async () => {
-      for (const [index, request] of requests.entries()) {
-        const [alone] = await runTogether(pool.engine, [request])
-        const error = largestError(mixed[index]?.rows ?? [], alone?.rows ?? [])
-        expect(error, `request ${index}`).toBeLessThanOrEqual(LONE_ROW_TOLERANCES[weightType])
-      }
-    })
+    const slots = pickSlots(popularity, 12, MIXED_RECIPES.length, random)
+    const requests = randomRequests(random, slots)
+    const mixed = await runTogether(base.engine, requests)
+    for (const [index, request] of requests.entries()) {
+      expectSameBits(mixed[index], await runAlone(base, request), JSON.stringify(request))
+    }
   })
 
-  it('does not depend on which rows ask for outputs', async () => {
-    for (const request of randomRequests(new Random('outputs'), [0, 1, 2, 3, 4, 5, 6])) {
-      const [every] = await runTogether(pool.engine, [request, escort(request)])
-      const [newest] = await runTogether(pool.engine, [
-        { ...request, outputs: 'newest' },
-        { ...escort(request), outputs: 'newest' },
-      ])
-      expect(newest?.tokens).toEqual(every?.tokens)
-      expect(newest?.rows).toEqual(every?.rows.slice(request.prompt.length - 1))
+  it('changes no bit when only the newest rows ask for outputs, as a scheduler does', async () => {
+    const requests = randomRequests(new Random('outputs'), EVERY_SLOT)
+    const newest = requests.map((request): TestRequest => ({ ...request, outputs: 'newest' }))
+    const mixed = await runTogether(base.engine, newest)
+    for (const [index, request] of requests.entries()) {
+      const every = await runAlone(base, request)
+      const rows = every?.rows.slice(request.prompt.length - 1) ?? []
+      expectSameBits(mixed[index], every && { ...every, rows }, JSON.stringify(request))
+    }
+  })
+
+  it('changes no bit with the number of threads', async () => {
+    const requests = randomRequests(new Random('threads'), EVERY_SLOT)
+    const expected = await runTogether(base.engine, requests)
+    const other = await openTestBase(shape, 2)
+    try {
+      const actual = await runTogether(other.engine, requests)
+      for (const [index, trace] of actual.entries()) {
+        expectSameBits(trace, expected[index], `request ${index}`)
+      }
+    } finally {
+      await other.close()
     }
   })
 
   it('lets NaN of one adapter reach no request but its own, then or later', async () => {
-    const [sound] = pool.adapters
-    if (!sound) throw new Error('the pool has adapters')
-    const { payload, manifest } = sound.adapter
+    const { payload, manifest } = base.adapters[0]?.adapter ?? expect.fail('no adapter')
     const poison = new Uint8Array(new Uint16Array(payload.length / 2).fill(0x7e00).buffer)
-    await pool.engine.loadSlot(SPARE_SLOT, { manifest, payload: poison })
+    await base.engine.loadSlot(SPARE_SLOT, { manifest, payload: poison })
     const request: TestRequest = { prompt: [5, 6, 7, 8], slot: 1, drawCount: 12 }
-    const poisoned: TestRequest = { ...request, slot: SPARE_SLOT }
-    const before = await runTogether(pool.engine, [request, escort(request)])
-    const beside = await runTogether(pool.engine, [poisoned, request, escort(request)])
-    expect(beside[0]?.isNonFinite).toBe(true)
-    expect(beside[1]).toEqual(before[0])
-    // The poisoned sequence's cells are used again.
-    expect(await runTogether(pool.engine, [request, escort(request)])).toEqual(before)
+    const before = await runAlone(base, request)
+    const [poisoned, beside] = await runTogether(base.engine, [
+      { ...request, slot: SPARE_SLOT },
+      request,
+    ])
+    expect(poisoned?.isNonFinite).toBe(true)
+    expectSameBits(beside, before, 'beside')
+    // Uses the cells of the poisoned sequence.
+    expectSameBits(await runAlone(base, request), before, 'afterwards')
   })
 })

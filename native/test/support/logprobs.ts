@@ -20,6 +20,22 @@ export function toLogprobRow(
   return row
 }
 
+/** Index of the first row that differs in any bit, or that only one side has; null when none does. */
+export function firstDifference(
+  actual: readonly Float32Array[],
+  expected: readonly Float32Array[],
+): number | null {
+  for (let row = 0; row < Math.max(actual.length, expected.length); row++) {
+    const [left, right] = [actual[row], expected[row]]
+    if (!left || !right || Buffer.compare(toBytes(left), toBytes(right)) !== 0) return row
+  }
+  return null
+}
+
+function toBytes(row: Float32Array): Uint8Array {
+  return new Uint8Array(row.buffer, row.byteOffset, row.byteLength)
+}
+
 /** Largest difference of any token, relative to the expected row's spread; NaN when a token lacks. */
 export function relativeError(
   actual: ArrayLike<number>,

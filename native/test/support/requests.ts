@@ -3,7 +3,7 @@
  * greedily, all requests that are under way in the same step. Keeps every row's whole log
  * probabilities, so that two runs can be compared to the bit.
  */
-import type { NativeEngine } from '../../index.ts'
+import type { NativeEngine, NativeSamplingOptions } from '../../index.ts'
 import { toLogprobRow } from './logprobs.ts'
 
 export interface TestRequest {
@@ -36,7 +36,7 @@ interface Progress {
   position: number
 }
 
-const GREEDY = {
+export const GREEDY: NativeSamplingOptions = {
   temperature: 0,
   top_p: 1,
   top_k: 0,
@@ -47,7 +47,7 @@ const GREEDY = {
   seed: 0,
   logit_bias: {},
   grammar: null,
-} as const
+}
 
 export async function runTogether(
   engine: NativeEngine,

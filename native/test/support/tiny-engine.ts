@@ -3,21 +3,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll } from 'vitest'
-import { NativeEngine, type NativeEngineOptions, type NativeSamplingOptions } from '../../index.ts'
+import { NativeEngine, type NativeEngineOptions } from '../../index.ts'
+import { GREEDY } from './requests.ts'
 import { TINY, writeSyntheticGguf } from './synthetic-gguf.ts'
-
-export const GREEDY: NativeSamplingOptions = {
-  temperature: 0,
-  top_p: 1,
-  top_k: 0,
-  min_p: 0,
-  frequency_penalty: 0,
-  presence_penalty: 0,
-  repetition_penalty: 1,
-  seed: 0,
-  logit_bias: {},
-  grammar: null,
-}
 
 /** A folder that goes away after the test file. */
 export function createScratchDir(): string {

@@ -1,4 +1,4 @@
-/** A synthetic base model on disk, the engine on it, and its adapters, each in a slot and as a file. */
+/** A synthetic base model on disk, an engine on it, and adapters, each in a slot and as a file. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -30,7 +30,7 @@ export interface TestAdapter {
   readonly adapter: SyntheticAdapter
 }
 
-export interface TestPool {
+export interface TestBase {
   readonly shape: SyntheticShape
   readonly modelPath: string
   readonly engine: NativeEngine
@@ -38,8 +38,9 @@ export interface TestPool {
   close(): Promise<void>
 }
 
-export async function openTestPool(shape: SyntheticShape): Promise<TestPool> {
-  const folder = mkdtempSync(join(tmpdir(), 'nozzle-pool-'))
+/** One thread by default: where tests share cores, more of them wait for each other. */
+export async function openTestBase(shape: SyntheticShape, threads = 1): Promise<TestBase> {
+  const folder = mkdtempSync(join(tmpdir(), 'nozzle-base-'))
   const modelPath = join(folder, 'base.gguf')
   writeSyntheticGguf(modelPath, shape)
   const engine = await NativeEngine.open({
@@ -51,7 +52,7 @@ export async function openTestPool(shape: SyntheticShape): Promise<TestPool> {
     sequenceCount: 16,
     contextLength: 128,
     rowsMax: 512,
-    threads: 2,
+    threads,
   })
   const adapters: TestAdapter[] = []
   for (const recipe of MIXED_RECIPES) {
