@@ -52,6 +52,14 @@ describe('disk tier', () => {
     expect(await tier.read(digestOf('b'))).toBeNull()
   })
 
+  it('counts a pack once, however often it is written', async () => {
+    const tier = await openTier(1e6)
+    await put(tier, 'a')
+    await put(tier, 'a')
+    expect(tier.bytes).toBe(await packSize())
+    expect(bytesOnDisk()).toBe(tier.bytes)
+  })
+
   it('stays within its bound, least recently used first out', async () => {
     const size = await packSize()
     const tier = await openTier(2 * size)
