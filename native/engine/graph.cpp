@@ -61,16 +61,21 @@ status graph_runner::init(const model * m, const lora_bank * b, kv_cache * cache
     scores.resize((size_t) n_threads * QUERY_BLOCK_MAX * cache->n_ctx());
     for (const model_layer & layer : m->layers) {
         for (ggml_tensor * weight : layer.linear) {
-            probe_pairing(weight);
+            probe_rows(weight);
         }
     }
-    probe_pairing(m->output);
+    probe_rows(m->output);
     return status::success();
 }
 
-void graph_runner::probe_pairing(ggml_tensor * weight) {
-    if (pairing.count(weight->type) == 0) {
-        pairing[weight->type] = single_row_differs(weight, backend);
+static std::tuple<int, int64_t, int64_t> kind_of(const ggml_tensor * weight) {
+    return { weight->type, weight->ne[0], weight->ne[1] };
+}
+
+void graph_runner::probe_rows(ggml_tensor * weight) {
+    const auto kind = kind_of(weight);
+    if (rows_min.count(kind) == 0) {
+        rows_min[kind] = rows_until_stable(weight, backend);
     }
 }
 
@@ -222,11 +227,12 @@ void graph_runner::add_lora(graph & g, int layer, lora_group group, ggml_tensor 
 // weight · x, F32 [n_out, n_rows], its bits independent of n_rows.
 ggml_tensor * graph_runner::multiply(graph & g, ggml_tensor * weight, ggml_tensor * x) {
     ggml_context * c = g.context;
-    if (x->ne[1] > 1 || !pairing.at(weight->type)) {
+    const int64_t missing = rows_min.at(kind_of(weight)) - x->ne[1];
+    if (missing <= 0) {
         return ggml_mul_mat(c, weight, x);
     }
-    ggml_tensor * y = ggml_mul_mat(c, weight, ggml_repeat_4d(c, x, x->ne[0], 2, 1, 1));
-    return ggml_view_2d(c, y, y->ne[0], 1, y->nb[1], 0);
+    ggml_tensor * y = ggml_mul_mat(c, weight, ggml_pad(c, x, 0, (int) missing, 0, 0));
+    return ggml_view_2d(c, y, y->ne[0], x->ne[1], y->nb[1], 0);
 }
 
 ggml_tensor * graph_runner::build_layer(graph & g, ggml_tensor * x, int il, bool has_lora, bool is_last_without_output) {

@@ -78,7 +78,7 @@ class graph_runner {
 
     graph *       find_graph(const shape & key);
     bool          build(graph & g, const shape & key);
-    void          probe_pairing(ggml_tensor * weight);
+    void          probe_rows(ggml_tensor * weight);
     ggml_tensor * multiply(graph & g, ggml_tensor * weight, ggml_tensor * x);
     ggml_tensor * build_layer(graph & g, ggml_tensor * x, int layer, bool has_lora, bool is_last_without_output);
     void          add_lora(graph & g, int layer, lora_group group, ggml_tensor * x, ggml_tensor ** y);
@@ -93,7 +93,7 @@ class graph_runner {
     kv_cache          * kv      = nullptr;
     ggml_backend_t      backend = nullptr;
     const kernel_set  * kernels = nullptr;
-    std::map<int, bool> pairing; // ggml type of a weight -> a single row must be computed as two
+    std::map<std::tuple<int, int64_t, int64_t>, int> rows_min; // type, n_in, n_out -> rows it takes to be stable
     step_rows           current;
     std::vector<float>  scores;  // [n_threads][QUERY_BLOCK_MAX][n_ctx], attention scratch
     std::vector<float>  logits_copy; // used where the backend's memory is not the host's

@@ -9,6 +9,10 @@
 
 namespace nozzle {
 
+// ggml's tiled kernels begin at two rows on x86 and four on ARM, and pair rows on some CPUs.
+static constexpr int ROWS_FEW_MAX = 5;
+static constexpr int ROWS_MANY    = 16;
+
 // First row of weight · x for n equal rows; empty when it could not be computed.
 static std::vector<float> first_row(ggml_tensor * weight, ggml_backend_t backend, int n_rows) {
     std::vector<float> out;
@@ -42,11 +46,18 @@ static std::vector<float> first_row(ggml_tensor * weight, ggml_backend_t backend
     return out;
 }
 
-bool single_row_differs(ggml_tensor * weight, ggml_backend_t backend) {
-    const std::vector<float> alone = first_row(weight, backend, 1);
-    const std::vector<float> paired = first_row(weight, backend, 2);
-    return alone.empty() || alone.size() != paired.size() ||
-           std::memcmp(alone.data(), paired.data(), alone.size() * sizeof(float)) != 0;
+int rows_until_stable(ggml_tensor * weight, ggml_backend_t backend) {
+    const std::vector<float> many = first_row(weight, backend, ROWS_MANY);
+    int stable = ROWS_FEW_MAX + 1;
+    for (int n_rows = ROWS_FEW_MAX; n_rows >= 1; --n_rows) {
+        const std::vector<float> few = first_row(weight, backend, n_rows);
+        if (few.empty() || few.size() != many.size() ||
+            std::memcmp(few.data(), many.data(), few.size() * sizeof(float)) != 0) {
+            break;
+        }
+        stable = n_rows;
+    }
+    return stable;
 }
 
 } // namespace nozzle

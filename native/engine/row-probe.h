@@ -1,6 +1,6 @@
-// Whether a weight's matrix product gives a row the same bits alone as in company. Some ggml kernels
-// sum a single row in another order than several; a step of one row is then computed as two, so that
-// no answer depends on what else was running.
+// From how many rows on a weight's matrix product gives a row the same bits whatever runs beside it.
+// Some ggml kernels sum few rows in another order than many; smaller steps are then filled up with
+// rows of zeros, so that no answer depends on what else was running.
 #pragma once
 
 struct ggml_tensor;
@@ -8,7 +8,7 @@ struct ggml_backend;
 
 namespace nozzle {
 
-// Tries it on the weight itself with a fixed row. True also where the trial could not run.
-bool single_row_differs(ggml_tensor * weight, ggml_backend * backend);
+// Tries it on the weight itself with fixed rows; 1 = every number of rows agrees.
+int rows_until_stable(ggml_tensor * weight, ggml_backend * backend);
 
 } // namespace nozzle

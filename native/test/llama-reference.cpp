@@ -25,8 +25,8 @@ int main(int argc, char ** argv) {
     }
     llama_context_params params = llama_context_default_params();
     params.n_ctx           = atoi(argv[4]);
-    params.n_threads       = 2;
-    params.n_threads_batch = 2;
+    params.n_threads       = 1; // spinning threads on crowded cores cost more than they bring
+    params.n_threads_batch = 1;
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     llama_context * context = llama_init_from_model(model, params);
     if (!context) {

@@ -24,7 +24,7 @@ export function tinyOptions(modelPath: string): NativeEngineOptions {
     sequenceCount: 4,
     contextLength: 64,
     rowsMax: 48,
-    threads: 2,
+    threads: 1,
   }
 }
 
