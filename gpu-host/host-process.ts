@@ -1,6 +1,7 @@
 /**
- * A host as a process: says where it listens, drains on SIGTERM and SIGINT, and never hangs: a second
- * signal, or a drain that takes too long, exits at once. The journal makes an early exit safe.
+ * A host as a process: tells its log and its supervisor where it listens, drains on SIGTERM, on SIGINT
+ * and when the supervisor goes away, and never hangs: a second signal, or a drain that takes too long,
+ * exits at once. The journal makes an early exit safe.
  */
 import type { Host } from './host.ts'
 import { errorText, type Log } from './log.ts'
@@ -21,13 +22,11 @@ export async function runHostProcess({
   drainGraceMs,
 }: HostProcessOptions): Promise<void> {
   let isStopping = false
-  const stop = (signal: NodeJS.Signals): void => {
-    if (isStopping) {
-      log('warn', 'second signal: exiting now', { signal })
-      process.exit(1)
-    }
+  let signals = 0
+  const stop = (reason: string): void => {
+    if (isStopping) return
     isStopping = true
-    log('info', 'draining', { signal })
+    log('info', 'draining', { reason })
     setTimeout(() => {
       log('error', 'the drain took too long: exiting now')
       process.exit(1)
@@ -40,8 +39,19 @@ export async function runHostProcess({
       },
     )
   }
-  process.on('SIGTERM', stop)
-  process.on('SIGINT', stop)
+  const onSignal = (signal: NodeJS.Signals): void => {
+    signals += 1
+    if (signals > 1) {
+      log('warn', 'second signal: exiting now', { signal })
+      process.exit(1)
+    }
+    stop(signal)
+  }
+  process.on('SIGTERM', onSignal)
+  process.on('SIGINT', onSignal)
+  // Not counted as a signal: a supervisor may send one and be gone before it is seen.
+  process.on('disconnect', () => stop('the supervisor is gone'))
   await host.listen()
   log('info', 'host ready', { url: host.url, epoch: host.journal.epoch })
+  process.send?.({ type: 'ready', url: host.url })
 }

@@ -1,7 +1,6 @@
 /**
- * Entry of a host process: environment → engine → tiers → host. Says `ready` to a supervisor over
- * IPC, and drains when that supervisor goes away, so that no orphan keeps a GPU. A start that fails
- * says why in one line on stderr: exit code 2 for the configuration, 1 for everything else.
+ * Entry of a host process: environment → engine → tiers → host. A start that fails says why, and
+ * what to do, in one line on stderr: exit code 2 for the configuration, 1 for everything else.
  */
 import { randomInt } from 'node:crypto'
 import packageJson from '../package.json' with { type: 'json' }
@@ -63,25 +62,15 @@ async function createHost(config: HostConfig, engine: Engine): Promise<Host> {
 }
 
 async function start(config: HostConfig): Promise<void> {
-  let isStarted = false
-  let isStopping = false
-  process.on('disconnect', () => {
-    if (isStopping) return
-    log('warn', 'the supervisor is gone')
-    if (!isStarted) process.exit(EXIT_START_FAILED)
-    process.kill(process.pid, 'SIGTERM')
-  })
+  // Nothing to drain yet; an orphan that goes on opening a model would only hold memory.
+  const abandon = (): never => process.exit(EXIT_START_FAILED)
+  // It may have gone while the modules were loaded.
+  if (process.connected === false) abandon()
+  process.on('disconnect', abandon)
   const engine = await openNativeEngine(config.engine)
   const host = await createHost(config, engine)
-  // A second SIGTERM would cut the drain short: the first may have come from the supervisor.
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      isStopping = true
-    })
-  }
-  isStarted = true
+  process.off('disconnect', abandon)
   await runHostProcess({ host, log, drainGraceMs: config.drainGraceMs })
-  process.send?.({ type: 'ready', url: host.url })
 }
 
 function exitWith(error: unknown, exitCode: number): never {

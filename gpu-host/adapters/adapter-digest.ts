@@ -27,6 +27,11 @@ export async function sha256OfFile(path: string): Promise<string> {
   return hash.digest('hex')
 }
 
+/** Lower-case hex. On the thread pool: hashing tens of megabytes here would hold up every stream. */
+export async function sha256OfBytes(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  return Buffer.from(await crypto.subtle.digest('SHA-256', bytes)).toString('hex')
+}
+
 /** The hex of a digest, safe as a file name; null for anything else. */
 export function digestHex(digest: string): string | null {
   return digestPattern.safeParse(digest).success ? digest.slice(PREFIX.length) : null

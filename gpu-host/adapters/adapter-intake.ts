@@ -80,7 +80,7 @@ export class PeftIntake implements AdapterIntake {
     const config = parsePeftConfig(configBytes)
     const weights = await SafetensorsFile.open(weightsPath)
     try {
-      const modules = planModules(config, weights.tensors, info, limits.rankMax)
+      const modules = await planModules(config, weights.tensors, info, limits.rankMax)
       return await createPack({ digest, config, modules, weights, base: info })
     } finally {
       await weights.close()

@@ -1,8 +1,10 @@
 /**
- * Pure: config + tensor headers + base model → the modules of a pack, before a single weight is read.
- * Every module that the config targets must have both halves in exactly the base model's shape and
- * the config's rank, and no tensor may be left over.
+ * Config + tensor headers + base model → the modules of a pack, before a single weight is read. Every
+ * module that the config targets must have both halves in exactly the base model's shape and the
+ * config's rank, and no tensor may be left over. The event loop gets a turn between layers, since a
+ * config may hold many patterns to match.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { adapterInvalid } from './adapter-invalid.ts'
 import { TARGET_MODULES, type TargetModule } from './adapter-pack.ts'
 import { type BaseShape, peftModuleName, targetSizes } from './base-shape.ts'
@@ -23,16 +25,16 @@ export interface PlannedModule {
   readonly b: Tensor
 }
 
-/** In slot order. Throws `adapter_invalid`. */
-export function planModules(
+/** In slot order. Rejects with `adapter_invalid`. */
+export async function planModules(
   config: PeftConfig,
   tensors: ReadonlyMap<string, Tensor>,
   base: BaseShape,
   rankMax: number,
-): readonly PlannedModule[] {
+): Promise<readonly PlannedModule[]> {
   const pairs = groupPairs(tensors.values(), base.layerCount)
   const modules: PlannedModule[] = []
-  for (const { layer, target, lora } of targetedModules(config, base)) {
+  for (const { layer, target, lora } of await targetedModules(config, base)) {
     const key = pairKey(layer, target)
     checkRank(config, lora, rankMax)
     modules.push(planModule(layer, target, lora, pairs.get(key) ?? {}, base))
@@ -43,16 +45,17 @@ export function planModules(
   return modules
 }
 
-function targetedModules(
+async function targetedModules(
   config: PeftConfig,
   base: BaseShape,
-): { layer: number; target: TargetModule; lora: ModuleLora }[] {
+): Promise<{ layer: number; target: TargetModule; lora: ModuleLora }[]> {
   const modules = []
   for (let layer = 0; layer < base.layerCount; layer += 1) {
     for (const target of TARGET_MODULES) {
       const lora = moduleLora(config, layer, peftModuleName(layer, target))
       if (lora !== null) modules.push({ layer, target, lora })
     }
+    await nextTurn()
   }
   if (modules.length > 0) return modules
   throw adapterInvalid('config', 'target_modules', 'matches no layer of the base model')

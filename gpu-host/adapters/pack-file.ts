@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { type FileHandle, open } from 'node:fs/promises'
 import { z } from 'zod'
 import type { AdapterImage } from '../engine.ts'
+import { sha256OfBytes } from './adapter-digest.ts'
 import {
   PACK_MAGIC,
   PACK_MANIFEST_BYTES_MAX,
@@ -62,8 +63,7 @@ export async function readPack(path: string, digest: string): Promise<AdapterIma
     const { manifest, offset } = await readChecked(file, digest)
     const payload = await readFully(file, offset, manifest.payload_bytes)
     if (payload === null) throw new PackFileError('the payload is cut off')
-    // On the thread pool: hashing tens of megabytes here would hold up every stream.
-    const hash = Buffer.from(await crypto.subtle.digest('SHA-256', payload)).toString('hex')
+    const hash = await sha256OfBytes(payload)
     if (hash !== manifest.payload_sha256) throw new PackFileError('the payload was altered')
     return { manifest, payload }
   } finally {

@@ -10,8 +10,10 @@ import { parseModulePattern } from './module-pattern.ts'
 const ALL_LINEAR = 'all-linear'
 const SERVED_NAMES: readonly string[] = Object.values(PEFT_PATHS).map(lastPart)
 const SUBSET = 'letters, digits, . \\. \\d \\w [0-9] (a|b) ^ $ and * + ?, at most 256 characters'
-/** Each costs the host's thread up to pattern length × name length per module. */
+/** Bounds what matching costs the host's thread: plain names are cheap, everything else is not. */
 const PATTERNS_MAX = 1024
+const COMPLEX_LENGTH_MAX = 2048
+const COMPLEX = /[*+?(|]/
 
 export interface Selector {
   matches(name: string): boolean
@@ -61,6 +63,13 @@ export function parsePatterns(
   const entries = Object.entries(value)
   if (entries.length > PATTERNS_MAX) {
     throw adapterInvalid('config', field, `has ${entries.length} keys; at most ${PATTERNS_MAX}`)
+  }
+  const complexLength = entries
+    .filter(([key]) => COMPLEX.test(key))
+    .reduce((sum, [key]) => sum + key.length, 0)
+  if (complexLength > COMPLEX_LENGTH_MAX) {
+    const found = `has regexes of ${complexLength} characters together`
+    throw adapterInvalid('config', field, `${found}; at most ${COMPLEX_LENGTH_MAX}, name modules`)
   }
   const patterns = entries.map(([key, number]) => {
     const pattern = parseModulePattern(key)

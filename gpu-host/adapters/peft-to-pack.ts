@@ -3,9 +3,9 @@
  * puts the rows of q and k where GGUF has them. The event loop gets a turn between modules, so an
  * upload never holds up a step.
  */
-import { createHash } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { AdapterImage } from '../engine.ts'
+import { sha256OfBytes } from './adapter-digest.ts'
 import { PACK_BLOCK_ALIGN, type PackModule, TARGET_MODULES } from './adapter-pack.ts'
 import type { PlannedModule } from './adapter-plan.ts'
 import { type BaseShape, ggufRow } from './base-shape.ts'
@@ -50,7 +50,7 @@ export async function createPack(source: PackSource): Promise<AdapterImage> {
       target_modules: TARGET_MODULES.filter((target) => used.has(target)),
       modules: [...modules],
       payload_bytes: payloadBytes,
-      payload_sha256: createHash('sha256').update(payload).digest('hex'),
+      payload_sha256: await sha256OfBytes(payload),
     },
   }
 }

@@ -81,6 +81,11 @@ export const MALFORMED_CONFIGS: readonly MalformedAdapter[] = [
   field('a rank pattern that would run for ever', 'rank_pattern', {
     rank_pattern: { '(a+){9}b': 4 },
   }),
+  field('rank patterns that take long to match', 'rank_pattern', {
+    rank_pattern: Object.fromEntries(
+      Array.from({ length: 100 }, (_, i) => [`${'.*'.repeat(20)}x${i}`, 4]),
+    ),
+  }),
   field('a rank pattern with rank 0', 'rank_pattern', { rank_pattern: { q_proj: 0 } }),
   field('layers by another name', 'layers_pattern', {
     layers_to_transform: [0],

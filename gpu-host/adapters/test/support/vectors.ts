@@ -72,7 +72,7 @@ export async function convert(directory: string, base = VECTOR_BASE): Promise<Ad
   const config = parsePeftConfig(await readFile(configPath))
   const weights = await SafetensorsFile.open(weightsPath)
   try {
-    const modules = planModules(config, weights.tensors, base, VECTOR_RANK_MAX)
+    const modules = await planModules(config, weights.tensors, base, VECTOR_RANK_MAX)
     return await createPack({ digest: `sha256:${'a'.repeat(64)}`, config, modules, weights, base })
   } finally {
     await weights.close()

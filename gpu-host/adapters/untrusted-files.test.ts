@@ -1,0 +1,101 @@
+/** Whatever the two files hold, the outcome is an adapter or `adapter_invalid`; nothing else. */
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterAll, describe, expect, it } from 'vitest'
+import { HostError } from '../errors.ts'
+import { parsePeftConfig } from './peft-config.ts'
+import { parseStrictJson } from './strict-json.ts'
+import { adapterPaths, convert, vectorDirectory } from './test/support/vectors.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'nozzle-fuzz-'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+const good = adapterPaths(vectorDirectory('patterns'))
+const weights = readFileSync(good.weightsPath)
+const headerEnd = 8 + Number(weights.readBigUInt64LE())
+const config: Record<string, unknown> = JSON.parse(readFileSync(good.configPath, 'utf8'))
+
+const isRefusal = (error: unknown): boolean =>
+  error instanceof HostError && error.code === 'adapter_invalid' && error.param !== null
+
+describe('untrusted adapter files', () => {
+  it('with any bytes changed or cut off in the weights', async () => {
+    const { configPath, weightsPath } = adapterPaths(directory)
+    copyFileSync(good.configPath, configPath)
+    const inHeader = fc.record({ at: fc.nat(headerEnd - 1), byte: fc.nat(255) })
+    const anywhere = fc.record({ at: fc.nat(weights.length - 1), byte: fc.nat(255) })
+    const changes = fc.array(fc.oneof(inHeader, anywhere), { minLength: 1, maxLength: 4 })
+    const length = fc.oneof(fc.constant(weights.length), fc.nat(weights.length))
+    let refused = 0
+    await fc.assert(
+      fc.asyncProperty(changes, length, async (edits, bytes) => {
+        const changed = Buffer.from(weights.subarray(0, bytes))
+        for (const { at, byte } of edits) if (at < bytes) changed[at] = byte
+        writeFileSync(weightsPath, changed)
+        const error: unknown = await convert(directory).then(
+          () => null,
+          (reason: unknown) => reason,
+        )
+        if (error !== null) refused += 1
+        return error === null || isRefusal(error)
+      }),
+      { numRuns: 400 },
+    )
+    expect(refused).toBeGreaterThan(200)
+  })
+
+  it('with any value in any field of the config', () => {
+    const fields = fc.constantFrom(...Object.keys(config), '__proto__', 'constructor')
+    fc.assert(
+      fc.property(fields, fc.jsonValue(), (field, value) => {
+        // Written as text, so that a field named __proto__ is one.
+        const entries = Object.entries(config).filter(([name]) => name !== field)
+        const body = [...entries, [field, value] as const].map(
+          ([name, found]) => `${JSON.stringify(name)}:${JSON.stringify(found)}`,
+        )
+        try {
+          parsePeftConfig(Buffer.from(`{${body.join(',')}}`))
+          return true
+        } catch (error) {
+          return isRefusal(error)
+        }
+      }),
+      { numRuns: 2000 },
+    )
+  })
+})
+
+describe('parseStrictJson', () => {
+  it('reads what JSON.parse reads', () => {
+    fc.assert(
+      fc.property(fc.json(), (text) => {
+        const parsed = parseStrictJson(Buffer.from(text))
+        // fast-check may itself write a key twice.
+        if (!parsed.isValid) return parsed.key !== null
+        expect(parsed.value).toEqual(JSON.parse(text))
+        return true
+      }),
+    )
+  })
+
+  it.each([
+    ['{"a":1,"a":2}', 'a'],
+    ['{"a":1,"\\u0061":2}', 'a'],
+    ['{"x":[{"y":{"b":1,"c":[{}],"b":2}}]}', 'b'],
+    ['[{"k":1},{"k":1,"l":"k","k":2}]', 'k'],
+    ['{"":1,"":2}', ''],
+    ['{"q\\"":1,"q\\"":2}', 'q"'],
+    ['{"__proto__":1,"__proto__":2}', '__proto__'],
+  ])('finds the key that stands twice in %s', (text, key) => {
+    expect(parseStrictJson(Buffer.from(text))).toMatchObject({ isValid: false, key })
+  })
+
+  it.each(['{"a":"a","b":["a","a"],"c":{"a":1}}', '[{"a":1},{"a":1}]', '{"a":{"a":{"a":1}}}'])(
+    'finds none in %s',
+    (text) => {
+      expect(parseStrictJson(Buffer.from(text))).toMatchObject({ isValid: true })
+    },
+  )
+})
