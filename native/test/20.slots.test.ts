@@ -8,10 +8,11 @@ const PROMPT = [40, 41, 42, 43]
 const small = createSyntheticAdapter(TINY, { seed: 1, rank: 2, alpha: 4 })
 const other = createSyntheticAdapter(TINY, { seed: 2, rank: 8, alpha: 8 })
 
+const dir = createScratchDir()
 let engine: NativeEngine
 
 beforeAll(async () => {
-  engine = await openTinyEngine(createScratchDir())
+  engine = await openTinyEngine(dir)
 })
 afterAll(() => engine.close())
 

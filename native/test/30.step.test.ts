@@ -4,10 +4,11 @@ import { GREEDY } from './support/requests.ts'
 import { createScratchDir, openGreedy, openTinyEngine, rowsOf } from './support/tiny-engine.ts'
 
 const PROMPT = [50, 51, 52]
+const dir = createScratchDir()
 let engine: NativeEngine
 
 beforeAll(async () => {
-  engine = await openTinyEngine(createScratchDir())
+  engine = await openTinyEngine(dir)
 })
 afterAll(() => engine.close())
 afterEach(() => {
