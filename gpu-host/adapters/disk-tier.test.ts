@@ -1,9 +1,11 @@
 import {
+  copyFileSync,
   createReadStream,
   mkdtempSync,
   readdirSync,
   rmSync,
   statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -87,7 +89,6 @@ describe('disk tier', () => {
     const size = await packSize()
     const first = await openTier(1e6)
     for (const name of ['a', 'b', 'c']) await put(first, name)
-    const { utimesSync } = await import('node:fs')
     utimesSync(pathOf('b'), 1000, 1000)
     utimesSync(pathOf('c'), 2000, 2000)
     utimesSync(pathOf('a'), 3000, 3000)
@@ -111,7 +112,6 @@ describe('disk tier', () => {
     writeFileSync(pathOf('a'), 'rubbish')
     expect(await tier.read(digestOf('a'))).toBeNull()
     expect(tier.has(digestOf('a'))).toBe(false)
-    const { copyFileSync } = await import('node:fs')
     await put(tier, 'a')
     copyFileSync(pathOf('a'), pathOf('b'))
     expect(await tier.read(digestOf('b'))).toBeNull()
