@@ -40,8 +40,8 @@ const message = z.object({
   role: chatMessage.shape.role,
   content: z.union([z.string(), z.array(contentPart).min(1)]).nullish(),
   name: chatMessage.shape.name.nullable(),
-  tool_calls: z.unknown(),
-  function_call: z.unknown(),
+  tool_calls: z.unknown().optional(),
+  function_call: z.unknown().optional(),
 })
 
 const responseFormat = z.looseObject({ type: z.enum(['text', 'json_object', 'json_schema']) })

@@ -1,0 +1,158 @@
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { type Database, type Db, openDatabase } from '#db/client.ts'
+import { insertApiKey, revokeApiKey } from '#db/queries/api-keys.ts'
+import { createTenant } from '#db/queries/tenants.ts'
+import { KEY_TTL_MS } from '../limits.ts'
+import { EdgeMetrics } from '../metrics.ts'
+import { createApiKey, hashApiKey, parseApiKey } from './api-key.ts'
+import { Authenticator, requireOperator, requireScope } from './authenticate.ts'
+
+const PEPPER = 'pepper'
+let database: Database
+let nowMs = 0
+beforeAll(async () => {
+  database = await openDatabase('pglite:memory')
+  await database.migrate()
+  return () => database.close()
+})
+beforeEach(() => {
+  nowMs = 0
+})
+
+/** Fails any look-up. */
+const untouchable = new Proxy({} as Db, {
+  get() {
+    throw new Error('the database was asked')
+  },
+})
+
+async function addKey(
+  scopes = ['generate'],
+): Promise<{ key: string; id: string; tenantId: string }> {
+  const tenant = await createTenant(database.db, { name: `t-${crypto.randomUUID()}` })
+  const key = await createApiKey()
+  const parsed = parseApiKey(key)
+  if (tenant === null || parsed === null) throw new Error('no tenant or no key')
+  const keyHash = await hashApiKey(PEPPER, key)
+  const row = { ...parsed, tenantId: tenant.id, keyHash, name: null, scopes }
+  await insertApiKey(database.db, row)
+  return { key, id: parsed.id, tenantId: tenant.id }
+}
+
+async function createAuthenticator(db: Db = database.db): Promise<{
+  authenticator: Authenticator
+  metrics: EdgeMetrics
+  operatorKey: string
+}> {
+  const metrics = new EdgeMetrics()
+  const operatorKey = await createApiKey()
+  const options = { db, keyPepper: PEPPER, operatorKey, metrics, nowMs: () => nowMs }
+  return { authenticator: new Authenticator(options), metrics, operatorKey }
+}
+
+const bearer = (key: string) => `Bearer ${key}`
+
+describe('Authenticator', () => {
+  it('knows a key, its tenant and its scopes', async () => {
+    const { authenticator } = await createAuthenticator()
+    const { key, id, tenantId } = await addKey(['deploy'])
+    expect(await authenticator.authenticate(bearer(key))).toEqual({
+      kind: 'tenant',
+      keyId: id,
+      tenantId,
+      tenantName: expect.any(String),
+      scopes: ['deploy'],
+    })
+  })
+
+  it('never asks the database about a key whose check is wrong', async () => {
+    const { authenticator } = await createAuthenticator(untouchable)
+    const key = await createApiKey()
+    const wrong = key.slice(0, -1) + (key.endsWith('a') ? 'b' : 'a')
+    for (const text of [wrong, 'nz_', 'sk-123', `${key}${key}`]) {
+      await expect(authenticator.authenticate(bearer(text))).rejects.toMatchObject({
+        code: 'invalid_api_key',
+        status: 401,
+      })
+    }
+    const asked = authenticator.authenticate(bearer(key))
+    await expect(asked).rejects.toThrow('the database was asked')
+  })
+
+  it('asks for a key when there is none', async () => {
+    const { authenticator } = await createAuthenticator()
+    for (const header of [null, '', 'Bearer', 'Basic abc']) {
+      const refused = authenticator.authenticate(header)
+      await expect(refused).rejects.toMatchObject({ code: 'missing_api_key', status: 401 })
+    }
+  })
+
+  it('refuses a key with the right id and another secret', async () => {
+    const { authenticator } = await createAuthenticator()
+    const { key, tenantId } = await addKey()
+    // The row of one id, with the hash of another key: what a guesser of secrets meets.
+    const forged = await createApiKey()
+    const parsed = parseApiKey(forged)
+    if (parsed === null) throw new Error('no key')
+    const keyHash = await hashApiKey(PEPPER, key)
+    await insertApiKey(database.db, { ...parsed, tenantId, keyHash, name: null, scopes: [] })
+    await expect(authenticator.authenticate(bearer(forged))).rejects.toMatchObject({
+      code: 'invalid_api_key',
+    })
+  })
+
+  it('believes a row, found or not, for no longer than KEY_TTL_MS', async () => {
+    const { authenticator, metrics } = await createAuthenticator()
+    const { key, id, tenantId } = await addKey()
+    await authenticator.authenticate(bearer(key))
+    await revokeApiKey(database.db, { tenantId, id })
+    nowMs += KEY_TTL_MS - 1
+    await authenticator.authenticate(bearer(key))
+    nowMs += 1
+    await expect(authenticator.authenticate(bearer(key))).rejects.toMatchObject({
+      code: 'invalid_api_key',
+    })
+    const lookups = metrics
+      .toText(0)
+      .split('\n')
+      .filter((line) => line.includes('key_lookups'))
+    expect(lookups).toContain('nozzle_edge_key_lookups_total{from="database"} 2')
+    expect(lookups).toContain('nozzle_edge_key_lookups_total{from="cache"} 1')
+    // Revocation must be effective everywhere within 10 s.
+    expect(KEY_TTL_MS).toBeLessThanOrEqual(5000)
+  })
+
+  it('asks about an unknown key once in KEY_TTL_MS', async () => {
+    const { authenticator, metrics } = await createAuthenticator()
+    const key = await createApiKey()
+    for (let i = 0; i < 5; i++) {
+      await expect(authenticator.authenticate(bearer(key))).rejects.toMatchObject({ status: 401 })
+    }
+    expect(metrics.toText(0)).toContain('key_lookups_total{from="database"} 1')
+  })
+
+  it('forgets a key at once where it was revoked', async () => {
+    const { authenticator } = await createAuthenticator()
+    const { key, id, tenantId } = await addKey()
+    await authenticator.authenticate(bearer(key))
+    await revokeApiKey(database.db, { tenantId, id })
+    authenticator.forget(id)
+    await expect(authenticator.authenticate(bearer(key))).rejects.toMatchObject({ status: 401 })
+  })
+
+  it('knows the operator by the whole key', async () => {
+    const { authenticator, operatorKey } = await createAuthenticator()
+    const identity = await authenticator.authenticate(bearer(operatorKey))
+    expect(identity).toEqual({ kind: 'operator' })
+    expect(() => requireOperator(identity)).not.toThrow()
+    expect(() => requireScope(identity, 'deploy')).not.toThrow()
+  })
+
+  it('tells a missing scope and a missing right apart from a bad key', async () => {
+    const { authenticator } = await createAuthenticator()
+    const { key } = await addKey(['deploy'])
+    const identity = await authenticator.authenticate(bearer(key))
+    expect(() => requireScope(identity, 'generate')).toThrow('lacks the scope "generate"')
+    expect(() => requireOperator(identity)).toThrow('operator')
+  })
+})

@@ -1,0 +1,150 @@
+import { describe, expect, it } from 'vitest'
+import { parseChatRequest } from './chat-request.ts'
+import { parseCompletionRequest } from './completion-request.ts'
+import { JSON_OBJECT_GRAMMAR } from './json-grammar.ts'
+
+const messages = [{ role: 'user', content: 'hi' }]
+const chat = (extra: object) => parseChatRequest({ model: 'm', messages, ...extra }).generate
+
+describe('parseChatRequest', () => {
+  it("takes OpenAI's defaults for all that is absent or null", () => {
+    const nulls = { temperature: null, top_p: null, stop: null, seed: null, max_tokens: null }
+    const expected = {
+      input: { kind: 'chat', messages },
+      sampling: {
+        temperature: 1,
+        top_p: 1,
+        top_k: 0,
+        min_p: 0,
+        frequency_penalty: 0,
+        presence_penalty: 0,
+        repetition_penalty: 1,
+        seed: null,
+        logit_bias: {},
+        grammar: null,
+      },
+      max_tokens: null,
+      stop: [],
+      ignore_eos: false,
+      logprobs: false,
+      top_logprobs: 0,
+    }
+    expect(chat({})).toEqual(expected)
+    expect(chat(nulls)).toEqual(expected)
+  })
+
+  it('passes sampling on, and extensions by their usual names', () => {
+    const sampling = {
+      temperature: 0.5,
+      top_p: 0.9,
+      top_k: 40,
+      min_p: 0.05,
+      frequency_penalty: -1,
+      presence_penalty: 1,
+      repetition_penalty: 1.1,
+      logit_bias: { 42: -100 },
+      grammar: 'root ::= "a"',
+    }
+    expect(chat({ ...sampling, seed: 7, ignore_eos: true })).toMatchObject({
+      sampling: { ...sampling, seed: 7 },
+      ignore_eos: true,
+    })
+    expect(chat({ top_k: -1, top_p: 0 }).sampling).toMatchObject({ top_k: 0, top_p: 1e-6 })
+    expect(chat({ seed: -1 }).sampling.seed).toBe(0xffff_ffff)
+  })
+
+  it('prefers the newer name of the token limit', () => {
+    expect(chat({ max_tokens: 9, max_completion_tokens: 3 }).max_tokens).toBe(3)
+    expect(chat({ max_tokens: 9 }).max_tokens).toBe(9)
+  })
+
+  it('ignores what changes no answer', () => {
+    const harmless = {
+      user: 'u',
+      metadata: { a: 'b' },
+      store: false,
+      service_tier: 'auto',
+      n: 1,
+      tools: [],
+      tool_choice: 'none',
+      parallel_tool_calls: true,
+      modalities: ['text'],
+      prompt_cache_key: 'k',
+      safety_identifier: 's',
+      response_format: { type: 'text' },
+      lora: [{ id: 0, scale: 1 }],
+    }
+    expect(chat(harmless)).toEqual(chat({}))
+  })
+
+  it('constrains json_object to a grammar', () => {
+    const format = { response_format: { type: 'json_object' } }
+    expect(chat(format).sampling.grammar).toBe(JSON_OBJECT_GRAMMAR)
+    expect(() => chat({ ...format, grammar: 'root ::= "a"' })).toThrow('"grammar"')
+  })
+
+  it.each([
+    [{ tool_choice: 'required' }, 'tool_choice'],
+    [{ functions: [{}] }, 'functions'],
+    [{ audio: {} }, 'audio'],
+    [{ modalities: ['audio'] }, 'modalities'],
+    [{ top_logprobs: 2 }, 'top_logprobs'],
+    [{ response_format: { type: 'json_schema', json_schema: {} } }, 'response_format'],
+    [{ messages: [{ role: 'assistant', tool_calls: [{}] }] }, 'messages.0.tool_calls'],
+    [
+      { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] },
+      'messages.0.content.0.type',
+    ],
+  ])('refuses what it cannot honour, case %#', (extra, param) => {
+    expect(() => chat(extra)).toThrow(
+      expect.objectContaining({ code: 'unsupported_parameter', param }),
+    )
+  })
+
+  it.each([
+    [{ messages: [{ role: 'nobody', content: '' }] }, 'messages.0.role'],
+    [{ max_tokens: 0 }, 'max_tokens'],
+    [{ logit_bias: { x: 1 } }, 'logit_bias.x'],
+    [{ stream: 'yes' }, 'stream'],
+    [{ seed: 1.5 }, 'seed'],
+  ])('names the wrong field, case %#', (extra, param) => {
+    expect(() => chat(extra)).toThrow(expect.objectContaining({ code: 'invalid_request', param }))
+  })
+})
+
+describe('parseCompletionRequest', () => {
+  it('takes text or tokens, one prompt', () => {
+    const parse = (prompt: unknown) => parseCompletionRequest({ model: 'm', prompt }).generate.input
+    expect(parse('a')).toEqual({ kind: 'text', prompt: 'a' })
+    expect(parse(['a'])).toEqual({ kind: 'text', prompt: 'a' })
+    expect(parse([1, 2])).toEqual({ kind: 'tokens', tokens: [1, 2] })
+    expect(parse([[1, 2]])).toEqual({ kind: 'tokens', tokens: [1, 2] })
+    for (const prompt of [
+      ['a', 'b'],
+      [[1], [2]],
+    ]) {
+      expect(() => parse(prompt)).toThrow(expect.objectContaining({ param: 'prompt' }))
+    }
+    for (const prompt of [[], [[]], undefined, 7, [1, 'a']]) {
+      expect(() => parse(prompt)).toThrow(
+        expect.objectContaining({ param: expect.stringMatching(/^prompt/) }),
+      )
+    }
+  })
+
+  it.each([{ echo: true }, { suffix: 's' }, { best_of: 2 }, { n: 3 }])('refuses %j', (extra) => {
+    expect(() => parseCompletionRequest({ prompt: 'a', ...extra })).toThrow(
+      expect.objectContaining({ code: 'unsupported_parameter', param: Object.keys(extra)[0] }),
+    )
+  })
+
+  it('stops after 16 tokens unless told otherwise', () => {
+    const { generate } = parseCompletionRequest({
+      prompt: 'a',
+      logprobs: 0,
+      echo: false,
+      suffix: '',
+    })
+    expect(generate).toMatchObject({ max_tokens: 16, logprobs: true, top_logprobs: 0 })
+  })
+})

@@ -1,0 +1,345 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import OpenAI from 'openai'
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { hosts as hostRows } from '#db/schema/hosts.ts'
+import { EDGE_ROUTES, type Heartbeat } from '#protocol'
+import { systemClock } from '../../gpu-host/clock.ts'
+import { signForEdge } from '../../gpu-host/grants.ts'
+import { Gate } from '../../gpu-host/test/support/gate.ts'
+import type { TestTenant } from './support/pool-client.ts'
+import { expectedReply, POOL_SECRET, promptTokens, TestPool, until } from './support/test-pool.ts'
+
+let pool: TestPool
+let tenant: TestTenant
+const servers: Server[] = []
+beforeAll(async () => {
+  pool = await TestPool.start()
+  tenant = await pool.addTenant()
+  return () => pool.stop()
+})
+beforeEach(async () => {
+  await pool.database.db.delete(hostRows)
+  for (const { host_id } of pool.deps.pool.known()) pool.deps.pool.forget(host_id)
+})
+afterEach(async () => {
+  for (const host of pool.hosts.splice(0)) await host.stop()
+  for (const server of servers.splice(0)) {
+    server.close()
+    server.closeAllConnections()
+  }
+})
+
+const chat = { model: 'fake-base', messages: [{ role: 'user' as const, content: 'hello' }] }
+let hosts = 0
+const newHostId = () => `hst_${hosts++}`
+
+async function beat(
+  change: Partial<Heartbeat>,
+  sign: { secret?: string; body?: string } = {},
+): Promise<Response> {
+  const body = JSON.stringify({
+    host_id: newHostId(),
+    epoch: 1,
+    url: 'http://127.0.0.1:1',
+    version: 'test',
+    base_model: 'fake-base',
+    base_digest: `sha256:${'0'.repeat(64)}`,
+    status: 'ready',
+    load: {
+      sequences_running: 0,
+      sequences_max: 8,
+      queue_depth: 0,
+      queue_depth_max: 8,
+      slots: 4,
+      slots_in_use: 0,
+    },
+    context_length: 512,
+    adapters: [],
+    ...change,
+  })
+  const authorization = await signForEdge(
+    new TextEncoder().encode(sign.secret ?? POOL_SECRET),
+    systemClock,
+    { route: EDGE_ROUTES.heartbeat, requestId: 'hbt_test', body },
+  )
+  return postSigned(sign.body ?? body, authorization)
+}
+
+function postSigned(body: string, authorization: string): Promise<Response> {
+  return fetch(pool.url + EDGE_ROUTES.heartbeat, {
+    method: 'POST',
+    headers: { authorization },
+    body,
+  })
+}
+
+/** A host that answers as told; its name puts it before real ones with the same load. */
+async function addOddHost(answer: Parameters<typeof createServer>[1]): Promise<string> {
+  const server = createServer(answer)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  servers.push(server)
+  const address = server.address()
+  const port = typeof address === 'object' && address !== null ? address.port : 0
+  const hostId = `first_${newHostId()}`
+  await beat({ host_id: hostId, url: `http://127.0.0.1:${port}` })
+  return hostId
+}
+
+const refuseWith =
+  (status: number, code: string, retryAfterMs: number | null = null) =>
+  (_request: unknown, response: import('node:http').ServerResponse) => {
+    const error = { code, message: `no: ${code}`, param: null, retry_after_ms: retryAfterMs }
+    response.writeHead(status, { 'content-type': 'application/json' })
+    response.end(JSON.stringify({ error }))
+  }
+
+async function failureOf(promise: Promise<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
+  const error = await promise.then(
+    () => new Error('it succeeded'),
+    (thrown: unknown) => thrown,
+  )
+  if (error instanceof OpenAI.APIError) return error
+  throw error
+}
+
+describe('a request without a host', () => {
+  it('is refused with a hint when to come back', async () => {
+    const error = await failureOf(pool.sdk(tenant.key).chat.completions.create(chat))
+    expect(error).toBeInstanceOf(OpenAI.InternalServerError)
+    expect(error).toMatchObject({ status: 503, code: 'no_host_available' })
+    expect(error.headers?.get('retry-after')).toBe('2')
+    expect(error.headers?.get('retry-after-ms')).toBe('2000')
+  })
+
+  it('is refused with its own status when streamed, too', async () => {
+    const error = await failureOf(
+      pool.sdk(tenant.key).chat.completions.create({ ...chat, stream: true }),
+    )
+    expect(error).toMatchObject({ status: 503, code: 'no_host_available' })
+  })
+})
+
+describe('a host that refuses', () => {
+  it.each([
+    ['queue_full', 503],
+    ['host_draining', 503],
+    ['engine_failed', 500],
+    ['adapter_load_failed', 502],
+  ])('with %s is passed over', async (code, status) => {
+    await pool.addHost({ hostId: newHostId(), engine: {} })
+    let asked = 0
+    await addOddHost((request, response) => {
+      asked += 1
+      refuseWith(status, code)(request, response)
+    })
+    const reply = await pool
+      .sdk(tenant.key)
+      .chat.completions.create({ ...chat, max_tokens: 3, temperature: 0 })
+    expect(reply.choices[0]?.message.content).toBe(expectedReply(null, 'hello', 3))
+    expect(asked).toBe(1)
+  })
+
+  it('is believed about the request itself', async () => {
+    let asked = 0
+    for (let i = 0; i < 2; i++) {
+      await addOddHost((request, response) => {
+        asked += 1
+        refuseWith(400, 'context_length_exceeded')(request, response)
+      })
+    }
+    const error = await failureOf(pool.sdk(tenant.key).chat.completions.create(chat))
+    expect(error).toMatchObject({ status: 400, code: 'context_length_exceeded' })
+    expect(asked).toBe(1)
+  })
+
+  it('hands its hint on when all are busy', async () => {
+    for (let i = 0; i < 2; i++) await addOddHost(refuseWith(503, 'queue_full', 7000))
+    const error = await failureOf(pool.sdk(tenant.key).chat.completions.create(chat))
+    expect(error).toMatchObject({ status: 503, code: 'overloaded' })
+    expect(error.headers?.get('retry-after')).toBe('7')
+  })
+})
+
+describe('a host that dies', () => {
+  it('before it answers costs nothing but the next host', async () => {
+    await pool.addHost({ hostId: newHostId() })
+    await beat({ host_id: `first_${newHostId()}` })
+    for (let i = 0; i < 8; i++) {
+      const reply = await pool.sdk(tenant.key).chat.completions.create({ ...chat, max_tokens: 2 })
+      expect(reply.usage?.completion_tokens).toBe(2)
+    }
+    const metrics = await (await fetch(`${pool.url}/metrics`)).text()
+    expect(metrics).toMatch(/host_attempts_total\{outcome="unreachable"\} \d/)
+  })
+
+  it.each(['the first token', 'some tokens'])('after %s does what can be done', async (when) => {
+    const isEarly = when === 'the first token'
+    if (isEarly) await pool.addHost({ hostId: newHostId() })
+    await addOddHost((_request, response) => {
+      const frames = [{ type: 'accepted', request_id: 'r', host_id: 'h', prompt_tokens: 1 }]
+      const chunk = { type: 'chunk', text: 'abc', tokens: 1 }
+      response.writeHead(200, { 'content-type': 'text/event-stream' })
+      for (const frame of isEarly ? frames : [...frames, chunk]) {
+        response.write(`data: ${JSON.stringify(frame)}\n\n`)
+      }
+      setImmediate(() => response.destroy())
+    })
+    const stream = await pool
+      .sdk(tenant.key)
+      .chat.completions.create({ ...chat, max_tokens: 4, temperature: 0, stream: true })
+    let text = ''
+    const read = async () => {
+      for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? ''
+    }
+    if (isEarly) {
+      // Nothing was sent, so another host may answer.
+      await read()
+      expect(text).toBe(expectedReply(null, 'hello', 4))
+      return
+    }
+    const error = await failureOf(read())
+    expect(text).toBe('abc')
+    expect(error).toMatchObject({ code: 'host_failed', type: 'server_error' })
+  })
+
+  it('mid-stream leaves an error frame and no [DONE]', async () => {
+    await addOddHost((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' })
+      response.write('data: {"type":"chunk","text":"a","tokens":1}\n\n')
+      setImmediate(() => response.destroy())
+    })
+    const response = await pool.call('POST', '/v1/chat/completions', tenant.key, {
+      ...chat,
+      stream: true,
+    })
+    const text = await response.text()
+    expect(text).toContain('"content":"a"')
+    expect(text).toMatch(/data: \{"error":\{"message":.*"code":"host_failed"\}\}\n\n$/)
+    expect(text).not.toContain('[DONE]')
+  })
+
+  it('mid-reply fails a reply without a stream', async () => {
+    await addOddHost((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' })
+      response.write('data: {"type":"chunk","text":"a","tokens":1}\n\n')
+      setImmediate(() => response.destroy())
+    })
+    const error = await failureOf(pool.sdk(tenant.key).chat.completions.create(chat))
+    expect(error).toMatchObject({ status: 502, code: 'host_failed' })
+  })
+})
+
+describe('a client that leaves', () => {
+  it.each([true, false])(
+    'frees its sequence at once and owes what was made, stream %s',
+    async (stream) => {
+      const gate = new Gate()
+      const { host, engine } = await pool.addHost({
+        hostId: newHostId(),
+        engine: { delay: gate.pass },
+      })
+      const leave = new AbortController()
+      const payer = await pool.addTenant()
+      const reply = fetch(`${pool.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${payer.key}` },
+        body: JSON.stringify({ ...chat, max_tokens: 400, stream }),
+        signal: leave.signal,
+      })
+      const outcome = reply.then(
+        () => 'answered',
+        () => 'left',
+      )
+      gate.open(5)
+      await until(() => expect(engine.steps).toBe(5))
+      leave.abort()
+      await outcome
+      await until(() => {
+        gate.open(1)
+        expect(host.scheduler.load().sequencesRunning).toBe(0)
+      })
+      expect(engine.steps).toBeLessThan(200)
+      gate.open()
+      await until(async () => {
+        const { data } = await pool.admin<{ data: { completion_tokens: number }[] }>(
+          'GET',
+          `/v1/tenants/${payer.name}/usage/events`,
+        )
+        expect(data).toMatchObject([
+          { finish_reason: 'abort', prompt_tokens: promptTokens('hello') },
+        ])
+        expect(data[0]?.completion_tokens).toBeLessThan(200)
+      })
+    },
+  )
+})
+
+describe('heartbeats', () => {
+  it('count at once, and under the request id that the host gave', async () => {
+    const response = await beat({ host_id: 'hst_new' })
+    expect(response.status).toBe(200)
+    expect(response.headers.get('x-request-id')).toBe('hbt_test')
+    expect(pool.deps.pool.known().map(({ host_id }) => host_id)).toEqual(['hst_new'])
+  })
+
+  it('of an older start are refused', async () => {
+    const hostId = newHostId()
+    expect((await beat({ host_id: hostId, epoch: 5 })).status).toBe(200)
+    const stale = await beat({ host_id: hostId, epoch: 4 })
+    expect(stale.status).toBe(409)
+    expect(stale.headers.get('x-should-retry')).toBe('false')
+    // An edge that never heard of the newer start learns it from the database.
+    pool.deps.pool.forget(hostId)
+    expect((await beat({ host_id: hostId, epoch: 4 })).status).toBe(409)
+    expect(pool.deps.pool.known()).toEqual([])
+  })
+
+  it('are refused unless signed by the pool, for this route and body, and only once', async () => {
+    expect((await beat({}, { secret: 'x'.repeat(32) })).status).toBe(401)
+    expect((await beat({}, { body: '{}' })).status).toBe(401)
+    expect((await postSigned('{}', 'Bearer x')).status).toBe(401)
+    const body = '{}'
+    const secret = new TextEncoder().encode(POOL_SECRET)
+    const call = { route: EDGE_ROUTES.usage, requestId: 'hbt_test', body }
+    expect((await postSigned(body, await signForEdge(secret, systemClock, call))).status).toBe(401)
+    const old = { ...systemClock, nowMs: () => Date.now() - 60_000 }
+    const right = { ...call, route: EDGE_ROUTES.heartbeat }
+    expect((await postSigned(body, await signForEdge(secret, old, right))).status).toBe(401)
+    const early = { ...systemClock, nowMs: () => Date.now() + 60_000 }
+    expect((await postSigned(body, await signForEdge(secret, early, right))).status).toBe(401)
+    const once = await signForEdge(secret, systemClock, right)
+    expect((await postSigned(body, once)).status).toBe(400)
+    expect((await postSigned(body, once)).status).toBe(401)
+  })
+
+  it('of a draining host take it out of the pool', async () => {
+    await beat({ status: 'draining' })
+    const error = await failureOf(pool.sdk(tenant.key).chat.completions.create(chat))
+    expect(error.code).toBe('no_host_available')
+  })
+})
+
+describe('residency', () => {
+  it('sends a model where it is, and hints where it is not', async () => {
+    const first = await pool.addHost({ hostId: newHostId() })
+    const payer = await pool.addTenant()
+    await pool.deploy(payer, 'm', `weights ${payer.name}`)
+    const ask = () =>
+      pool.call('POST', `/${payer.name}/m/v1/chat/completions`, payer.key, {
+        ...chat,
+        model: 'm',
+        max_tokens: 1,
+      })
+    expect((await ask()).status).toBe(200)
+    await until(() => expect(pool.deps.pool.known()[0]?.adapters).toMatchObject([{ tier: 'slot' }]))
+    const second = await pool.addHost({ hostId: newHostId() })
+    const before = first.engine.steps
+    for (let i = 0; i < 10; i++) expect((await ask()).status).toBe(200)
+    expect(second.engine.steps).toBe(0)
+    expect(first.engine.steps).toBeGreaterThan(before)
+    const metrics = await (await fetch(`${pool.url}/metrics`)).text()
+    expect(metrics).toContain('nozzle_edge_prefetches_total{outcome="sent"} 1')
+  })
+})

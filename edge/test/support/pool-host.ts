@@ -1,0 +1,100 @@
+/**
+ * A real host with the fake engine, joined to an edge over HTTP: its heartbeats, usage and uploads go
+ * where they go in earnest. Uploaded weights are what the fake engine's output depends on.
+ */
+import { createHash } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { AdapterIntake } from '../../../gpu-host/adapter-upload.ts'
+import { systemClock } from '../../../gpu-host/clock.ts'
+import { readConfig } from '../../../gpu-host/config.ts'
+import { HostError } from '../../../gpu-host/errors.ts'
+import { Host, type HostSettings } from '../../../gpu-host/host.ts'
+import { FakeEngine, type FakeEngineOptions } from '../../../gpu-host/test/support/fake-engine.ts'
+import {
+  type AdapterScript,
+  ScriptedAdapters,
+} from '../../../gpu-host/test/support/scripted-adapters.ts'
+
+/** Shared by the hosts of a pool, as their object store is. */
+export type AdapterStore = Map<string, AdapterScript>
+
+export interface PoolHostOptions {
+  readonly edgeUrl: string
+  readonly poolSecret: string
+  readonly store: AdapterStore
+  readonly hostId?: string
+  readonly engine?: FakeEngineOptions
+  readonly settings?: Partial<HostSettings>
+}
+
+export interface PoolHost {
+  readonly host: Host
+  readonly engine: FakeEngine
+  stop(): Promise<void>
+}
+
+export async function startPoolHost(options: PoolHostOptions): Promise<PoolHost> {
+  const directory = mkdtempSync(join(tmpdir(), 'nozzle-edge-'))
+  const engine = new FakeEngine(options.engine)
+  const config = readConfig({
+    NOZZLE_POOL_SECRET: options.poolSecret,
+    NOZZLE_DATA_DIR: directory,
+    NOZZLE_BASE_MODEL_PATH: 'none',
+    NOZZLE_BASE_MODEL_NAME: 'fake-base',
+    NOZZLE_EDGE_URL: options.edgeUrl,
+    NOZZLE_HOST_ID: options.hostId ?? 'hst_test',
+  })
+  const host = new Host({
+    settings: { ...config, ...options.settings },
+    engine,
+    adapters: new ScriptedAdapters(engine, systemClock, options.store),
+    intake: createIntake(engine, options.store),
+    clock: systemClock,
+    log: () => {},
+    fetch: globalThis.fetch,
+    version: 'test',
+    randomSeed: () => 1,
+    withProcessMetrics: false,
+  })
+  await host.listen()
+  return {
+    host,
+    engine,
+    async stop() {
+      await host.stop()
+      rmSync(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+function createIntake(engine: FakeEngine, store: AdapterStore): AdapterIntake {
+  return {
+    async install({ configPath, weightsPath }) {
+      const config = JSON.parse(await readFile(configPath, 'utf8')) as { use_dora?: boolean }
+      if (config.use_dora) {
+        throw new HostError('adapter_invalid', 'adapter_config.json: use_dora is not supported', {
+          param: 'use_dora',
+        })
+      }
+      const payload = await readFile(weightsPath)
+      const digest = `sha256:${createHash('sha256').update(payload).digest('hex')}`
+      const existed = store.has(digest)
+      store.set(digest, { payload, fetchMs: 0, loadMs: 0, fails: 'never' })
+      return {
+        digest,
+        base_model: engine.info.baseModel,
+        base_digest: engine.info.baseDigest,
+        rank: 8,
+        alpha: 16,
+        use_rslora: false,
+        target_modules: ['attn_q', 'attn_v'],
+        tensors: 4,
+        pack_bytes: payload.length,
+        existed,
+      }
+    },
+  }
+}

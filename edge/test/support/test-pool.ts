@@ -1,0 +1,118 @@
+/**
+ * A pool in one process: PGlite in memory with the real migrations, the edge on a real Node server,
+ * real hosts with the fake engine. Everything a test does goes through HTTP.
+ */
+import { vi } from 'vitest'
+import { type Database, openDatabase } from '../../../db/client.ts'
+import {
+  expectedTokens,
+  type FakeEngineOptions,
+} from '../../../gpu-host/test/support/fake-engine.ts'
+import { createApp } from '../../app.ts'
+import { createApiKey } from '../../auth/api-key.ts'
+import { readEdgeConfig } from '../../config.ts'
+import { createDeps, type Deps } from '../../deps.ts'
+import type { LogFields } from '../../log.ts'
+import { type NodeServer, startNodeServer } from '../../node-server.ts'
+import { PoolClient } from './pool-client.ts'
+import {
+  type AdapterStore,
+  type PoolHost,
+  type PoolHostOptions,
+  startPoolHost,
+} from './pool-host.ts'
+
+export const POOL_SECRET = 'a pool secret that is long enough to be one'
+export const KEY_PEPPER = 'a key pepper that is long enough to be one too'
+
+export class TestPool extends PoolClient {
+  readonly database: Database
+  readonly deps: Deps
+  readonly server: NodeServer
+  readonly hosts: PoolHost[] = []
+  readonly store: AdapterStore = new Map()
+  readonly logs: { message: string; fields: LogFields }[]
+
+  private constructor(
+    database: Database,
+    deps: Deps,
+    server: NodeServer,
+    operatorKey: string,
+    logs: TestPool['logs'],
+  ) {
+    super(server.url, operatorKey)
+    this.database = database
+    this.deps = deps
+    this.server = server
+    this.logs = logs
+  }
+
+  static async start(): Promise<TestPool> {
+    const database = await openDatabase('pglite:memory')
+    await database.migrate()
+    const operatorKey = await createApiKey()
+    const logs: TestPool['logs'] = []
+    const deps = createDeps({
+      config: readEdgeConfig(edgeEnvironment(operatorKey)),
+      db: database.db,
+      fetch: globalThis.fetch,
+      log: (_level, message, fields) => logs.push({ message, fields: fields ?? {} }),
+      nowMs: Date.now,
+    })
+    const server = await startNodeServer(createApp(deps), { port: 0, address: '127.0.0.1' })
+    return new TestPool(database, deps, server, operatorKey, logs)
+  }
+
+  async stop(): Promise<void> {
+    for (const host of this.hosts.splice(0)) await host.stop()
+    await this.server.stop(1000)
+    await this.database.close()
+  }
+
+  /** Resolves when the edge has heard of the host. */
+  async addHost(
+    options: Partial<Omit<PoolHostOptions, 'edgeUrl' | 'poolSecret' | 'store'>> & {
+      readonly engine?: FakeEngineOptions
+    } = {},
+  ): Promise<PoolHost> {
+    const host = await startPoolHost({
+      ...options,
+      edgeUrl: this.url,
+      poolSecret: POOL_SECRET,
+      store: this.store,
+    })
+    this.hosts.push(host)
+    await until(() => {
+      if (!this.deps.pool.known().some(({ url }) => url === host.host.url))
+        throw new Error('no beat')
+    })
+    return host
+  }
+}
+
+export function edgeEnvironment(operatorKey: string): Record<string, string> {
+  return {
+    NOZZLE_POOL_SECRET: POOL_SECRET,
+    NOZZLE_KEY_PEPPER: KEY_PEPPER,
+    NOZZLE_DATABASE_URL: 'pglite:memory',
+    NOZZLE_OPERATOR_KEY: operatorKey,
+    NOZZLE_BASE_MODEL_NAME: 'fake-base',
+  }
+}
+
+/** Retries until `check` does not throw. */
+export function until<T>(check: () => T | Promise<T>): Promise<T> {
+  return vi.waitFor(check, { timeout: 10_000, interval: 10 })
+}
+
+/** What the fake engine says to one user message, given the adapter's weights or none. */
+export function expectedReply(weights: string | null, message: string, tokens: number): string {
+  const payload = weights === null ? null : Buffer.from(weights)
+  const prompt = [...Buffer.from(`<user>${message}<assistant>`)]
+  return String.fromCharCode(...expectedTokens(payload, prompt, { tokensMax: tokens }))
+}
+
+/** Prompt tokens of one user message with the fake engine. */
+export function promptTokens(message: string): number {
+  return Buffer.from(`<user>${message}<assistant>`).length
+}

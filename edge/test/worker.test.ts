@@ -1,0 +1,132 @@
+/**
+ * The Worker itself: built by wrangler, run in workerd, on Neon's HTTP driver, in front of a real
+ * host. Nothing here needs a network beyond loopback.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Gate } from '../../gpu-host/test/support/gate.ts'
+import { createApiKey } from '../auth/api-key.ts'
+import { type NeonEndpoint, startNeonEndpoint } from './support/neon-endpoint.ts'
+import { PoolClient, type TestTenant } from './support/pool-client.ts'
+import { type PoolHost, startPoolHost } from './support/pool-host.ts'
+import {
+  edgeEnvironment,
+  expectedReply,
+  POOL_SECRET,
+  promptTokens,
+  until,
+} from './support/test-pool.ts'
+import { startWorkerProcess, type WorkerProcess } from './support/worker-process.ts'
+
+let endpoint: NeonEndpoint
+let worker: WorkerProcess
+let client: PoolClient
+let host: PoolHost
+let tenant: TestTenant
+/** Holds the engine's steps while there is one. */
+let gate: Gate | null = null
+
+beforeAll(async () => {
+  endpoint = await startNeonEndpoint()
+  const operatorKey = await createApiKey()
+  worker = await startWorkerProcess({
+    ...edgeEnvironment(operatorKey),
+    NOZZLE_DATABASE_URL: 'postgres://user:secret@neon.test/nozzle',
+    NOZZLE_NEON_FETCH_ENDPOINT: endpoint.url,
+  })
+  client = new PoolClient(worker.url, operatorKey)
+  host = await startPoolHost({
+    edgeUrl: client.url,
+    poolSecret: POOL_SECRET,
+    store: new Map(),
+    engine: { delay: () => gate?.pass() ?? nextTurn() },
+  })
+  await until(async () => {
+    const health = await client.call('GET', '/healthz', '')
+    expect(await health.json()).toMatchObject({ status: 'ok', hosts_ready: 1 })
+  })
+  tenant = await client.addTenant()
+  await client.deploy(tenant, 'support', 'weights')
+}, 120_000)
+
+afterAll(async () => {
+  await host.stop()
+  await worker.stop()
+  await endpoint.close()
+})
+
+const body = {
+  model: 'support',
+  messages: [{ role: 'user' as const, content: 'hello' }],
+  max_tokens: 12,
+  temperature: 0,
+}
+
+describe('worker.ts in workerd', () => {
+  it('reads and writes its database through the Neon driver', () => {
+    expect(endpoint.count()).toBeGreaterThan(5)
+  })
+
+  it('serves a chat completion of a deployed model through the official SDK', async () => {
+    const sdk = client.sdk(tenant.key, `/${tenant.name}/support/v1`)
+    const reply = await sdk.chat.completions.create(body)
+    expect(reply.choices[0]?.message.content).toBe(expectedReply('weights', 'hello', 12))
+    expect(reply.usage).toMatchObject({
+      prompt_tokens: promptTokens('hello'),
+      completion_tokens: 12,
+    })
+  })
+
+  it('streams one, chunk by chunk', async () => {
+    const stream = await client.sdk(tenant.key).chat.completions.create({
+      ...body,
+      stream: true,
+      stream_options: { include_usage: true },
+    })
+    const chunks = []
+    for await (const chunk of stream) chunks.push(chunk)
+    const text = chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('')
+    expect(text).toBe(expectedReply('weights', 'hello', 12))
+    expect(chunks.length).toBe(12 + 3)
+    expect(chunks.at(-1)?.usage?.completion_tokens).toBe(12)
+  })
+
+  it('ends the work of the host when the client leaves', async () => {
+    const held = new Gate()
+    gate = held
+    const leave = new AbortController()
+    const reply = await Promise.all([
+      fetch(`${client.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${tenant.key}` },
+        body: JSON.stringify({ ...body, max_tokens: 400, stream: true }),
+        signal: leave.signal,
+      }),
+      held.open(3),
+    ])
+    await reply[0].body?.getReader().read()
+    const isIdle = () => expect(host.host.scheduler.load().sequencesRunning).toBe(0)
+    expect(isIdle).toThrow()
+    leave.abort()
+    // A step that was begun is let go; a request that nobody ended would need 400 of them.
+    const stepsBefore = host.engine.steps
+    await until(() => {
+      held.open(1)
+      isIdle()
+    })
+    expect(host.engine.steps - stepsBefore).toBeLessThan(200)
+    gate = null
+    held.open()
+  })
+
+  it('books what its host reports', async () => {
+    await until(async () => {
+      const usage = await client.admin<{ totals: { requests: number } }>(
+        'GET',
+        `/v1/tenants/${tenant.name}/usage`,
+      )
+      expect(usage.totals.requests).toBeGreaterThanOrEqual(2)
+      expect(usage.totals).toMatchObject({ cost_pusd: expect.stringMatching(/^[1-9]\d*$/) })
+    })
+  })
+})
