@@ -1,0 +1,87 @@
+/**
+ * The base model a benchmark runs on: the default one that `npm start` fetches, or one of a given
+ * shape with random weights, written once to the cache.
+ */
+import { existsSync, mkdirSync, renameSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { NativeEngine } from '../../native/index.ts'
+import {
+  createSyntheticAdapter,
+  type SyntheticAdapter,
+} from '../../native/test/support/synthetic-adapter.ts'
+import {
+  DEMO,
+  ONE_B,
+  SEVEN_B,
+  type SyntheticShape,
+  writeSyntheticGguf,
+} from '../../native/test/support/synthetic-gguf.ts'
+import { locateDataDir } from '../../scripts/lib/data-dir.ts'
+import { ensureBaseModel } from '../../scripts/setup/base-model.ts'
+
+export const SHAPES = ['demo', '1b', '7b'] as const
+export type ShapeName = (typeof SHAPES)[number]
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const CACHE = join(ROOT, '.cache', 'bench')
+const SYNTHETIC = { '1b': ONE_B, '7b': SEVEN_B } as const
+
+/** Path of the GGUF of a shape; what is missing is fetched or written, with notes on stderr. */
+export async function ensureShape(shape: ShapeName): Promise<string> {
+  const note = (text: string): void => void process.stderr.write(`${text}\n`)
+  if (shape === 'demo') {
+    const { models } = locateDataDir(process.env, ROOT)
+    return (await ensureBaseModel(process.env.NOZZLE_BASE_MODEL, models, note)).path
+  }
+  const path = join(CACHE, `${shape}.gguf`)
+  if (existsSync(path)) return path
+  note(`bench: writing a ${shape} model with random weights to ${path}`)
+  mkdirSync(CACHE, { recursive: true })
+  writeSyntheticGguf(`${path}.part`, SYNTHETIC[shape])
+  renameSync(`${path}.part`, path)
+  return path
+}
+
+export interface BenchEngineSizes {
+  readonly slots: number
+  readonly rank: number
+  readonly sequences: number
+  readonly threads: number
+}
+
+export function openBenchEngine(modelPath: string, sizes: BenchEngineSizes): Promise<NativeEngine> {
+  return NativeEngine.open({
+    modelPath,
+    modelName: 'bench',
+    device: 'auto',
+    slotCount: sizes.slots,
+    rankMax: sizes.rank,
+    sequenceCount: sizes.sequences,
+    contextLength: 512,
+    rowsMax: 512,
+    threads: sizes.threads,
+  })
+}
+
+/** Random adapters on all seven linear layers of the engine's base. */
+export function createBenchAdapters(
+  engine: NativeEngine,
+  count: number,
+  rank: number,
+): SyntheticAdapter[] {
+  const { info } = engine
+  const shape: SyntheticShape = {
+    ...DEMO,
+    layerCount: info.layerCount,
+    embeddingLength: info.embeddingLength,
+    headCount: info.headCount,
+    headCountKv: info.headCountKv,
+    headLength: info.headLength,
+    feedForwardLength: info.feedForwardLength,
+  }
+  const base = { model: info.baseModel, digest: info.baseDigest }
+  return Array.from({ length: count }, (_, index) =>
+    createSyntheticAdapter(shape, { seed: index + 1, rank, alpha: rank, base }),
+  )
+}

@@ -1,0 +1,189 @@
+/**
+ * `swap`: what an adapter that is not in a slot costs its first request, from host RAM and from disk,
+ * through the very cache that the host uses; and what swaps do to others' inter-token latency.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { AdapterCache } from '../gpu-host/adapters/adapter-cache.ts'
+import { DiskTier } from '../gpu-host/adapters/disk-tier.ts'
+import { writePack } from '../gpu-host/adapters/pack-file.ts'
+import { RamTier } from '../gpu-host/adapters/ram-tier.ts'
+import { DirectoryStore } from '../gpu-host/adapters/store-tier.ts'
+import { systemClock } from '../gpu-host/clock.ts'
+import type { NativeEngine } from '../native/index.ts'
+import type { SyntheticAdapter } from '../native/test/support/synthetic-adapter.ts'
+import {
+  createBenchAdapters,
+  ensureShape,
+  openBenchEngine,
+  type ShapeName,
+} from './lib/base-model.ts'
+import { GREEDY } from './lib/greedy.ts'
+import { median, percentile, significant } from './lib/statistics.ts'
+
+export interface SwapOptions {
+  readonly shape: ShapeName
+  readonly rank: number
+  /** Measured loads per tier. */
+  readonly swaps: number
+  readonly threads: number
+}
+
+/** More adapters than slots, taken in turn, so that every acquire misses and evicts. */
+const SLOTS = 4
+const ADAPTERS = 12
+const DECODE_STEPS = 50
+const TURNS = 4
+/** Not 0: the cache refuses it. */
+const NOTHING_FITS_BYTES = 1
+
+export async function runSwap(options: SwapOptions) {
+  const { shape, rank, swaps } = options
+  const modelPath = await ensureShape(shape)
+  const scratch = mkdtempSync(join(tmpdir(), 'nozzle-bench-'))
+  const threads = options.threads || availableParallelism()
+  const engine = await openBenchEngine(modelPath, { slots: SLOTS, rank, sequences: 2, threads })
+  try {
+    const adapters = createBenchAdapters(engine, ADAPTERS, rank)
+    const disk = await fillDisk(scratch, adapters)
+    const digests = adapters.map((adapter) => adapter.manifest.digest)
+    const cacheOf = (ramBytesMax: number): AdapterCache =>
+      new AdapterCache({
+        engine,
+        store: new DirectoryStore(join(scratch, 'store')),
+        disk,
+        ram: new RamTier(ramBytesMax),
+        clock: systemClock,
+        log: () => {},
+      })
+    const fromRam = cacheOf(Number.MAX_SAFE_INTEGER)
+    for (const digest of digests) await fromRam.prefetch(digest)
+    const ramMs = await timeAcquires(fromRam, digests, swaps)
+    const memcpyMs = timeCopies(adapters, swaps)
+    const itl = await measureItl(engine, fromRam, digests)
+    const diskMs = await timeAcquires(cacheOf(NOTHING_FITS_BYTES), digests, swaps)
+    return {
+      shape,
+      rank,
+      device: engine.info.device,
+      swaps,
+      slot_bytes: adapters[0]?.payload.length ?? 0,
+      ram_ms: toPercentiles(ramMs),
+      disk_ms: toPercentiles(diskMs),
+      memcpy_ms: significant(median(memcpyMs)),
+      ratio_memcpy: significant(median(ramMs) / median(memcpyMs)),
+      ...itl,
+    }
+  } finally {
+    await engine.close()
+    rmSync(scratch, { recursive: true, force: true })
+  }
+}
+
+function toPercentiles(values: readonly number[]) {
+  return { p50: significant(median(values)), p99: significant(percentile(values, 0.99)) }
+}
+
+/** Packs as the host keeps them; reads come from the page cache, as they do on a host that has run. */
+async function fillDisk(scratch: string, adapters: readonly SyntheticAdapter[]): Promise<DiskTier> {
+  const store = new DirectoryStore(join(scratch, 'store'))
+  const disk = await DiskTier.open({
+    directory: join(scratch, 'disk'),
+    bytesMax: Number.MAX_SAFE_INTEGER,
+    log: () => {},
+  })
+  for (const adapter of adapters) {
+    const { digest } = adapter.manifest
+    const path = join(scratch, digest.replace(':', '-'))
+    await writePack(path, adapter)
+    await store.put(digest, path)
+    const pack = await store.get(digest, AbortSignal.timeout(60_000))
+    if (pack === null) throw new Error('the store lost a pack')
+    await disk.write(digest, pack)
+  }
+  return disk
+}
+
+/** Milliseconds from asking for an adapter that is in no slot to holding its slot. */
+async function timeAcquires(
+  cache: AdapterCache,
+  digests: readonly string[],
+  count: number,
+): Promise<number[]> {
+  const times: number[] = []
+  const warmUp = digests.length
+  for (let i = 0; i < warmUp + count; i++) {
+    const digest = digests[i % digests.length] ?? ''
+    const startedAt = performance.now()
+    const lease = await cache.acquire(digest, new AbortController().signal)
+    if (i >= warmUp) times.push(performance.now() - startedAt)
+    lease.release()
+  }
+  return times
+}
+
+/** Milliseconds of a plain copy of the same bytes, source and destination cold alike. */
+function timeCopies(adapters: readonly SyntheticAdapter[], count: number): number[] {
+  const sources = adapters.map((adapter) => Buffer.from(adapter.payload))
+  const targets = Array.from({ length: SLOTS }, () => Buffer.alloc(sources[0]?.length ?? 0, 1))
+  const times: number[] = []
+  for (let i = 0; i < count; i++) {
+    const startedAt = performance.now()
+    sources[i % sources.length]?.copy(targets[i % SLOTS] ?? Buffer.alloc(0))
+    times.push(performance.now() - startedAt)
+  }
+  return times
+}
+
+/** Step time of two decoding sequences: alone, and with one swap beside every step. */
+async function measureItl(engine: NativeEngine, cache: AdapterCache, digests: readonly string[]) {
+  const own = await cache.acquire(digests[0] ?? '', new AbortController().signal)
+  let swapCount = 0
+  const swapOne = async (): Promise<void> => {
+    const digest = digests[1 + (swapCount % (digests.length - 1))] ?? ''
+    swapCount += 1
+    const lease = await cache.acquire(digest, new AbortController().signal)
+    lease.release()
+  }
+  const alone: number[] = []
+  const during: number[] = []
+  // Turn by turn, so that what else the machine does falls on both alike.
+  for (let turn = 0; turn < TURNS; turn++) {
+    alone.push(...(await decode(engine, own.slot, async () => {})))
+    during.push(...(await decode(engine, own.slot, swapOne)))
+  }
+  own.release()
+  return {
+    itl_alone_ms: toPercentiles(alone),
+    itl_during_swaps_ms: toPercentiles(during),
+    itl_during_swaps_ratio: significant(median(during) / median(alone)),
+  }
+}
+
+/** Milliseconds of each step of two sequences that decode with one adapter. */
+async function decode(
+  engine: NativeEngine,
+  slot: number,
+  beside: () => Promise<void>,
+): Promise<number[]> {
+  for (const sequence of [0, 1]) {
+    const promptTokens = new Int32Array(0)
+    engine.openSequence(sequence, { sampling: GREEDY, topLogprobs: -1, promptTokens })
+  }
+  const times: number[] = []
+  for (let position = 0; position < DECODE_STEPS; position++) {
+    const startedAt = performance.now()
+    const work = beside()
+    await engine.step({
+      tokens: Int32Array.of(300 + position, 400 + position),
+      positions: Int32Array.of(position, position),
+      sequences: Int32Array.of(0, 1),
+      slots: Int32Array.of(slot, slot),
+      outputs: Uint8Array.of(1, 1),
+    })
+    times.push(performance.now() - startedAt)
+    await work
+  }
+  return times
+}
