@@ -14,6 +14,8 @@ export interface NodeServer {
   stop(graceMs: number): Promise<void>
 }
 
+const SWEEP_MS = 100
+
 /** Rejects when the port is not to be had. */
 export async function startNodeServer(
   app: Hono<EdgeEnv>,
@@ -30,6 +32,10 @@ export async function startNodeServer(
   const boundPort = typeof bound === 'object' && bound !== null ? bound.port : port
   const host = address.includes(':') ? `[${address}]` : address
   let stopping: Promise<void> | null = null
+  server.prependListener('request', (_request, response) => {
+    // A connection that is kept alive would hold the stop up until the grace is over.
+    if (stopping !== null) response.setHeader('connection', 'close')
+  })
   return {
     url: `http://${host}:${boundPort}`,
     stop(graceMs) {
@@ -42,8 +48,10 @@ export async function startNodeServer(
 async function stopServer(server: Server, graceMs: number): Promise<void> {
   const closed = once(server, 'close')
   server.close()
-  server.closeIdleConnections()
+  // Replies that began before could not say that their connection ends.
+  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS)
   const cut = setTimeout(() => server.closeAllConnections(), graceMs)
   await closed
+  clearInterval(sweep)
   clearTimeout(cut)
 }

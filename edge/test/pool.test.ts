@@ -281,7 +281,7 @@ describe('heartbeats', () => {
     const response = await beat({ host_id: 'hst_new' })
     expect(response.status).toBe(200)
     expect(response.headers.get('x-request-id')).toBe('hbt_test')
-    expect(pool.deps.pool.known().map(({ host_id }) => host_id)).toEqual(['hst_new'])
+    expect(pool.deps.pool.known().map(({ host_id }) => host_id)).toContain('hst_new')
   })
 
   it('of an older start are refused', async () => {
