@@ -1,6 +1,6 @@
 /**
- * One project per folder; `npm test` runs them all. `e2e` starts real processes on the real base model, so it runs its files
- * one after the other; everything else runs on tiny generated models.
+ * One project per folder; `npm test` runs them all. `e2e` starts real processes on the real base
+ * model, so it runs its files one after the other; everything else runs on tiny generated models.
  */
 import { defineConfig } from 'vitest/config'
 

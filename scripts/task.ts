@@ -114,5 +114,6 @@ try {
   printError(error)
   process.exitCode = error instanceof CliError ? error.exitCode : EXIT_CODES.unexpected
 }
-// The channel to bootstrap.mjs would keep this process alive.
+// The channel to bootstrap.mjs would keep this process alive; to let go of it is no interrupt.
+process.removeAllListeners('disconnect')
 if (process.connected) process.disconnect()

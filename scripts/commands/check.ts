@@ -3,6 +3,7 @@
  * their own (gpu-host/adapters/check.ts), so it needs no pool and no network.
  */
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { z } from 'zod'
@@ -13,6 +14,10 @@ import { locateDataDir } from '../lib/data-dir.ts'
 import { formatBytes } from '../lib/output.ts'
 import { findPeftFiles, type PeftFiles } from '../lib/peft-directory.ts'
 import { ensureBaseModel } from '../setup/base-model.ts'
+import { prepareNative } from '../setup/prepare.ts'
+
+/** The host's own default, see gpu-host/config.ts. */
+const RANK_MAX_DEFAULT = '32'
 
 /** What the check prints: the receipt that a deploy would give, or the refusal. */
 const checkReply = z.union([adapterReceipt.omit({ existed: true }), hostErrorBody])
@@ -37,14 +42,24 @@ export const checkCommand: Command = {
 /** Throws `refused` with the field at fault. */
 export async function checkAdapter(call: CommandCall, files: PeftFiles): Promise<CheckReceipt> {
   const { models } = locateDataDir(call.env, call.projectRoot)
+  await prepareNative(call.output.note)
   const base = await ensureBaseModel(call.env.NOZZLE_BASE_MODEL, models, call.output.note)
   const entry = join(call.projectRoot, 'gpu-host', 'adapters', 'check.ts')
   const child = spawn(
     process.execPath,
-    ['--disable-warning=ExperimentalWarning', entry, files.directory, base.path, base.name],
+    [
+      '--disable-warning=ExperimentalWarning',
+      ...[entry, files.directory, base.path, base.name],
+      call.env.NOZZLE_RANK_MAX || RANK_MAX_DEFAULT,
+    ],
     { stdio: ['ignore', 'pipe', 'pipe'], signal: call.signal },
   )
-  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)])
+  const [stdout, stderr] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    // Rejects when the command is interrupted.
+    once(child, 'exit'),
+  ])
   const parsed = checkReply.safeParse(parseJson(stdout))
   if (!parsed.success) throw new CliError('unexpected', `the check failed:\n${stderr || stdout}`)
   if (!('error' in parsed.data)) return parsed.data

@@ -70,7 +70,7 @@ const remove: Command = {
       const request = { method: 'GET', path, signal: call.signal } as const
       const { history } = await callEdge(target, request, modelDetail)
       const plan = { dry_run: true, action: 'remove_model', tenant, name, versions: history.length }
-      call.output.data(plan, `would remove ${tenant}/${name} (${history.length} versions)`)
+      call.output.data(plan, `would remove ${tenant}/${name} and its versions: ${history.length}`)
       return
     }
     const request = { method: 'DELETE', path, signal: call.signal } as const

@@ -43,7 +43,8 @@ export async function waitForLeftovers(
   rmSync(dir.childrenFile, { force: true })
 }
 
-function readChildren(dir: DataDir): number[] {
+/** Process ids as they were last noted; some may be gone. */
+export function readChildren(dir: DataDir): number[] {
   if (!existsSync(dir.childrenFile)) return []
   try {
     return childrenFile.parse(JSON.parse(readFileSync(dir.childrenFile, 'utf8')))
@@ -54,7 +55,7 @@ function readChildren(dir: DataDir): number[] {
 }
 
 /** Arguments of a running process in one text; empty when it is gone. */
-function commandOf(pid: number): string {
+export function commandOf(pid: number): string {
   try {
     if (existsSync('/proc/self')) return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
   } catch {
