@@ -1,0 +1,32 @@
+/** What a host exports to Prometheus, as far as tests read it. */
+import type { HostView } from './pool.ts'
+
+export interface HostMetrics {
+  /** Sum over all labels. Throws when there is no such sample. */
+  value(name: string): number
+  /** Observations of a histogram that lie above one of its bounds. */
+  countAbove(histogram: string, bound: number): number
+}
+
+export async function readHostMetrics(host: HostView): Promise<HostMetrics> {
+  const response = await fetch(new URL('/metrics', host.url))
+  if (!response.ok) throw new Error(`/metrics answered ${response.status}`)
+  return parseMetrics(await response.text())
+}
+
+function parseMetrics(text: string): HostMetrics {
+  const samples = text.split('\n').flatMap((line) => {
+    const [, name, labels = '', value] = /^(\w+)(?:\{(.*)\})? (\S+)$/.exec(line) ?? []
+    return name === undefined ? [] : [{ name, labels, value: Number(value) }]
+  })
+  const value = (name: string, labels = ''): number => {
+    const found = samples.filter((sample) => sample.name === name && sample.labels.includes(labels))
+    if (found.length === 0) throw new Error(`no sample of ${name}{${labels}}`)
+    return found.reduce((sum, sample) => sum + sample.value, 0)
+  }
+  return {
+    value: (name) => value(name),
+    countAbove: (histogram, bound) =>
+      value(`${histogram}_count`) - value(`${histogram}_bucket`, `le="${bound}"`),
+  }
+}

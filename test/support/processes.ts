@@ -1,0 +1,22 @@
+/** The processes below a pool's supervisor, told apart by what they run. */
+import type { DataDir } from '../../scripts/lib/data-dir.ts'
+import { childMark, commandOf, readChildren } from '../../scripts/up/leftover-children.ts'
+
+export interface PoolChildren {
+  readonly edge: number
+  readonly host: number
+}
+
+/** Throws when one of the two does not live. */
+export function findChildren(dir: DataDir): PoolChildren {
+  const find = (entry: string): number => {
+    const pid = livingChildren(dir).find((child) => commandOf(child).includes(entry))
+    if (pid === undefined) throw new Error(`no process of ${entry} lives`)
+    return pid
+  }
+  return { edge: find('edge/node.ts'), host: find('gpu-host/index.ts') }
+}
+
+export function livingChildren(dir: DataDir): number[] {
+  return readChildren(dir).filter((pid) => commandOf(pid).includes(childMark(dir)))
+}
