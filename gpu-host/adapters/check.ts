@@ -22,7 +22,6 @@ async function check(directory: string, model: ModelArguments): Promise<AdapterR
     ...SMALLEST,
     ...model,
     device: 'cpu',
-    loraKernel: 'auto',
   })
   const scratch = await mkdtemp(join(tmpdir(), 'nozzle-check-'))
   try {

@@ -1,0 +1,192 @@
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { COMMANDS, runCli } from './cli.ts'
+
+const idle = new AbortController().signal
+let directory = ''
+/** Answers by `METHOD path`; what a request carried is kept. */
+let routes: Record<string, { status: number; body: string }> = {}
+let seen: { line: string; key: string | undefined; body: string }[] = []
+let edge: Server
+beforeEach(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'nozzle-cli-'))
+  seen = []
+  routes = {}
+  edge = createServer(async (request, response) => {
+    const line = `${request.method} ${request.url}`
+    const body = await text(request)
+    seen.push({ line, key: request.headers.authorization, body })
+    const known = routes[line] ?? { status: 404, body: '{"error":{"message":"none"}}' }
+    response.writeHead(known.status).end(known.body)
+  })
+  edge.listen(0, '127.0.0.1')
+  await once(edge, 'listening')
+})
+afterEach(() => {
+  edge.close()
+  edge.closeAllConnections()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+async function run(line: string, env: NodeJS.ProcessEnv = {}, stdin: string | null = null) {
+  const written = { stdout: '', stderr: '' }
+  const exitCode = await runCli(line.split(' ').filter(Boolean), {
+    env: { NOZZLE_DATA_DIR: directory, ...env },
+    projectRoot: directory,
+    stdout: { write: (piece) => (written.stdout += piece) },
+    stderr: { write: (piece) => (written.stderr += piece) },
+    signal: idle,
+    hurry: idle,
+    readStdin: stdin === null ? null : async () => stdin,
+  })
+  return { exitCode, ...written }
+}
+
+const edgeEnv = () => ({
+  NOZZLE_EDGE_URL: `http://127.0.0.1:${(edge.address() as AddressInfo).port}`,
+  NOZZLE_API_KEY: 'nz_given',
+  NOZZLE_TENANT: 'acme',
+})
+
+describe('help', () => {
+  it('lists every command, and each has its own with flags and examples', async () => {
+    const overview = await run('--help')
+    expect(overview.exitCode).toBe(0)
+    for (const { name, examples, flags } of COMMANDS) {
+      expect(overview.stdout).toContain(`  ${name}`)
+      const { exitCode, stdout } = await run(`${name} --help`)
+      expect(exitCode).toBe(0)
+      for (const example of examples) expect(stdout).toContain(example)
+      for (const flag of Object.keys(flags)) expect(stdout).toContain(`--${flag}`)
+    }
+  })
+})
+
+describe('exit codes', () => {
+  it.each([
+    ['frobnicate', 2, 'unknown command "frobnicate"'],
+    ['tenant', 2, 'unknown command "tenant"'],
+    ['tenant ls --colour', 2, 'unknown flag --colour'],
+    ['tenant create', 2, '<name> is needed'],
+    ['deploy ./nowhere', 2, '--model is needed'],
+    ['deploy ./nowhere --model m', 3, 'nowhere does not exist'],
+    ['tenant ls', 6, 'no pool runs from'],
+    ['tenant ls --edge-url ftp://x', 2, 'is not an http(s) URL'],
+    ['tenant ls --edge-url http://127.0.0.1:1', 5, 'no API key'],
+    ['tenant ls --edge-url http://127.0.0.1:1 --api-key k', 6, 'does not answer'],
+    ['key list --edge-url http://127.0.0.1:1 --api-key k', 2, 'name the tenant'],
+    ['chat m --edge-url http://127.0.0.1:1 --api-key k', 2, 'no prompt'],
+  ])('nozzle %s → %d', async (line, exitCode, message) => {
+    const result = await run(line)
+    expect(result).toMatchObject({ exitCode, stdout: '' })
+    expect(result.stderr).toMatch(/^error: /)
+    expect(result.stderr).toContain(message)
+  })
+
+  it('says with --json in JSON what went wrong', async () => {
+    const { exitCode, stderr } = await run('tenant ls --json')
+    expect(exitCode).toBe(6)
+    expect(JSON.parse(stderr).error).toMatchObject({ code: 'unavailable', fix: expect.any(String) })
+  })
+
+  it('refuses a pickle', async () => {
+    writeFileSync(join(directory, 'adapter_config.json'), '{}')
+    writeFileSync(join(directory, 'adapter_model.bin'), '')
+    const { exitCode, stderr } = await run(`deploy ${directory} --model m`)
+    expect(exitCode).toBe(4)
+    expect(stderr).toContain('safe_serialization=True')
+  })
+})
+
+describe('commands', () => {
+  it('send the given key to the given edge, and print what comes back', async () => {
+    const tenant = { id: 'ten_1', name: 'acme', created_at: '2026-11-01T00:00:00Z', plan: 'new' }
+    routes['GET /v1/tenants'] = { status: 200, body: JSON.stringify({ data: [tenant] }) }
+    const table = await run('tenant ls', edgeEnv())
+    expect(table.stdout).toBe('NAME  ID     CREATED\nacme  ten_1  2026-11-01T00:00:00Z\n')
+    const json = await run('tenant ls --json', edgeEnv())
+    expect(JSON.parse(json.stdout)).toEqual({ data: [tenant] })
+    expect(seen[0]?.key).toBe('Bearer nz_given')
+  })
+
+  it('print a new key alone on stdout', async () => {
+    const key = { id: 'key_1', key: 'nz_secret', name: null, scopes: ['generate', 'deploy'] }
+    routes['POST /v1/tenants/acme/keys'] = { status: 201, body: JSON.stringify(key) }
+    const { stdout, stderr } = await run('key create --scopes generate,deploy', edgeEnv())
+    expect(stdout).toBe('nz_secret\n')
+    expect(stderr).not.toContain('nz_secret')
+    expect(JSON.parse(seen[0]?.body ?? '')).toEqual({ scopes: ['generate', 'deploy'] })
+  })
+
+  it.each([
+    ['tenant create acme', 0],
+    ['key create', 0],
+    ['key revoke key_1', 3],
+    ['model rm m', 3],
+  ])('change nothing with --dry-run: %s', async (line, exitCode) => {
+    routes['GET /v1/tenants/acme/keys'] = { status: 200, body: '{"data":[]}' }
+    const result = await run(`${line} --dry-run`, edgeEnv())
+    expect(result.exitCode).toBe(exitCode)
+    expect(seen.filter((request) => !request.line.startsWith('GET '))).toEqual([])
+  })
+
+  it('upload both files of an adapter', async () => {
+    writeFileSync(join(directory, 'adapter_config.json'), '{"r":8}')
+    writeFileSync(join(directory, 'adapter_model.safetensors'), 'weights')
+    routes['GET /v1/tenants/acme/models'] = { status: 200, body: '{"data":[]}' }
+    const deployed = {
+      ...{ model: 'm', version: 2, digest: 'sha256:0', base_model: 'base', rank: 8 },
+      ...{ target_modules: ['attn_q'], pack_bytes: 1e6, existed: true, endpoint: 'http://e/v1' },
+    }
+    const path = 'POST /v1/tenants/acme/models/m/versions'
+    routes[path] = { status: 201, body: JSON.stringify(deployed) }
+    const { exitCode, stdout } = await run(`deploy ${directory} --model m`, edgeEnv())
+    expect(exitCode).toBe(0)
+    expect(stdout).toContain('version   2 (these bytes were stored before)')
+    expect(stdout).toContain('curl -s http://e/v1/chat/completions')
+    const body = seen.at(-1)?.body ?? ''
+    expect(body).toMatch(/name="config"[^\n]*\r\n[^\n]*\r\n\r\n\{"r":8\}/)
+    expect(body).toMatch(/name="weights"[^\n]*\r\n[^\n]*\r\n\r\nweights/)
+  })
+
+  it('show exact cost', async () => {
+    const counts = { requests: 1, prompt_tokens: 2, cached_prompt_tokens: 0, completion_tokens: 3 }
+    const row = { ...counts, cost_pusd: '9007199254740993000001' }
+    const report = { start: null, end: null, data: [{ ...row, model: 'm' }], totals: row }
+    routes['GET /v1/tenants/acme/usage?start=2026-11-01T00%3A00%3A00.000Z'] = {
+      status: 200,
+      body: JSON.stringify(report),
+    }
+    const { stdout } = await run('usage --start 2026-11-01', edgeEnv())
+    expect(stdout).toContain('9007199254.740993000001')
+  })
+
+  it('stream a chat answer as it comes', async () => {
+    const chunk = (value: object) => `data: ${JSON.stringify(value)}\n\n`
+    const body = [
+      chunk({ choices: [{ delta: { role: 'assistant' } }] }),
+      chunk({ choices: [{ delta: { content: 'Hel' } }] }),
+      chunk({ choices: [{ delta: { content: 'lo' } }] }),
+      chunk({ choices: [], usage: { prompt_tokens: 5, completion_tokens: 2 } }),
+    ].join('')
+    routes['POST /v1/chat/completions'] = { status: 200, body: `${body}data: [DONE]\n\n` }
+    const whole = await run('chat m --temperature 0', edgeEnv(), 'Hi\n')
+    expect(whole).toMatchObject({ exitCode: 0, stdout: 'Hello\n' })
+    expect(JSON.parse(seen[0]?.body ?? '')).toMatchObject({
+      model: 'acme/m',
+      messages: [{ role: 'user', content: 'Hi' }],
+      temperature: 0,
+      stream: true,
+    })
+    routes['POST /v1/chat/completions'] = { status: 200, body }
+    const cut = await run('chat m', edgeEnv(), 'Hi')
+    expect(cut.exitCode).toBe(6)
+    expect(cut.stderr).toContain('the stream ended before the answer did')
+  })
+})
