@@ -1,6 +1,7 @@
 /**
  * Different adapters run in the same engine step, and none of them notices: whatever the company, a
- * greedy answer is the one that the request gets alone, to the last digit of its own and the next best tokens' log probabilities.
+ * greedy answer is the one that the request gets alone, to the last digit of its own and the next
+ * best tokens' log probabilities.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnBaseModel } from './support/base-model.ts'

@@ -1,4 +1,6 @@
-/** Waiting for what other processes do: asked again and again, with a deadline, never a fixed time. */
+/**
+ * Waiting for what other processes do: asked again and again, with a deadline, never a fixed time.
+ */
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const POLL_MS = 25
