@@ -1,4 +1,6 @@
-/** `npm run --silent bench -- <name>`: runs one benchmark; with --json its last line is the report. */
+/**
+ * `npm run --silent bench -- <name>`: runs one benchmark; with --json its last line is the report.
+ */
 import { parseArgs } from 'node:util'
 import { SHAPES, type ShapeName } from './lib/base-model.ts'
 import { runMix } from './mix.ts'

@@ -82,7 +82,9 @@ export async function runMix(options: MixOptions) {
 
 type Round = Record<Workload, number> & { readonly peer: Record<Workload, number> | null }
 
-/** One round = every workload once, ours and the peer's next to each other. The first is a warm-up. */
+/**
+ * One round = every workload once, ours and the peer's next to each other. The first is a warm-up.
+ */
 async function measureRounds(
   engine: NativeEngine,
   peer: PeerProcess | null,
@@ -148,7 +150,9 @@ async function prefill(engine: NativeEngine, slots: Int32Array): Promise<Int32Ar
   return Int32Array.from(sampled, (drawn) => drawn.token)
 }
 
-/** Best possible ratios if a step cost exactly the bytes it must read: base once, each adapter once. */
+/**
+ * Best possible ratios if a step cost exactly the bytes it must read: base once, each adapter once.
+ */
 function floors(baseBytes: number, adapterBytes: number, tenants: number) {
   const distinct = baseBytes + tenants * adapterBytes
   return {

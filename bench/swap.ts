@@ -1,6 +1,7 @@
 /**
- * `swap`: what an adapter that is not in a slot costs its first request, from host RAM and from disk,
- * through the very cache that the host uses; and what swaps do to others' inter-token latency.
+ * `swap`: what an adapter that is not in a slot costs its first request, from host RAM and from
+ * disk, through the very cache that the host uses; and what swaps do to others' inter-token
+ * latency.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
@@ -85,7 +86,9 @@ function toPercentiles(values: readonly number[]) {
   return { p50: significant(median(values)), p99: significant(percentile(values, 0.99)) }
 }
 
-/** Packs as the host keeps them; reads come from the page cache, as they do on a host that has run. */
+/**
+ * Packs as the host keeps them; reads come from the page cache, as they do on a host that has run.
+ */
 async function fillDisk(scratch: string, adapters: readonly SyntheticAdapter[]): Promise<DiskTier> {
   const store = new DirectoryStore(join(scratch, 'store'))
   const disk = await DiskTier.open({

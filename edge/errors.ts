@@ -102,7 +102,10 @@ export class EdgeError extends Error {
   }
 }
 
-/** Anything thrown → EdgeError; what is not one is `internal_error`, its own text kept from the wire. */
+/**
+ * Anything thrown → EdgeError; what is not one is `internal_error`, its own text kept from the
+ * wire.
+ */
 export function toEdgeError(error: unknown): EdgeError {
   if (error instanceof EdgeError) return error
   return new EdgeError('internal_error', 'the edge failed', { cause: error })

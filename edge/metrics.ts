@@ -1,6 +1,6 @@
 /**
- * Counters of this edge as Prometheus text. Without a library, so that it runs in workerd; there each
- * isolate counts for itself. No tenant or model is a label: what is billed is in the ledger.
+ * Counters of this edge as Prometheus text. Without a library, so that it runs in workerd; there
+ * each isolate counts for itself. No tenant or model is a label: what is billed is in the ledger.
  */
 
 type Labels = Readonly<Record<string, string>>

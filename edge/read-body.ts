@@ -1,6 +1,6 @@
 /**
- * A request's body → bytes → typed value, within a byte cap. What is too large is refused as soon as
- * it shows, by its length header or while it arrives.
+ * A request's body → bytes → typed value, within a byte cap. What is too large is refused as soon
+ * as it shows, by its length header or while it arrives.
  */
 import type { z } from 'zod'
 import { EdgeError } from './errors.ts'

@@ -1,4 +1,6 @@
-/** What every request carries, and the middleware that gives it: id, log line, counters, headers. */
+/**
+ * What every request carries, and the middleware that gives it: id, log line, counters, headers.
+ */
 import type { Context, MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
 import { createId } from '#db/ids.ts'

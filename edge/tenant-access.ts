@@ -1,6 +1,6 @@
 /**
- * Who may manage a tenant: the operator any, a key with the scope `deploy` its own. Another tenant's
- * name looks like one that does not exist.
+ * Who may manage a tenant: the operator any, a key with the scope `deploy` its own. Another
+ * tenant's name looks like one that does not exist.
  */
 import { recordAuditEntry } from '#db/queries/audit-log.ts'
 import { findTenant, type Tenant } from '#db/queries/tenants.ts'

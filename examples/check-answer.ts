@@ -1,6 +1,6 @@
 /**
- * Whether a model's answer is right: JSON is compared as a value, SQL by the rows it returns from the
- * fixture database, text letter by letter.
+ * Whether a model's answer is right: JSON is compared as a value, SQL by the rows it returns from
+ * the fixture database, text letter by letter.
  */
 import { readFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'

@@ -101,7 +101,8 @@ async function main(): Promise<void> {
   })
   const text = JSON.stringify(report)
   if (values.json) process.stdout.write(`${text}\n`)
-  if (values.write !== undefined) writeFileSync(values.write, `${JSON.stringify(report, null, 2)}\n`)
+  if (values.write !== undefined)
+    writeFileSync(values.write, `${JSON.stringify(report, null, 2)}\n`)
 }
 
 function formatScore(score: TaskScore): string {

@@ -1,7 +1,7 @@
 /**
  * POST adapters: a multipart upload of exactly two files, `config` and `weights`, streamed to a
- * staging directory under byte caps, handed to the intake, and removed whatever happened. File names
- * of the client are never used.
+ * staging directory under byte caps, handed to the intake, and removed whatever happened. File
+ * names of the client are never used.
  */
 import { createWriteStream } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
@@ -14,7 +14,9 @@ import type { ServerLimits } from './config.ts'
 import { errorCodeOf, HostError, type HostErrorCode } from './errors.ts'
 import type { AdapterReceipt } from './protocol.ts'
 
-/** Checks, converts and stores an adapter. Rejects with `adapter_invalid`, naming file and field. */
+/**
+ * Checks, converts and stores an adapter. Rejects with `adapter_invalid`, naming file and field.
+ */
 export interface AdapterIntake {
   install(files: {
     readonly configPath: string

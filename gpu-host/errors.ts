@@ -83,7 +83,9 @@ export function errorCodeOf(error: unknown): string | null {
   return typeof error.code === 'string' ? error.code : null
 }
 
-/** Anything thrown → HostError; what is not one becomes `fallback`, its own text kept from the wire. */
+/**
+ * Anything thrown → HostError; what is not one becomes `fallback`, its own text kept from the wire.
+ */
 export function toHostError(
   error: unknown,
   fallback: HostErrorCode,

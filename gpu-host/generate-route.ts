@@ -49,7 +49,9 @@ export async function handleGenerate(
   await streamEvents(deps, generation, response)
 }
 
-/** The body says what to do, the grant what is allowed: they must agree on who and on which adapter. */
+/**
+ * The body says what to do, the grant what is allowed: they must agree on who and on which adapter.
+ */
 function withinGrant(generate: GenerateRequest, claims: GrantClaims): GenerateRequest {
   for (const field of ['request_id', 'tenant_id', 'key_id', 'adapter_digest'] as const) {
     if (generate[field] === claims[field]) continue

@@ -1,7 +1,7 @@
 /**
- * A host as a process: tells its log and its supervisor where it listens, drains on SIGTERM, on SIGINT
- * and when the supervisor goes away, and never hangs: a second signal, or a drain that takes too long,
- * exits at once. The journal makes an early exit safe.
+ * A host as a process: tells its log and its supervisor where it listens, drains on SIGTERM, on
+ * SIGINT and when the supervisor goes away, and never hangs: a second signal, or a drain that takes
+ * too long, exits at once. The journal makes an early exit safe.
  */
 import type { Host } from './host.ts'
 import { errorText, type Log } from './log.ts'

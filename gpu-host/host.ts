@@ -1,7 +1,8 @@
 /**
  * Puts the parts of a host together and takes them apart again. Start: journal (with recovery) →
  * scheduler → server → heartbeat and outbox. Stop, the other way round: refuse new requests, let
- * streams finish within the grace, end the rest, ship what can be shipped, close journal and engine.
+ * streams finish within the grace, end the rest, ship what can be shipped, close journal and
+ * engine.
  */
 import { once } from 'node:events'
 import type { Server } from 'node:http'

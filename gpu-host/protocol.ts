@@ -33,7 +33,10 @@ export const EDGE_ROUTES = {
 const tokenCount = z.int().min(0)
 const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex digits')
 
-/** `sha256:<64 hex>`: names adapter bytes. The digest of a pack's source files, see gpu-host/adapters. */
+/**
+ * `sha256:<64 hex>`: names adapter bytes. The digest of a pack's source files, see
+ * gpu-host/adapters.
+ */
 export const adapterDigest = z
   .string()
   .regex(/^sha256:[0-9a-f]{64}$/, 'must be sha256:<64 lower-case hex digits>')
@@ -49,7 +52,9 @@ export const grantClaims = z.object({
   key_id: z.string().max(80).nullable(),
   adapter_digest: adapterDigest.nullable(),
   max_tokens: z.int().min(0).nullable(),
-  /** Lower-case hex SHA-256 of the body; null only for streamed uploads, which carry own digests. */
+  /**
+   * Lower-case hex SHA-256 of the body; null only for streamed uploads, which carry own digests.
+   */
   body_sha256: sha256Hex.nullable(),
   nonce: z.string().min(16).max(64),
   iat: z.int(),

@@ -1,6 +1,6 @@
 /**
- * A request body → bytes → typed value, within a byte cap and a time limit. Too large or too slow is
- * refused as soon as it shows, not after it was read.
+ * A request body → bytes → typed value, within a byte cap and a time limit. Too large or too slow
+ * is refused as soon as it shows, not after it was read.
  */
 import type { IncomingMessage } from 'node:http'
 import type { z } from 'zod'

@@ -1,6 +1,6 @@
 /**
- * The host's HTTP face: a table of routes, each signed except the two that it lists as public. Every
- * refusal is a HostErrorBody; every reply carries the request id that it answers.
+ * The host's HTTP face: a table of routes, each signed except the two that it lists as public.
+ * Every refusal is a HostErrorBody; every reply carries the request id that it answers.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { type AdapterIntake, AdapterUpload } from './adapter-upload.ts'

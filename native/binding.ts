@@ -68,7 +68,9 @@ export interface NativeHandle {
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Int32Array
   tokenBytes(token: number): Uint8Array
   isEndOfGeneration(token: number): boolean
-  /** `fields`: layer, target, n_in, n_out, rank, a_offset, b_offset per module. Gives microseconds. */
+  /**
+   * `fields`: layer, target, n_in, n_out, rank, a_offset, b_offset per module. Gives microseconds.
+   */
   loadSlot(
     slot: number,
     payload: Uint8Array,

@@ -190,8 +190,8 @@ export class NativeEngine {
   }
 
   /**
-   * Copies an adapter into a slot, beside a running step. Rejects with pack_mismatch (the slot keeps
-   * what it held) or slot_in_use.
+   * Copies an adapter into a slot, beside a running step. Rejects with pack_mismatch (the slot
+   * keeps what it held) or slot_in_use.
    */
   async loadSlot(slot: number, image: SlotImage): Promise<void> {
     requireInteger(slot, 'slot', 1, this.limits.slotCount)
@@ -249,7 +249,9 @@ export class NativeEngine {
     return this.#track(this.#handle.step(tokens, positions, sequences, slots, outputs))
   }
 
-  /** Waits for what runs, then frees everything. Idempotent; later calls fail with engine_closed. */
+  /**
+   * Waits for what runs, then frees everything. Idempotent; later calls fail with engine_closed.
+   */
   async close(): Promise<void> {
     while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight)
     this.#handle.close()

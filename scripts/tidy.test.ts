@@ -42,6 +42,8 @@ const READS_ENVIRONMENT = [
 ]
 const LINES_MAX = 500
 const COLUMNS_MAX = 100
+/** Cannot be broken: a message or the title of a test. */
+const LONG_STRING = /(['"`]).{40,}\1/
 const VAGUE_NAMES = ['utils', 'helpers', 'common', 'types', 'misc', 'shared']
 /** Barrels and entries that tools expect under this name. */
 const INDEX_FILES = ['db/schema/index.ts', 'native/index.ts', 'gpu-host/index.ts']
@@ -151,7 +153,9 @@ describe('source files', () => {
   it('are short and narrow', () => {
     const wrong = sources.flatMap(({ path, text }) => {
       const lines = text.split('\n')
-      const wide = lines.findIndex((line) => [...line].length > COLUMNS_MAX)
+      const wide = lines.findIndex(
+        (line) => [...line].length > COLUMNS_MAX && !LONG_STRING.test(line),
+      )
       return [
         ...(lines.length > LINES_MAX + 1 ? [`${path}: ${lines.length} lines`] : []),
         ...(wide >= 0 ? [`${path}:${wide + 1}: wider than ${COLUMNS_MAX}`] : []),

@@ -1,7 +1,7 @@
 /**
  * The peer, in a process of its own: node-llama-cpp, used as its documentation says. Requests that
- * share an adapter are sequences of one context and are batched; an adapter belongs to a context, so
- * requests with adapters of their own need a context each.
+ * share an adapter are sequences of one context and are batched; an adapter belongs to a context,
+ * so requests with adapters of their own need a context each.
  */
 import type { FromPeer, PeerSetup, ToPeer, Workload } from './protocol.ts'
 
@@ -23,7 +23,9 @@ interface PeerModel {
     lora?: string
   }): Promise<PeerContext>
 }
-/** The part of the peer's interface that is used here; it is not installed when types are checked. */
+/**
+ * The part of the peer's interface that is used here; it is not installed when types are checked.
+ */
 interface PeerModule {
   getLlama(options: {
     build: 'never'
@@ -57,7 +59,9 @@ class Peer {
     return new Peer(setup, await llama.loadModel({ modelPath: setup.modelPath }))
   }
 
-  /** Completion tokens per second of N requests at once. Contexts are made before the clock runs. */
+  /**
+   * Completion tokens per second of N requests at once. Contexts are made before the clock runs.
+   */
   async run(workload: Workload): Promise<number> {
     const { adapterPaths, completionTokens, threads } = this.#setup
     const contexts: PeerContext[] = []

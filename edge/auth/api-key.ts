@@ -1,7 +1,8 @@
 /**
  * The API key as text: `nz_<id>_<secret><check>`, base62. The id is public and names the row, the
- * secret is shown once, the check (CRC-32 of all before it) tells a typo from a key without a look-up.
- * Stored is only HMAC-SHA256(pepper, whole key). WebCrypto only: runs in workerd, Node and the CLI.
+ * secret is shown once, the check (CRC-32 of all before it) tells a typo from a key without a
+ * look-up. Stored is only HMAC-SHA256(pepper, whole key). WebCrypto only: runs in workerd, Node and
+ * the CLI.
  */
 
 const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
@@ -25,7 +26,9 @@ export async function createApiKey(): Promise<string> {
   return body + checkOf(body)
 }
 
-/** null unless `text` has the form of a key and its check is right. Says nothing of its validity. */
+/**
+ * null unless `text` has the form of a key and its check is right. Says nothing of its validity.
+ */
 export function parseApiKey(text: string): ParsedApiKey | null {
   const [, id, , check] = PATTERN.exec(text) ?? []
   if (id === undefined || check !== checkOf(text.slice(0, -CHECK_LENGTH))) return null

@@ -1,7 +1,7 @@
 /**
- * Who is calling: bearer text → identity. A key with a wrong check never reaches the database; a row,
- * or its absence, is believed for KEY_TTL_MS; the hash is compared on each request. Why a key was
- * refused goes to the log, the caller hears one answer for all reasons.
+ * Who is calling: bearer text → identity. A key with a wrong check never reaches the database; a
+ * row, or its absence, is believed for KEY_TTL_MS; the hash is compared on each request. Why a key
+ * was refused goes to the log, the caller hears one answer for all reasons.
  */
 import type { Db } from '#db/database.ts'
 import { type ApiKeyWithTenant, findApiKey } from '#db/queries/api-keys.ts'

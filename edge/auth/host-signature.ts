@@ -1,8 +1,8 @@
 /**
- * Proof that a call comes from a host of this pool: `authorization: Host <JWS>`, good for one route,
- * one body and one nonce within its 30 s. Nonces are remembered by this process or isolate alone;
- * beyond it a replay changes nothing, since usage events are unique by request id and a heartbeat
- * only repeats itself.
+ * Proof that a call comes from a host of this pool: `authorization: Host <JWS>`, good for one
+ * route, one body and one nonce within its 30 s. Nonces are remembered by this process or isolate
+ * alone; beyond it a replay changes nothing, since usage events are unique by request id and a
+ * heartbeat only repeats itself.
  */
 import { jwtVerify } from 'jose'
 import {

@@ -1,6 +1,6 @@
 /**
- * What a model's name stands for, for this caller: adapter version, base model, price, and the tenant
- * that pays. What a caller may not use looks exactly like what does not exist.
+ * What a model's name stands for, for this caller: adapter version, base model, price, and the
+ * tenant that pays. What a caller may not use looks exactly like what does not exist.
  */
 import type { Db } from '#db/database.ts'
 import { type ResolvedModel, resolveModel } from '#db/queries/models.ts'

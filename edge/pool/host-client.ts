@@ -39,8 +39,8 @@ export class HostClient {
   }
 
   /**
-   * Chunks, then the end. Throws EdgeError when no host can answer, or when the one that began fails.
-   * Aborting `signal` ends the host's work.
+   * Chunks, then the end. Throws EdgeError when no host can answer, or when the one that began
+   * fails. Aborting `signal` ends the host's work.
    */
   async *generate(
     request: GenerateRequest,
@@ -114,8 +114,8 @@ export class HostClient {
   }
 
   /**
-   * One host's answer, up to an `end` or a `failure`; throws only when the client is gone. After the
-   * end it reads the stream out, so that the connection can serve the next request.
+   * One host's answer, up to an `end` or a `failure`; throws only when the client is gone. After
+   * the end it reads the stream out, so that the connection can serve the next request.
    */
   async *#attempt(
     host: HostState,

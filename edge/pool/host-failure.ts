@@ -1,6 +1,6 @@
 /**
- * What a host's refusal means here: the error that the client hears, and whether another host may be
- * asked. A host bills nothing for what it refuses before the first token.
+ * What a host's refusal means here: the error that the client hears, and whether another host may
+ * be asked. A host bills nothing for what it refuses before the first token.
  */
 import { z } from 'zod'
 import { hostErrorBody } from '#protocol'

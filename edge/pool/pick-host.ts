@@ -1,7 +1,8 @@
 /**
- * Which hosts to ask for a request, best first. Pure: hosts in, order out. Residency comes first, so
- * that an adapter is loaded rarely; a host far above the average load loses that claim, so that one
- * popular adapter spreads; rendezvous hashing breaks ties, so that every edge agrees without talking.
+ * Which hosts to ask for a request, best first. Pure: hosts in, order out. Residency comes first,
+ * so that an adapter is loaded rarely; a host far above the average load loses that claim, so that
+ * one popular adapter spreads; rendezvous hashing breaks ties, so that every edge agrees without
+ * talking.
  */
 import { LOAD_BOUND_FACTOR } from '../limits.ts'
 

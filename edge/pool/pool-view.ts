@@ -71,7 +71,9 @@ export class PoolView {
       .map((heartbeat) => this.#toState(heartbeat))
   }
 
-  /** The last heartbeat of each host that was heard of within HOST_SEEN_MS_MAX, without a look-up. */
+  /**
+   * The last heartbeat of each host that was heard of within HOST_SEEN_MS_MAX, without a look-up.
+   */
   known(): Heartbeat[] {
     const oldestMs = this.#options.nowMs() - HOST_SEEN_MS_MAX
     for (const [hostId, { seenMs }] of this.#entries) {

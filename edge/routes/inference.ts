@@ -115,7 +115,9 @@ function endpointOf(c: EdgeContext): ModelEndpoint | null {
   return tenantName === undefined || modelName === undefined ? null : { tenantName, modelName }
 }
 
-/** The version that the body pins; null = the deployed one. Another model's name is not found here. */
+/**
+ * The version that the body pins; null = the deployed one. Another model's name is not found here.
+ */
 function versionOf({ model }: Call, endpoint: ModelEndpoint): number | null {
   if (model === null) return null
   const reference = parseModelReference(model)

@@ -1,6 +1,6 @@
 /**
- * What hosts tell the edge (signed) and what the operator sees of them: heartbeats and usage in, the
- * view of the pool out. A usage batch is acknowledged only when all of it is stored.
+ * What hosts tell the edge (signed) and what the operator sees of them: heartbeats and usage in,
+ * the view of the pool out. A usage batch is acknowledged only when all of it is stored.
  */
 import type { z } from 'zod'
 import { upsertBaseModel } from '#db/queries/base-models.ts'

@@ -1,7 +1,7 @@
 /**
  * The adapter tiers behind the scheduler's port: store → disk → RAM → slot. An adapter is fetched
- * once however many wait for it, loaded once however many start with it, and stays in its slot while
- * anybody holds a lease.
+ * once however many wait for it, loaded once however many start with it, and stays in its slot
+ * while anybody holds a lease.
  */
 import { errorCodeOf, HostError } from '../errors.ts'
 import type { AdapterPort, HeldAdapter, SlotLease } from '../scheduler/adapter-port.ts'

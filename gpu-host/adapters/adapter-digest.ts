@@ -1,7 +1,7 @@
 /**
- * The name of an adapter version: a digest of the very files that were uploaded and of the base model
- * that they were converted for. Two uploads of the same bytes are one adapter; the same files on
- * another base model are another.
+ * The name of an adapter version: a digest of the very files that were uploaded and of the base
+ * model that they were converted for. Two uploads of the same bytes are one adapter; the same files
+ * on another base model are another.
  */
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
@@ -27,7 +27,9 @@ export async function sha256OfFile(path: string): Promise<string> {
   return hash.digest('hex')
 }
 
-/** Lower-case hex. On the thread pool: hashing tens of megabytes here would hold up every stream. */
+/**
+ * Lower-case hex. On the thread pool: hashing tens of megabytes here would hold up every stream.
+ */
 export async function sha256OfBytes(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return Buffer.from(await crypto.subtle.digest('SHA-256', bytes)).toString('hex')
 }

@@ -42,7 +42,9 @@ export class PeftIntake implements AdapterIntake {
     this.#options = options
   }
 
-  /** The pack is written beside the weights for a moment: the directory is the caller's to remove. */
+  /**
+   * The pack is written beside the weights for a moment: the directory is the caller's to remove.
+   */
   async install(files: UploadedFiles): Promise<AdapterReceipt> {
     const { engine } = this.#options
     const config = await readConfig(files.configPath)

@@ -1,7 +1,7 @@
 /**
- * How an adapter is refused: always `adapter_invalid`, with a message that names the file, the field
- * or tensor, and what to change. Names come from the tenant's own file, so they are shortened and
- * escaped before they are printed.
+ * How an adapter is refused: always `adapter_invalid`, with a message that names the file, the
+ * field or tensor, and what to change. Names come from the tenant's own file, so they are shortened
+ * and escaped before they are printed.
  */
 import { HostError } from '../errors.ts'
 

@@ -3,8 +3,8 @@
  * is ONE contiguous copy. Made once, at deploy, from a PEFT adapter; immutable; named by digest.
  *
  * File: magic `NZPACK01` (8 bytes) · u32 LE length of the manifest · manifest (JSON, UTF-8) · zeros
- * to the next multiple of PACK_PAYLOAD_ALIGN · payload (`payload_bytes`). In the file the manifest has
- * one field more, `seal`: the hex SHA-256 of the manifest without it (see pack-file.ts).
+ * to the next multiple of PACK_PAYLOAD_ALIGN · payload (`payload_bytes`). In the file the manifest
+ * has one field more, `seal`: the hex SHA-256 of the manifest without it (see pack-file.ts).
  *
  * Payload: the modules of the manifest in order (layer, then target in TARGET_MODULES' order), each
  * block at a multiple of PACK_BLOCK_ALIGN:

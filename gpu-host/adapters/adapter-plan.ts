@@ -1,8 +1,8 @@
 /**
- * Config + tensor headers + base model → the modules of a pack, before a single weight is read. Every
- * module that the config targets must have both halves in exactly the base model's shape and the
- * config's rank, and no tensor may be left over. The event loop gets a turn between layers, since a
- * config may hold many patterns to match.
+ * Config + tensor headers + base model → the modules of a pack, before a single weight is read.
+ * Every module that the config targets must have both halves in exactly the base model's shape and
+ * the config's rank, and no tensor may be left over. The event loop gets a turn between layers,
+ * since a config may hold many patterns to match.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { adapterInvalid } from './adapter-invalid.ts'

@@ -1,6 +1,6 @@
 /**
- * Pure: which linear layers of a base model an adapter may change, as PEFT and as GGUF name them, and
- * the shapes that their weights have.
+ * Pure: which linear layers of a base model an adapter may change, as PEFT and as GGUF name them,
+ * and the shapes that their weights have.
  */
 import type { EngineInfo } from '../engine.ts'
 import type { TargetModule } from './adapter-pack.ts'

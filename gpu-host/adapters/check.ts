@@ -1,7 +1,9 @@
 /**
- * What a deploy would say of an adapter, without a pool: `node check.ts <peft directory> <base.gguf>
+ * What a deploy would say of an adapter, without a pool: `node check.ts <peft directory>
+ * <base.gguf>
  * <base model name> <largest rank>`. One line of JSON on stdout: the receipt, or the refusal as a
- * host would send it (exit code 4). The pack is made in full, in a directory of its own, and removed.
+ * host would send it (exit code 4). The pack is made in full, in a directory of its own, and
+ * removed.
  */
 import { copyFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

@@ -71,7 +71,9 @@ export async function readPack(path: string, digest: string): Promise<AdapterIma
   }
 }
 
-/** The manifest of a file whose size is right; its payload is not read. Rejects as readPack does. */
+/**
+ * The manifest of a file whose size is right; its payload is not read. Rejects as readPack does.
+ */
 export async function readPackManifest(path: string, digest: string): Promise<PackManifest> {
   const file = await open(path, 'r')
   try {

@@ -1,7 +1,7 @@
 /**
- * adapter_config.json → what it means for each linear layer. Anything that PEFT would act on and this
- * host would not is refused by name, so an adapter is either served exactly or not at all. A field
- * nobody here knows is taken only when it is null, false or empty.
+ * adapter_config.json → what it means for each linear layer. Anything that PEFT would act on and
+ * this host would not is refused by name, so an adapter is either served exactly or not at all. A
+ * field nobody here knows is taken only when it is null, false or empty.
  */
 import { z } from 'zod'
 import { adapterInvalid, toPrintableJson } from './adapter-invalid.ts'

@@ -1,6 +1,7 @@
 /**
- * Pure: the fields of a PEFT config that choose modules, as PEFT reads them: lists name whole dotted
- * suffixes, a text is a regex over the whole name, patterns match suffixes and the first one wins.
+ * Pure: the fields of a PEFT config that choose modules, as PEFT reads them: lists name whole
+ * dotted suffixes, a text is a regex over the whole name, patterns match suffixes and the first one
+ * wins.
  */
 import { adapterInvalid, toPrintableJson } from './adapter-invalid.ts'
 import { PEFT_PATHS } from './base-shape.ts'

@@ -1,7 +1,7 @@
 /**
- * PEFT files → pack, in memory: reads one tensor at a time, rounds it to F16 once, turns B round and
- * puts the rows of q and k where GGUF has them. The event loop gets a turn between modules, so an
- * upload never holds up a step.
+ * PEFT files → pack, in memory: reads one tensor at a time, rounds it to F16 once, turns B round
+ * and puts the rows of q and k where GGUF has them. The event loop gets a turn between modules, so
+ * an upload never holds up a step.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { AdapterImage } from '../engine.ts'

@@ -1,4 +1,6 @@
-/** Adapters in host RAM, each payload one contiguous piece; bounded, least recently used first out. */
+/**
+ * Adapters in host RAM, each payload one contiguous piece; bounded, least recently used first out.
+ */
 import type { AdapterImage } from '../engine.ts'
 
 export class RamTier {

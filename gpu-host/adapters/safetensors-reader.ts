@@ -1,8 +1,9 @@
 /**
  * Reads a safetensors file that nobody vouches for. The header is checked as a whole before any
- * weight is read: its length is capped, offsets are whole and safe, tensors cover the data without a
- * hole, an overlap or a byte to spare, and each has exactly the bytes of its shape and type. Weights
- * are then read one tensor at a time, so memory is bounded by the largest tensor that was asked for.
+ * weight is read: its length is capped, offsets are whole and safe, tensors cover the data without
+ * a hole, an overlap or a byte to spare, and each has exactly the bytes of its shape and type.
+ * Weights are then read one tensor at a time, so memory is bounded by the largest tensor that was
+ * asked for.
  */
 import { type FileHandle, open } from 'node:fs/promises'
 import { z } from 'zod'

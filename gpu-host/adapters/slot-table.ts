@@ -11,8 +11,8 @@
  *                         finishEvicting
  *
  * An adapter is loading or resident in at most one slot. `startLoading` pins once, for the loader;
- * others may pin while it loads. Generations grow with every load into a slot, so a pin that outlived
- * its load cannot be taken for one on the next.
+ * others may pin while it loads. Generations grow with every load into a slot, so a pin that
+ * outlived its load cannot be taken for one on the next.
  */
 export type SlotState = 'absent' | 'loading' | 'resident' | 'evicting' | 'failed'
 
@@ -62,7 +62,9 @@ export class SlotTable {
       .map(([digest]) => digest)
   }
 
-  /** The slot that the next load takes: an absent one, else the least recently used unpinned one. */
+  /**
+   * The slot that the next load takes: an absent one, else the least recently used unpinned one.
+   */
   pickFree(): number | null {
     let best: Slot | null = null
     for (const slot of this.#slots) {

@@ -11,7 +11,9 @@ import { errorCodeOf } from '../errors.ts'
 import { digestHex } from './adapter-digest.ts'
 
 export interface AdapterStore {
-  /** The pack's bytes, not checked; null when it is not stored. Ends early on abort, by an error. */
+  /**
+   * The pack's bytes, not checked; null when it is not stored. Ends early on abort, by an error.
+   */
   get(digest: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null>
   /** Copies the pack file at `path`. Readers see all of it or nothing; a second put replaces it. */
   put(digest: string, path: string): Promise<void>

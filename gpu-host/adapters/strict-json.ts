@@ -1,6 +1,7 @@
 /**
  * JSON as a trust boundary reads it: bytes must be UTF-8, and no object may hold a key twice, since
- * two readers of such a file may see two different adapters (`JSON.parse` keeps the last in silence).
+ * two readers of such a file may see two different adapters (`JSON.parse` keeps the last in
+ * silence).
  */
 export type StrictJson =
   | { readonly isValid: true; readonly value: unknown }

@@ -43,7 +43,9 @@ const startedRecord = z.object({
   source: adapterSource,
 })
 
-/** Running totals of one request: handle, prompt rows run, tokens generated, engine microseconds. */
+/**
+ * Running totals of one request: handle, prompt rows run, tokens generated, engine microseconds.
+ */
 const progressRow = z.tuple([handle, tokenCount, tokenCount, z.int().min(0)])
 export type ProgressRow = z.infer<typeof progressRow>
 
@@ -58,7 +60,9 @@ const settledRecord = z.object({
   event: usageEvent.nullable(),
 })
 
-/** First record of each segment: repeats what is open, so that no older segment is needed for it. */
+/**
+ * First record of each segment: repeats what is open, so that no older segment is needed for it.
+ */
 const segmentRecord = z.object({
   t: z.literal('segment'),
   format: z.literal(1),

@@ -1,8 +1,8 @@
 /**
- * What a start of the host makes of the segments that the last run left: cuts a torn tail off, keeps
- * every record before it, sets damaged segments aside (renamed `.damaged`, their readable records
- * written anew in their place) and says which requests were left open. Idempotent: a crash in the
- * middle of it leaves nothing worse for the next start.
+ * What a start of the host makes of the segments that the last run left: cuts a torn tail off,
+ * keeps every record before it, sets damaged segments aside (renamed `.damaged`, their readable
+ * records written anew in their place) and says which requests were left open. Idempotent: a crash
+ * in the middle of it leaves nothing worse for the next start.
  */
 import { existsSync, readFileSync, renameSync, truncateSync } from 'node:fs'
 import type { LogFields, LogLevel } from '../log.ts'

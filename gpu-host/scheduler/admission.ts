@@ -1,8 +1,8 @@
 /**
- * The waiting line: one bounded queue per tenant, served by tokens. Each tenant has a counter of the
- * tokens that the engine ran for it; the lowest counter goes first, so a tenant that floods the host
- * waits behind its own flood. A tenant that comes back from idle starts at the lowest active counter:
- * idle time earns no credit, and a newcomer is not behind anybody.
+ * The waiting line: one bounded queue per tenant, served by tokens. Each tenant has a counter of
+ * the tokens that the engine ran for it; the lowest counter goes first, so a tenant that floods the
+ * host waits behind its own flood. A tenant that comes back from idle starts at the lowest active
+ * counter: idle time earns no credit, and a newcomer is not behind anybody.
  */
 import { HostError } from '../errors.ts'
 

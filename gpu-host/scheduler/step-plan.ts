@@ -53,8 +53,8 @@ function sharePrefill(prefilling: readonly PlannableSequence[], rowsMax: number)
 }
 
 /**
- * Prompt rows that keep a step near `stepTargetUs`, from the measured cost of a row; the bounds hold
- * while nothing is measured yet or the measure is off.
+ * Prompt rows that keep a step near `stepTargetUs`, from the measured cost of a row; the bounds
+ * hold while nothing is measured yet or the measure is off.
  */
 export function prefillBudget(
   rowUs: number | null,

@@ -30,7 +30,9 @@ export async function runHeartbeat(options: HeartbeatOptions, signal: AbortSigna
   }
 }
 
-/** One beat now, for a change that the edge should hear of at once; false when it did not arrive. */
+/**
+ * One beat now, for a change that the edge should hear of at once; false when it did not arrive.
+ */
 export async function beat(options: HeartbeatOptions, isLogged = true): Promise<boolean> {
   const { edge, status, metrics, log, timeoutMs } = options
   try {

@@ -1,6 +1,7 @@
 /**
- * The billing rule, in one place and pure. What a request owes follows from three facts: prompt rows
- * that the engine ran, tokens that it generated and the journal holds, and how the request ended.
+ * The billing rule, in one place and pure. What a request owes follows from three facts: prompt
+ * rows that the engine ran, tokens that it generated and the journal holds, and how the request
+ * ended.
  * - A request that failed before its first token owes nothing and leaves no usage event, so that
  *   the edge may serve it elsewhere under the same id.
  * - A client that left owes the prompt rows that ran and the tokens generated until then.

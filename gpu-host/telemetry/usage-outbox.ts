@@ -40,7 +40,9 @@ function cursorPath(directory: string): string {
   return join(directory, 'shipped.json')
 }
 
-/** How far the edge has acknowledged. Lost or unreadable = nothing yet: sending twice is harmless. */
+/**
+ * How far the edge has acknowledged. Lost or unreadable = nothing yet: sending twice is harmless.
+ */
 export function readShippedCursor(directory: string, log: Log): JournalCursor {
   try {
     return cursorFile.parse(JSON.parse(readFileSync(cursorPath(directory), 'utf8')))
@@ -80,7 +82,9 @@ export class UsageOutbox {
     }
   }
 
-  /** Tries to ship everything there is, giving up at the first failure; true when all is shipped. */
+  /**
+   * Tries to ship everything there is, giving up at the first failure; true when all is shipped.
+   */
   async flush(): Promise<boolean> {
     for (;;) {
       const outcome = await this.shipOnce()

@@ -1,7 +1,7 @@
 /**
  * Token bytes → whole UTF-8 characters. Bytes of a character that is not complete yet are held back
- * until its last byte arrives; bytes that can never be UTF-8 become U+FFFD. Nothing is lost, nothing
- * is shown twice.
+ * until its last byte arrives; bytes that can never be UTF-8 become U+FFFD. Nothing is lost,
+ * nothing is shown twice.
  */
 export class Detokenizer {
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true })

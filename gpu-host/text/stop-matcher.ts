@@ -1,7 +1,7 @@
 /**
  * Stop strings across pieces. Text that might be the beginning of a stop string is held back until
- * it is clear that it is not; at a match, everything before the stop is released and the stop string
- * and all after it never are.
+ * it is clear that it is not; at a match, everything before the stop is released and the stop
+ * string and all after it never are.
  */
 export interface StopResult {
   /** Text that may be shown now. */

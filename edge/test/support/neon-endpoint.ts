@@ -1,6 +1,6 @@
 /**
- * Neon's SQL-over-HTTP protocol in front of PGlite, so that Neon's own driver runs in workerd without
- * Neon: one statement per POST, values as the text that PostgreSQL sends.
+ * Neon's SQL-over-HTTP protocol in front of PGlite, so that Neon's own driver runs in workerd
+ * without Neon: one statement per POST, values as the text that PostgreSQL sends.
  */
 import { once } from 'node:events'
 import { createServer } from 'node:http'

@@ -1,6 +1,6 @@
 /**
- * A real host with the fake engine, joined to an edge over HTTP: its heartbeats, usage and uploads go
- * where they go in earnest. Uploaded weights are what the fake engine's output depends on.
+ * A real host with the fake engine, joined to an edge over HTTP: its heartbeats, usage and uploads
+ * go where they go in earnest. Uploaded weights are what the fake engine's output depends on.
  */
 import { createHash } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'

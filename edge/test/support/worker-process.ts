@@ -1,6 +1,7 @@
 /**
- * `wrangler dev` on worker.ts: built as for a release, run in workerd. Not wrangler's in-process test
- * harness: it passes the Worker's own calls on through Node, and an abort of one is lost there.
+ * `wrangler dev` on worker.ts: built as for a release, run in workerd. Not wrangler's in-process
+ * test harness: it passes the Worker's own calls on through Node, and an abort of one is lost
+ * there.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'

@@ -1,7 +1,7 @@
 /**
  * A deterministic Engine without weights. The next token is a hash of the adapter payload that the
- * row's slot holds and of every token of the sequence so far, so a wrong slot, a mixed-up sequence, a
- * skipped or doubled row each change the output. It also refuses what a real engine may crash on:
+ * row's slot holds and of every token of the sequence so far, so a wrong slot, a mixed-up sequence,
+ * a skipped or doubled row each change the output. It also refuses what a real engine may crash on:
  * rows out of order, closed sequences, slots that are empty or being loaded, two steps at once.
  *
  * Tokens 0 … 255 are bytes, 256 ends generation, 257 begins the text.

@@ -1,4 +1,6 @@
-/** Child process of the tests: a real host process, on the fake engine with 2 ms steps, no adapters. */
+/**
+ * Child process of the tests: a real host process, on the fake engine with 2 ms steps, no adapters.
+ */
 import { systemClock } from '../../clock.ts'
 import { readConfig } from '../../config.ts'
 import { Host } from '../../host.ts'

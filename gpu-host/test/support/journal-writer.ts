@@ -1,4 +1,6 @@
-/** Child process of the crash test: journals one token after the other, telling each once written. */
+/**
+ * Child process of the crash test: journals one token after the other, telling each once written.
+ */
 import { writeSync } from 'node:fs'
 import { systemClock } from '../../clock.ts'
 import { Journal } from '../../journal/journal.ts'

@@ -1,4 +1,6 @@
-/** Child process of the tests: a host under a supervisor, on the fake engine and real adapter tiers. */
+/**
+ * Child process of the tests: a host under a supervisor, on the fake engine and real adapter tiers.
+ */
 import { AdapterCache } from '../../adapters/adapter-cache.ts'
 import { PeftIntake } from '../../adapters/adapter-intake.ts'
 import { DiskTier } from '../../adapters/disk-tier.ts'

@@ -1,6 +1,6 @@
 /**
- * The same model computed naively in float64 from the definition of the llama architecture: the judge
- * of who is right where the engine and libllama differ. Weights are taken as stored; the only
+ * The same model computed naively in float64 from the definition of the llama architecture: the
+ * judge of who is right where the engine and libllama differ. Weights are taken as stored; the only
  * rounding it shares with the engine is that cached keys and values are F16. Slow; for TINY shapes.
  */
 import { Q8_BLOCK_BYTES, Q8_BLOCK_VALUES, type TensorSource } from './gguf-writer.ts'

@@ -1,7 +1,7 @@
 /**
- * Writes GGUF version 3: a header, key-value metadata, tensor descriptions, then the tensors' bytes,
- * each at a multiple of ALIGNMENT. Bytes are drawn in chunks and written at once, so that a model of
- * gigabytes needs megabytes.
+ * Writes GGUF version 3: a header, key-value metadata, tensor descriptions, then the tensors'
+ * bytes, each at a multiple of ALIGNMENT. Bytes are drawn in chunks and written at once, so that a
+ * model of gigabytes needs megabytes.
  */
 import { closeSync, openSync, writeSync } from 'node:fs'
 

@@ -20,7 +20,9 @@ export function toLogprobRow(
   return row
 }
 
-/** Index of the first row that differs in any bit, or that only one side has; null when none does. */
+/**
+ * Index of the first row that differs in any bit, or that only one side has; null when none does.
+ */
 export function firstDifference(
   actual: readonly Float32Array[],
   expected: readonly Float32Array[],
@@ -36,7 +38,9 @@ function toBytes(row: Float32Array): Uint8Array {
   return new Uint8Array(row.buffer, row.byteOffset, row.byteLength)
 }
 
-/** Largest difference of any token, relative to the expected row's spread; NaN when a token lacks. */
+/**
+ * Largest difference of any token, relative to the expected row's spread; NaN when a token lacks.
+ */
 export function relativeError(
   actual: ArrayLike<number>,
   expected: Float64Array | Float32Array,

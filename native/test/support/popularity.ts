@@ -1,6 +1,7 @@
 /**
  * Which adapter each of a step's requests wants, in the shapes that real traffic takes. Pure. Slots
- * count from 1; every shape but `identical` and `distinct` is mixed with requests for the base alone.
+ * count from 1; every shape but `identical` and `distinct` is mixed with requests for the base
+ * alone.
  */
 import type { Random } from './random.ts'
 

@@ -1,7 +1,8 @@
 /**
  * Random adapters for a synthetic base model, in two forms that hold the same numbers: a pack in a
- * slot's layout (gpu-host/adapters/adapter-pack.ts states it; the types here follow it structurally)
- * and a GGUF LoRA file for libllama. Large enough that a wrong adapter shows in every logit.
+ * slot's layout (gpu-host/adapters/adapter-pack.ts states it; the types here follow it
+ * structurally) and a GGUF LoRA file for libllama. Large enough that a wrong adapter shows in every
+ * logit.
  */
 import { createHash } from 'node:crypto'
 import { type TensorSource, writeGguf } from './gguf-writer.ts'

@@ -1,6 +1,7 @@
 /**
  * Base models with random weights that libllama and the engine both load: same shape and file
- * format as real ones, so that tests and benchmarks need no download. Equal shapes give equal bytes.
+ * format as real ones, so that tests and benchmarks need no download. Equal shapes give equal
+ * bytes.
  */
 import {
   Q8_BLOCK_BYTES,

@@ -7,7 +7,7 @@
  * values.
  *   F32   1.9e-4 (mean 6e-6)  a key or value that falls on the other side of an F16 rounding.
  *   F16   2.3e-3 (mean 5e-4)  ggml rounds activations to F16 before each product.
- *   Q8_0  3.0e-2 (mean 1e-2)  ggml rounds activations to 8 bits, one scale per 32, before each product.
+ *   Q8_0  3.0e-2 (mean 1e-2)  ggml rounds activations to 8 bits before each product.
  * `libllama`: engine against libllama's flash attention, same files.
  *   F32   2.2e-3  all of it libllama's, which adds up values in F16: it lies as far from float64.
  *   F16   2.7e-3  that and the rounded activations.

@@ -1,4 +1,6 @@
-/** An adapter cache on real tiers in a temporary directory, a store in memory and the fake engine. */
+/**
+ * An adapter cache on real tiers in a temporary directory, a store in memory and the fake engine.
+ */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
