@@ -37,7 +37,7 @@ export function requireLibraries(): string {
   const { libraryDir, libraryPackage } = NATIVE_PATHS
   if (existsSync(libraryDir)) return libraryDir
   throw new BuildError(
-    `${libraryPackage} is not installed: the engine runs on Linux and macOS, x64 and arm64`,
+    `${libraryPackage} is not installed: the engine runs on Linux, x64 and arm64`,
     'Run `npm ci` again without omitting optional dependencies.',
   )
 }

@@ -6,13 +6,7 @@ const root = dirname(fileURLToPath(import.meta.url))
 const buildDir = join(root, 'build')
 
 /** Platform package of node-llama-cpp that carries ggml and libllama for this machine. */
-function platformPackage(): string {
-  const platform = process.platform === 'darwin' ? 'mac' : process.platform
-  const metal = platform === 'mac' && process.arch === 'arm64' ? '-metal' : ''
-  return `${platform}-${process.arch}${metal}`
-}
-
-const name = platformPackage()
+const platform = `${process.platform}-${process.arch}`
 
 export const NATIVE_PATHS = Object.freeze({
   root,
@@ -22,6 +16,6 @@ export const NATIVE_PATHS = Object.freeze({
   stampPath: join(buildDir, '.stamp'),
   referencePath: join(buildDir, 'llama-reference'),
   kernelsTestPath: join(buildDir, 'kernels-test'),
-  libraryPackage: `@node-llama-cpp/${name}`,
-  libraryDir: join(root, '..', 'node_modules', '@node-llama-cpp', name, 'bins', name),
+  libraryPackage: `@node-llama-cpp/${platform}`,
+  libraryDir: join(root, '..', 'node_modules', '@node-llama-cpp', platform, 'bins', platform),
 })

@@ -6,11 +6,9 @@ import { spawnSync } from 'node:child_process'
 
 /** How to get each tool, shown when it is missing. */
 const INSTALL_HINTS: Readonly<Record<string, string>> = {
-  cmake:
-    'Debian/Ubuntu: apt-get install cmake. Fedora: dnf install cmake. macOS: brew install cmake.',
-  'c++':
-    'Debian/Ubuntu: apt-get install g++. Fedora: dnf install gcc-c++. macOS: xcode-select --install.',
-  git: 'Debian/Ubuntu: apt-get install git. Fedora: dnf install git. macOS: xcode-select --install.',
+  cmake: 'Debian/Ubuntu: apt-get install cmake. Fedora: dnf install cmake.',
+  'c++': 'Debian/Ubuntu: apt-get install g++. Fedora: dnf install gcc-c++.',
+  git: 'Debian/Ubuntu: apt-get install git. Fedora: dnf install git.',
   npm: 'It comes with Node.js; npm packages are fetched with it.',
   tar: 'Debian/Ubuntu: apt-get install tar.',
 }
