@@ -48,7 +48,11 @@ export function questionOf(pool: Pool, target: Target, body: object): Question {
   return { baseUrl: pool.ready.base_url, apiKey, body: { model: wireModel, ...body } }
 }
 
-export function chatOf(index: number, maxTokens: number, more: object = {}): object {
+export function chatOf(
+  index: number,
+  maxTokens: number,
+  more: object = {},
+): Record<string, unknown> {
   return {
     messages: [{ role: 'user', content: promptOf(index) }],
     max_tokens: maxTokens,
