@@ -23,7 +23,6 @@ const note = (line: string): void => void process.stderr.write(`nozzle: ${line}\
 /** Tasks that run a file of another folder, with the base model's place in its environment. */
 const MEASURING_ENTRIES = {
   bench: join('bench', 'cli.ts'),
-  soak: join('bench', 'soak.ts'),
   eval: join('examples', 'eval.ts'),
 } as const
 
@@ -33,7 +32,6 @@ const TASKS: Readonly<Record<string, (args: readonly string[]) => Promise<number
   setup: runSetup,
   test: runTest,
   bench: (args) => runMeasurement('bench', args),
-  soak: (args) => runMeasurement('soak', args),
   eval: (args) => runMeasurement('eval', args),
 }
 
