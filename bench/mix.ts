@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { NativeEngine } from '../native/index.ts'
+import { GREEDY } from '../native/test/support/requests.ts'
 import { writeAdapterGguf } from '../native/test/support/synthetic-adapter.ts'
 import {
   createBenchAdapters,
@@ -13,7 +14,6 @@ import {
   openBenchEngine,
   type ShapeName,
 } from './lib/base-model.ts'
-import { GREEDY } from './lib/greedy.ts'
 import { median, significant } from './lib/statistics.ts'
 import { ensurePeer, PEER } from './peers/install.ts'
 import { PeerProcess } from './peers/peer-process.ts'

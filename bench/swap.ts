@@ -13,6 +13,7 @@ import { RamTier } from '../gpu-host/adapters/ram-tier.ts'
 import { DirectoryStore } from '../gpu-host/adapters/store-tier.ts'
 import { systemClock } from '../gpu-host/clock.ts'
 import type { NativeEngine } from '../native/index.ts'
+import { GREEDY } from '../native/test/support/requests.ts'
 import type { SyntheticAdapter } from '../native/test/support/synthetic-adapter.ts'
 import {
   createBenchAdapters,
@@ -20,7 +21,6 @@ import {
   openBenchEngine,
   type ShapeName,
 } from './lib/base-model.ts'
-import { GREEDY } from './lib/greedy.ts'
 import { median, percentile, significant } from './lib/statistics.ts'
 
 export interface SwapOptions {

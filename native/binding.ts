@@ -52,7 +52,7 @@ export interface SequenceArguments {
   readonly prompt: Int32Array
 }
 
-export interface HandleStepResult {
+export interface StepResult {
   readonly sampled: readonly {
     readonly sequence: number
     readonly token: number
@@ -86,7 +86,7 @@ export interface NativeHandle {
     sequences: Int32Array,
     slots: Int32Array,
     outputs: Uint8Array,
-  ): Promise<HandleStepResult>
+  ): Promise<StepResult>
   close(): void
 }
 

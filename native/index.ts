@@ -7,7 +7,13 @@ import { createHash, randomInt } from 'node:crypto'
 import { createReadStream, existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { pipeline } from 'node:stream/promises'
-import { loadBinding, type NativeBinding, type NativeHandle } from './binding.ts'
+import {
+  type HandleInfo,
+  loadBinding,
+  type NativeBinding,
+  type NativeHandle,
+  type StepResult,
+} from './binding.ts'
 import { EngineError, invalidArgument } from './engine-error.ts'
 import { NATIVE_PATHS } from './paths.ts'
 import { checkEqualLengths, requireInteger, requireText } from './validate.ts'
@@ -32,25 +38,17 @@ export interface NativeEngineOptions {
   readonly threads: number
 }
 
-export interface NativeEngineInfo {
+/** What the GGUF says of itself; null where it says nothing. */
+export interface NativeEngineInfo
+  extends Omit<HandleInfo, 'slotBytes' | 'chatTemplate' | `${'bos' | 'eos'}${'Token' | 'Text'}`> {
   readonly baseModel: string
   /** `sha256:<hex>` of the GGUF file. */
   readonly baseDigest: string
-  readonly architecture: string
-  readonly vocabularySize: number
-  readonly embeddingLength: number
-  readonly feedForwardLength: number
-  readonly layerCount: number
-  readonly headCount: number
-  readonly headCountKv: number
-  readonly headLength: number
-  readonly contextLengthTrained: number
   readonly chatTemplate: string | null
   readonly bosToken: number | null
   readonly eosToken: number | null
   readonly bosText: string | null
   readonly eosText: string | null
-  readonly device: string
 }
 
 export interface NativeEngineLimits {
@@ -118,17 +116,6 @@ export interface NativeStepBatch {
   readonly sequences: Int32Array
   readonly slots: Int32Array
   readonly outputs: Uint8Array
-}
-
-export interface NativeStepResult {
-  readonly sampled: readonly {
-    readonly sequence: number
-    readonly token: number
-    readonly isNonFinite: boolean
-    readonly logprob: number | null
-    readonly top: readonly { readonly token: number; readonly logprob: number }[]
-  }[]
-  readonly engineUs: number
 }
 
 const INT32_MAX = 2 ** 31 - 1
@@ -243,7 +230,7 @@ export class NativeEngine {
   }
 
   /** Runs the rows together. A refused batch (invalid_argument, slot_empty) changes nothing. */
-  async step(batch: NativeStepBatch): Promise<NativeStepResult> {
+  async step(batch: NativeStepBatch): Promise<StepResult> {
     checkEqualLengths(batch)
     const { tokens, positions, sequences, slots, outputs } = batch
     return this.#track(this.#handle.step(tokens, positions, sequences, slots, outputs))
