@@ -19,7 +19,7 @@ import {
   removePoolDirectory,
   startPool,
 } from './support/pool.ts'
-import { livingChildren } from './support/processes.ts'
+import { killLivingChildren, livingChildren } from './support/processes.ts'
 import { ANSWER_TOKENS_MAX, caseOf, EXAMPLE_TASKS, isRight } from './support/tasks.ts'
 import { chatOf } from './support/traffic.ts'
 import { until } from './support/until.ts'
@@ -38,6 +38,7 @@ describeOnBaseModel('a pool', () => {
   })
   afterAll(async () => {
     await pool?.stop()
+    if (pool) killLivingChildren(pool.dir)
     removePoolDirectory(directory)
   })
 

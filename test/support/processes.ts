@@ -20,3 +20,8 @@ export function findChildren(dir: DataDir): PoolChildren {
 export function livingChildren(dir: DataDir): number[] {
   return readChildren(dir).filter((pid) => commandOf(pid).includes(childMark(dir)))
 }
+
+/** After a test of kills that failed: what it left must not outlive it. */
+export function killLivingChildren(dir: DataDir): void {
+  for (const pid of livingChildren(dir)) process.kill(pid, 'SIGKILL')
+}
