@@ -36,13 +36,14 @@ function withPlainAlpha({ manifest, payload }: AdapterImage): AdapterImage {
 }
 
 describeOnBaseModel('logits of the real base model', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'nozzle-parity-'))
+  let folder = ''
   const adapterPath = (model: Model) => (model === BASE ? null : join(folder, `${model}.gguf`))
   let engine: NativeEngine
   let requests: TestRequest[] = []
   let mixed: Trace[] = []
 
   beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'nozzle-parity-'))
     engine = await NativeEngine.open({
       modelPath: requireBaseModel(),
       modelName: 'real',
