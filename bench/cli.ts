@@ -13,7 +13,7 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
   swap   time from "adapter not in a slot" to "its first row can run"
          --swaps N (200)
 
-  --shape demo|1b|7b  base model: the default one, or a larger shape with random weights (demo)
+  --shape NAME        demo, 1b, 7b: random weights in Q8_0; default: what npm start serves (demo)
   --rank N            adapter rank, on all seven linear layers (16)
   --rounds N          repetitions; figures are medians (5)
   --threads N         engine threads, 0 = one per core (0)

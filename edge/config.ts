@@ -26,7 +26,8 @@ export function readEdgeConfig(env: Readonly<Record<string, unknown>>): EdgeConf
   const parsed = environment.safeParse(env)
   if (parsed.success) return toConfig(parsed.data)
   const issues = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
-  throw new Error(`configuration: ${issues.join('; ')}`)
+  const error = new Error(`configuration: ${issues.join('; ')}`)
+  throw Object.assign(error, { code: 'configuration_invalid' })
 }
 
 function toConfig(env: z.infer<typeof environment>) {

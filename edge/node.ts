@@ -13,6 +13,14 @@ import { startNodeServer } from './node-server.ts'
 const STREAM_GRACE_MS = 30_000
 /** Beyond the grace, for the database. */
 const EXIT_SLACK_MS = 10_000
+const EXIT_CONFIGURATION = 2
+
+/** By error code; what an operator can do about it. */
+const START_FIXES: Readonly<Record<string, string>> = {
+  configuration_invalid: 'correct the environment variable; edge/config.ts lists them',
+  EADDRINUSE: 'choose another NOZZLE_PORT, or 0 for any free one',
+  EACCES: 'choose a NOZZLE_PORT above 1023',
+}
 
 async function main(): Promise<void> {
   const config = readEdgeConfig(process.env)
@@ -47,4 +55,13 @@ function fail(error: unknown): never {
   process.exit(1)
 }
 
-await main().catch(fail)
+/** Exit code 2 = the environment is at fault: a supervisor need not try again. */
+function failToStart(error: unknown): never {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  const fix = START_FIXES[code]
+  if (fix === undefined) fail(error)
+  consoleLog('error', 'the edge cannot start', { reason: errorText(error), fix })
+  process.exit(EXIT_CONFIGURATION)
+}
+
+await main().catch(failToStart)

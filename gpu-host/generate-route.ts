@@ -95,7 +95,8 @@ async function withinTime<T>(clock: Clock, ms: number, promise: Promise<T>): Pro
 }
 
 function toRefusal(event: Extract<GenerateEvent, { type: 'error' }>): HostError {
-  return new HostError(isHostErrorCode(event.code) ? event.code : 'internal_error', event.message)
+  const code = isHostErrorCode(event.code) ? event.code : 'internal_error'
+  return new HostError(code, event.message, event.param ? { param: event.param } : {})
 }
 
 function isHostErrorCode(code: string): code is HostErrorCode {

@@ -170,6 +170,8 @@ export const generateEvent = z.discriminatedUnion('type', [
     type: z.literal('error'),
     code: z.string(),
     message: z.string(),
+    /** Field at fault. */
+    param: z.string().nullable().optional(),
     usage: usage.nullable(),
   }),
 ])

@@ -34,7 +34,7 @@ export interface NativeEngineOptions {
   readonly contextLength: number
   /** Rows of one step. */
   readonly rowsMax: number
-  /** 0 = one per core. */
+  /** 0 = one less than there are cores, and at least one. */
   readonly threads: number
 }
 
@@ -268,7 +268,9 @@ function toSizes(options: NativeEngineOptions) {
   requireInteger(contextLength, 'contextLength', 1, INT32_MAX)
   requireInteger(rowsMax, 'rowsMax', 1, 65_536)
   requireInteger(options.threads, 'threads', 0, 1024)
-  const threads = options.threads === 0 ? availableParallelism() : options.threads
+  // ggml's threads spin where they meet: one that has to share its core holds up all others.
+  const spare = Math.max(1, availableParallelism() - 1)
+  const threads = options.threads === 0 ? spare : options.threads
   return { slotCount, rankMax, sequenceCount, contextLength, rowsMax, threads }
 }
 

@@ -142,13 +142,13 @@ describe('commands', () => {
     routes['GET /v1/tenants/acme/models'] = { status: 200, body: '{"data":[]}' }
     const deployed = {
       ...{ model: 'm', version: 2, digest: 'sha256:0', base_model: 'base', rank: 8 },
-      ...{ target_modules: ['attn_q'], pack_bytes: 1e6, existed: true, endpoint: 'http://e/v1' },
+      ...{ target_modules: ['attn_q'], pack_bytes: 1e6, endpoint: 'http://e/v1' },
     }
     const path = 'POST /v1/tenants/acme/models/m/versions'
     routes[path] = { status: 201, body: JSON.stringify(deployed) }
     const { exitCode, stdout } = await run(`deploy ${directory} --model m`, edgeEnv())
     expect(exitCode).toBe(0)
-    expect(stdout).toContain('version   2 (these bytes were stored before)')
+    expect(stdout).toContain('version   2\n')
     expect(stdout).toContain('curl -s http://e/v1/chat/completions')
     const body = seen.at(-1)?.body ?? ''
     expect(body).toMatch(/name="config"[^\n]*\r\n[^\n]*\r\n\r\n\{"r":8\}/)

@@ -39,6 +39,8 @@ function runNozzle(argv: readonly string[]): Promise<number> {
   const { stop, hurry } = watchInterrupts(process, () => performance.now())
   const readStdin = process.stdin.isTTY ? null : () => text(process.stdin)
   const { stdout, stderr } = process
+  // A reader that has seen enough (`| head`) is no failure.
+  stdout.on('error', (error) => process.exit('code' in error && error.code === 'EPIPE' ? 0 : 1))
   return runCli(argv, { env, projectRoot, stdout, stderr, signal: stop, hurry, readStdin })
 }
 

@@ -1,6 +1,6 @@
 /**
- * The base model a benchmark runs on: the default one that `npm start` fetches, or one of a given
- * shape with random weights, written once to the cache.
+ * The base model a benchmark runs on: one of a given shape with random weights, written once to the
+ * cache, or the default one that `npm start` fetches.
  */
 import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
@@ -20,17 +20,17 @@ import {
 import { locateDataDir } from '../../scripts/lib/data-dir.ts'
 import { ensureBaseModel } from '../../scripts/setup/base-model.ts'
 
-export const SHAPES = ['demo', '1b', '7b'] as const
+export const SHAPES = ['demo', '1b', '7b', 'default'] as const
 export type ShapeName = (typeof SHAPES)[number]
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const CACHE = join(ROOT, '.cache', 'bench')
-const SYNTHETIC = { '1b': ONE_B, '7b': SEVEN_B } as const
+const SYNTHETIC = { demo: DEMO, '1b': ONE_B, '7b': SEVEN_B } as const
 
 /** Path of the GGUF of a shape; what is missing is fetched or written, with notes on stderr. */
 export async function ensureShape(shape: ShapeName): Promise<string> {
   const note = (text: string): void => void process.stderr.write(`${text}\n`)
-  if (shape === 'demo') {
+  if (shape === 'default') {
     const { models } = locateDataDir(process.env, ROOT)
     return (await ensureBaseModel(process.env.NOZZLE_BASE_MODEL, models, note)).path
   }

@@ -41,7 +41,11 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   upload_limit_reached: { code: 'overloaded', isRetryable: true, message: BUSY },
   journal_full: { code: 'overloaded', isRetryable: true, message: BUSY },
   disk_full: { code: 'overloaded', isRetryable: true, message: BUSY },
-  host_draining: { code: 'overloaded', isRetryable: true, message: BUSY },
+  host_draining: {
+    code: 'overloaded',
+    isRetryable: true,
+    message: 'The host is shutting down. Please retry.',
+  },
   adapter_not_found: {
     code: 'adapter_unavailable',
     isRetryable: true,
@@ -64,7 +68,7 @@ const UNKNOWN: Meaning = { code: 'host_failed', isRetryable: false, message: BRO
 export function toHostFailure(refusal: {
   readonly code: string
   readonly message: string
-  readonly param?: string | null
+  readonly param?: string | null | undefined
   readonly retry_after_ms?: number | null
 }): HostFailure {
   const meaning = Object.hasOwn(MEANINGS, refusal.code)

@@ -24,6 +24,11 @@ export function deployVersion(deps: Deps): (c: EdgeContext) => Promise<Response>
         { param: 'model' },
       )
     }
+    if (modelName === deps.config.baseModel) {
+      throw new EdgeError('invalid_request', `"${modelName}" is the base model's name.`, {
+        param: 'model',
+      })
+    }
     const identity = c.get('identity')
     const receipt = await deps.uploads.install(c.req.raw, {
       requestId: c.get('requestId'),
@@ -47,7 +52,8 @@ export function deployVersion(deps: Deps): (c: EdgeContext) => Promise<Response>
     deps.catalog.forget(tenant.name, modelName)
     const subject = `${modelName}@${version}`
     await audit(deps, c, { tenantId: tenant.id, action: 'model.deploy', subject })
-    const { base_digest: _, ...facts } = receipt
+    // Whether the bytes were known is the pool's affair: another tenant may have stored them.
+    const { base_digest: _, existed: __, ...facts } = receipt
     const endpoint = endpointOf(deps, c, tenant, modelName)
     return c.json({ model: modelName, version, ...facts, endpoint }, 201)
   }

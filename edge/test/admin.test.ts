@@ -141,7 +141,6 @@ describe('models', () => {
       target_modules: ['attn_q', 'attn_v'],
       tensors: 4,
       pack_bytes: 'first weights'.length,
-      existed: false,
       endpoint,
     })
     expect(
@@ -149,7 +148,7 @@ describe('models', () => {
         .status,
     ).toBe(200)
     const second = await pool.upload(tenant, 'triage', 'second weights')
-    expect(await second.json()).toMatchObject({ version: 2, existed: false })
+    expect(await second.json()).toMatchObject({ version: 2 })
     const shown = await pool.admin<{ history: object[] }>(
       'GET',
       `/v1/tenants/${tenant.name}/models/triage`,
@@ -188,6 +187,8 @@ describe('models', () => {
     expect(await refusal(noForm)).toEqual({ status: 400, code: 'invalid_request' })
     const badName = await pool.upload(tenant, 'bad@name', 'w')
     expect(await refusal(badName)).toEqual({ status: 400, code: 'invalid_request' })
+    const baseName = await pool.upload(tenant, 'fake-base', 'w')
+    expect(await refusal(baseName)).toEqual({ status: 400, code: 'invalid_request' })
   })
 
   it('are gone when removed, and their name is free', async () => {

@@ -101,7 +101,7 @@ describe('edge process', () => {
     child.stderr?.on('data', (bytes) => {
       text += String(bytes)
     })
-    expect(await exitOf(child)).toBe(1)
+    expect(await exitOf(child)).toBe(2)
     expect(text).toContain('NOZZLE_POOL_SECRET: must be at least 32 characters')
     expect(text).toContain('NOZZLE_OPERATOR_KEY')
     expect(text).not.toContain('too short a secret')

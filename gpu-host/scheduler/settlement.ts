@@ -65,7 +65,7 @@ export function settle(
           ttft_us: ttftUs ?? 0,
           gpu_us: totals.gpuUs,
         }
-      : { type: 'error', code: error.code, message: error.message, usage }
+      : { type: 'error', code: error.code, message: error.message, param: error.param, usage }
   return {
     record: { t: 'settled', n: sequence.handle, code: error?.code ?? null, event },
     lastEvent,

@@ -4,13 +4,43 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <exception>
 #include <numeric>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 namespace nozzle {
 
 // Tokens back that the penalties look, prompt included.
 static constexpr int PENALTY_WINDOW = 1024;
+
+// libllama prints a grammar that does not parse, which is a tenant's text, straight to stderr: the
+// host's log. While this lives, stderr leads nowhere.
+class muted_stderr {
+  public:
+    muted_stderr() : kept(dup(STDERR_FILENO)) {
+        const int nowhere = open("/dev/null", O_WRONLY);
+        if (kept >= 0 && nowhere >= 0) {
+            fflush(stderr);
+            dup2(nowhere, STDERR_FILENO);
+        }
+        if (nowhere >= 0) {
+            close(nowhere);
+        }
+    }
+    ~muted_stderr() {
+        if (kept >= 0) {
+            fflush(stderr);
+            dup2(kept, STDERR_FILENO);
+            close(kept);
+        }
+    }
+
+  private:
+    int kept; // owned
+};
 
 sampler::~sampler() {
     if (chain) {
@@ -25,6 +55,7 @@ status sampler::configure(const sampling_options & options, const llama_vocab * 
     n_vocab        = vocab_size;
     n_top_logprobs = options.n_top_logprobs;
     if (!options.grammar.empty()) {
+        const muted_stderr mute;
         grammar = llama_sampler_init_grammar(vocab, options.grammar.c_str(), "root");
         if (!grammar) {
             return status::failure(ERR_INVALID_GRAMMAR, "the GBNF grammar does not parse or has no rule 'root'");

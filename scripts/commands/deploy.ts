@@ -53,7 +53,7 @@ export const deployCommand: Command = {
     const curl = toCurlLine(deployed.endpoint, '$NOZZLE_API_KEY', 'Hello')
     const text = [
       `model     ${tenant}/${deployed.model}`,
-      `version   ${deployed.version}${deployed.existed ? ' (these bytes were stored before)' : ''}`,
+      `version   ${deployed.version}`,
       `digest    ${deployed.digest}`,
       `rank      ${deployed.rank}, ${formatBytes(deployed.pack_bytes)} in a slot`,
       `endpoint  ${deployed.endpoint}`,

@@ -25,7 +25,7 @@ export const upCommand: Command = {
   examples: [
     'nozzle up',
     'NOZZLE_PORT=0 NOZZLE_DATA_DIR=/var/lib/nozzle nozzle up --json',
-    'NOZZLE_BASE_MODEL=./qwen3-4b.gguf NOZZLE_SLOTS=32 nozzle up',
+    'NOZZLE_BASE_MODEL=./llama-3.2-1b.gguf NOZZLE_SLOTS=32 nozzle up',
   ],
   async run(call) {
     const dir = locateDataDir(call.env, call.projectRoot)

@@ -36,7 +36,6 @@ export const deployedVersion = z.looseObject({
   rank: z.int(),
   target_modules: z.array(z.string()),
   pack_bytes: z.int(),
-  existed: z.boolean(),
   endpoint: z.string(),
 })
 export type DeployedVersion = z.infer<typeof deployedVersion>

@@ -54,6 +54,16 @@ async function until(isTrue: () => boolean): Promise<void> {
 }
 
 describe('SupervisedProcess', () => {
+  it('does not try again what the environment makes impossible, and passes on the fix', async () => {
+    const { child, pids } = supervise('misconfigured')
+    await expect(child.ready).rejects.toMatchObject({
+      reason: 'refused',
+      message: 'edge does not start: PORT: is taken',
+      fix: 'choose another',
+    })
+    expect(pids).toHaveLength(1)
+  })
+
   it('serves once the child says so, and stops it with SIGTERM', async () => {
     const { child, notes, pids } = supervise('serve')
     const url = await child.ready

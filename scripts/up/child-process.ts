@@ -23,6 +23,10 @@ const STARTS_MAX = 3
 const STOP_TIMEOUT_MS = 130_000
 const HURRY_TIMEOUT_MS = 2000
 const LOG_LINES_SHOWN = 12
+/** What a child says of its environment, or of a port in use: trying again cannot help. */
+const EXIT_CONFIGURATION = 2
+
+const lastWords = z.object({ reason: z.string(), fix: z.string().optional() })
 
 const readyMessage = z.object({ type: z.literal('ready'), url: z.url() })
 
@@ -116,8 +120,26 @@ export class SupervisedProcess {
       this.#child = null
       if (this.#isStopping) return
       if (performance.now() - startedAtMs > STABLE_AFTER_MS) this.#delayMs = RESTART_DELAY_MIN_MS
+      if (code === EXIT_CONFIGURATION && this.#url === null) {
+        this.#ready.reject(this.#toConfigurationError())
+        return
+      }
       this.#onDeath(signal ? `killed by ${signal}` : `exit code ${code}`, isReady)
     })
+  }
+
+  /** In the child's own words: the last line of its log. */
+  #toConfigurationError(): CliError {
+    const { name, logPath } = this.#options
+    const line = readLogTail(logPath, 1)
+    let words: z.infer<typeof lastWords> = { reason: line }
+    try {
+      words = lastWords.parse(JSON.parse(line))
+    } catch {
+      // Not a log line of ours: shown as it is.
+    }
+    const fix = words.fix ?? `The whole log: ${logPath}`
+    return new CliError('refused', `${name} does not start: ${words.reason}`, fix)
   }
 
   #onDeath(detail: string, wasReady: boolean): void {

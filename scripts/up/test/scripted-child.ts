@@ -10,6 +10,10 @@ if (BEHAVIOUR === 'die') {
   console.error('cannot start: the reason')
   process.exit(3)
 }
+if (BEHAVIOUR === 'misconfigured') {
+  console.error(JSON.stringify({ level: 'error', reason: 'PORT: is taken', fix: 'choose another' }))
+  process.exit(2)
+}
 process.on('SIGTERM', () => {
   console.error('SIGTERM')
   if (BEHAVIOUR !== 'stubborn') process.exit(0)
