@@ -51,7 +51,7 @@ const INDEX_FILES = ['db/schema/index.ts', 'native/index.ts', 'gpu-host/index.ts
 const FORBIDDEN = [
   ['registry', 'npmjs'].join('.'),
   ['pypi', 'org'].join('.'),
-  ['pythonhosted', 'org'].join('.'),
+  ['python', 'hosted.org'].join(''),
   ['', 'work', 'main'].join('/'),
   ['', 'work', 'shared'].join('/'),
   ['', 'tmp', 'nozzle', ''].join('/'),
