@@ -118,7 +118,7 @@ describeOnBaseModel('deploys under traffic', () => {
     )
     expect(exitCode, stderr).toBe(0)
     const deployed = deployedVersion.parse(JSON.parse(stdout))
-    expect(deployed).toMatchObject({ model: 'fresh', version: 1, existed: false, rank: 16 })
+    expect(deployed).toMatchObject({ model: 'fresh', version: 1, rank: 16 })
     for (const example of casesOf('text-to-sql', 3)) {
       const reply = await ask({
         baseUrl: deployed.endpoint,
