@@ -94,7 +94,7 @@ class engine_impl : public engine {
     tokenizer     words;
     lora_bank     bank;
     kv_cache      kv;
-    graph_runner  runner;
+    std::unique_ptr<step_runner> runner;
     engine_info   about;
     int           n_rows_max = 0;
     std::vector<std::unique_ptr<sampler>> samplers; // one per open sequence, else nullptr
@@ -132,7 +132,9 @@ status engine_impl::init(const engine_options & o) {
         result = kv.allocate(base.dims, o.n_sequences, o.n_ctx, backend.get());
     }
     if (result.ok()) {
-        result = runner.init(&base, &bank, &kv, backend.get(), o.n_threads);
+        auto made = std::make_unique<graph_runner>();
+        result = made->init(&base, &bank, &kv, backend.get(), o.n_threads);
+        runner = std::move(made);
     }
     if (!result.ok()) {
         return result;
@@ -253,7 +255,7 @@ status engine_impl::step(const batch & rows, std::vector<sampled_token> & sample
         return result;
     }
     const float * logits = nullptr;
-    result = runner.run(rows, &logits);
+    result = runner->run(rows, &logits);
     if (!result.ok()) {
         return result;
     }

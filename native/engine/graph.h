@@ -14,6 +14,7 @@
 #include "kv-cache.h"
 #include "lora-bank.h"
 #include "model.h"
+#include "step-runner.h"
 
 struct ggml_cgraph;
 struct ggml_gallocr;
@@ -41,14 +42,12 @@ struct step_rows {
     void assign(const batch & rows, int block_rows_max);
 };
 
-class graph_runner {
+class graph_runner : public step_runner {
   public:
-    ~graph_runner();
+    ~graph_runner() override;
     status init(const model * base, const lora_bank * bank, kv_cache * kv, ggml_backend_t backend, int n_threads);
 
-    // Runs a checked batch and fills the KV cells of its rows. `logits` receives a pointer to F32
-    // [n_vocab, n_outputs], valid until the next call; nullptr when the batch has no outputs.
-    status run(const batch & rows, const float ** logits);
+    status run(const batch & rows, const float ** logits) override;
 
   private:
     // Target modules that read the same input and so share one shrink.
