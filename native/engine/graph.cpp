@@ -6,7 +6,6 @@
 #include "row-probe.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace nozzle {
 
@@ -17,10 +16,8 @@ static constexpr int    NODES_PER_LAYER = 64;
 // Rows whose pointers one kernel call gets.
 static constexpr int    ROW_BLOCK = 64;
 
-void step_rows::assign(const batch & b, int block_rows_max) {
-    rows = &b;
+void step_rows::assign(const batch & b) {
     segments.clear();
-    blocks.clear();
     for (int i = 0; i < b.n_rows(); ++i) {
         if (b.slots[i] > 0) {
             auto found = std::find_if(segments.begin(), segments.end(),
@@ -30,13 +27,6 @@ void step_rows::assign(const batch & b, int block_rows_max) {
                 found = segments.end() - 1;
             }
             found->rows.push_back(i);
-        }
-        const bool extends = !blocks.empty() && blocks.back().n_rows < block_rows_max &&
-                             b.sequences[blocks.back().first_row] == b.sequences[i];
-        if (extends) {
-            blocks.back().n_rows++;
-        } else {
-            blocks.push_back({ i, 1 });
         }
     }
 }
@@ -58,7 +48,7 @@ status graph_runner::init(const model * m, const lora_bank * b, kv_cache * cache
     kv      = cache;
     backend = be;
     kernels = &kernels_best();
-    scores.resize((size_t) n_threads * QUERY_BLOCK_MAX * cache->n_ctx());
+    attend.init(&m->dims, cache, n_threads);
     for (const model_layer & layer : m->layers) {
         for (ggml_tensor * weight : layer.linear) {
             probe_rows(weight);
@@ -158,54 +148,6 @@ void graph_runner::op_expand(ggml_tensor * dst, int ith, int nth, void * userdat
     }
 }
 
-// dst: F32 [head_dim * n_head, n_rows]; src0: q F32 [head_dim, n_head, n_rows]; src1, src2: k and v
-// F16 [n_head_kv * head_dim, cells]. One task is one attention block for one KV head.
-void graph_runner::op_attend(ggml_tensor * dst, int ith, int nth, void * userdata) {
-    const op_context   & op   = *(const op_context *) userdata;
-    graph_runner       & self = *op.runner;
-    const model_dims   & dims = self.base->dims;
-    const batch        & rows = *self.current.rows;
-    const ggml_tensor  * q = dst->src[0];
-    const ggml_tensor  * k = dst->src[1];
-    const ggml_tensor  * v = dst->src[2];
-    const int     heads     = dims.n_head / dims.n_head_kv;
-    const int64_t kv_stride = (int64_t) dims.n_head_kv * dims.head_dim;
-    const int64_t n_ctx     = self.kv->n_ctx();
-    float * scratch = self.scores.data() + (size_t) ith * QUERY_BLOCK_MAX * n_ctx;
-
-    const int n_tasks = (int) self.current.blocks.size() * dims.n_head_kv;
-    for (int task = ith; task < n_tasks; task += nth) {
-        const attention_block & block = self.current.blocks[task / dims.n_head_kv];
-        const int     kv_head = task % dims.n_head_kv;
-        const int64_t begin   = rows.sequences[block.first_row] * n_ctx * kv_stride + kv_head * dims.head_dim;
-        const uint16_t * keys   = (const uint16_t *) k->data + begin;
-        const uint16_t * values = (const uint16_t *) v->data + begin;
-        const float * qs[QUERY_BLOCK_MAX];
-        float * outs[QUERY_BLOCK_MAX];
-        int n_kv[QUERY_BLOCK_MAX];
-        int n_q = 0;
-        const auto flush = [&] {
-            if (n_q > 0) {
-                self.kernels->attend(qs, n_q, n_kv, keys, values, kv_stride, dims.head_dim,
-                                     1.0f / std::sqrt((float) dims.head_dim), scratch, n_ctx, outs);
-            }
-            n_q = 0;
-        };
-        for (int i = 0; i < block.n_rows; ++i) {
-            const int row = block.first_row + i;
-            for (int head = kv_head * heads; head < (kv_head + 1) * heads; ++head) {
-                qs[n_q]   = (const float *) ((const char *) q->data + row * q->nb[2] + head * q->nb[1]);
-                outs[n_q] = (float *) ((char *) dst->data + row * dst->nb[1]) + (int64_t) head * dims.head_dim;
-                n_kv[n_q] = rows.positions[row] + 1;
-                if (++n_q == QUERY_BLOCK_MAX) {
-                    flush();
-                }
-            }
-        }
-        flush();
-    }
-}
-
 // ---- building ------------------------------------------------------------------------------------
 
 // y[t] += scale · B(A x) for every module of the group, each row with its own slot's A and B.
@@ -267,10 +209,7 @@ ggml_tensor * graph_runner::build_layer(graph & g, ggml_tensor * x, int il, bool
     if (is_last_without_output) {
         return nullptr;
     }
-    g.ops.push_back({ this, il, {} });
-    ggml_tensor * attend_args[] = { q, kv->k(il), kv->v(il) };
-    ggml_tensor * mixed = ggml_custom_4d(c, GGML_TYPE_F32, (int64_t) dims.head_dim * dims.n_head, n_rows, 1, 1,
-                                         attend_args, 3, op_attend, GGML_N_TASKS_MAX, &g.ops.back());
+    ggml_tensor * mixed = attend.build(c, q, il); // F32 [head_dim * n_head, n_rows]
     ggml_tensor * out[1];
     linear({ TARGET_ATTN_OUTPUT, 1 }, mixed, out);
     x = ggml_add(c, x, out[0]);
@@ -359,8 +298,8 @@ void graph_runner::set_inputs(graph & g, const batch & rows) {
 }
 
 status graph_runner::run(const batch & rows, const float ** logits) {
-    const int heads = base->dims.n_head / base->dims.n_head_kv;
-    current.assign(rows, std::max(1, QUERY_BLOCK_MAX / heads));
+    current.assign(rows);
+    attend.assign(rows);
     const int n_outputs = (int) std::count(rows.outputs.begin(), rows.outputs.end(), 1);
     graph * g = find_graph({ rows.n_rows(), n_outputs, !current.segments.empty() });
     if (!g) {

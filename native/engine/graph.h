@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "attention.h"
 #include "batch.h"
 #include "kernels.h"
 #include "kv-cache.h"
@@ -27,19 +28,11 @@ struct lora_segment {
     std::vector<int> rows;
 };
 
-// Up to QUERY_BLOCK_MAX / (heads per KV head) neighbouring rows of one sequence.
-struct attention_block {
-    int first_row;
-    int n_rows;
-};
-
 // What the custom operators read while a graph runs; rebuilt for every step.
 struct step_rows {
-    const batch                * rows = nullptr;
-    std::vector<lora_segment>    segments;
-    std::vector<attention_block> blocks;
+    std::vector<lora_segment> segments;
 
-    void assign(const batch & rows, int block_rows_max);
+    void assign(const batch & rows);
 };
 
 class graph_runner : public step_runner {
@@ -85,7 +78,6 @@ class graph_runner : public step_runner {
 
     static void op_shrink(ggml_tensor * dst, int ith, int nth, void * userdata);
     static void op_expand(ggml_tensor * dst, int ith, int nth, void * userdata);
-    static void op_attend(ggml_tensor * dst, int ith, int nth, void * userdata);
 
     const model       * base    = nullptr;
     const lora_bank   * bank    = nullptr;
@@ -94,7 +86,7 @@ class graph_runner : public step_runner {
     const kernel_set  * kernels = nullptr;
     std::map<std::tuple<int, int64_t, int64_t>, int> rows_min; // type, n_in, n_out -> rows it takes to be stable
     step_rows           current;
-    std::vector<float>  scores;  // [n_threads][QUERY_BLOCK_MAX][n_ctx], attention scratch
+    attention           attend;
     std::vector<float>  logits_copy; // used where the backend's memory is not the host's
     std::map<shape, std::unique_ptr<graph>> kept;
     std::unique_ptr<graph> passing; // the last graph too large to keep
