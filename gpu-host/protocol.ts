@@ -30,6 +30,9 @@ export const EDGE_ROUTES = {
   usage: '/internal/v1/usage',
 } as const
 
+/** Completions that one request may ask for. */
+export const CHOICES_MAX = 16
+
 const tokenCount = z.int().min(0)
 const sha256Hex = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex digits')
 
@@ -108,13 +111,16 @@ export const generateRequest = z.object({
     z.object({ kind: z.literal('tokens'), tokens: z.array(z.int().min(0)).min(1) }),
   ]),
   sampling: samplingOptions,
-  /** null = until the context is full. */
+  /** Choices: independent completions of the one prompt, billed as one request. */
+  n: z.int().min(1).max(CHOICES_MAX).default(1),
+  /** Of each choice; null = until the context is full. */
   max_tokens: z.int().min(1).nullable(),
   stop: z.array(z.string().min(1).max(256)).max(16).default([]),
   /** Ignore the end-of-generation token (benchmarks). */
   ignore_eos: z.boolean().default(false),
-  /** 0 = no logprobs asked; n = the chosen token and n−1 … see `top_logprobs`. */
+  /** Whether chunks carry the log probability of their token. */
   logprobs: z.boolean().default(false),
+  /** Likeliest tokens told with each; counts only with `logprobs`. */
   top_logprobs: z.int().min(0).max(20).default(0),
 })
 export type GenerateRequest = z.infer<typeof generateRequest>
@@ -122,7 +128,7 @@ export type GenerateRequest = z.infer<typeof generateRequest>
 export const finishReason = z.enum(['stop', 'length', 'abort', 'error'])
 export type FinishReason = z.infer<typeof finishReason>
 
-/** Tokens as the engine counted them. cached ⊂ prompt. */
+/** Tokens as the engine counted them. cached ⊂ prompt; completion: of all choices together. */
 export const usage = z.object({
   prompt_tokens: tokenCount,
   cached_prompt_tokens: tokenCount,
@@ -152,14 +158,19 @@ export const generateEvent = z.discriminatedUnion('type', [
   }),
   z.object({
     type: z.literal('chunk'),
+    /** 0 … n − 1. */
+    choice: z.int().min(0),
     /** Whole UTF-8 characters; may be empty while a character is incomplete. */
     text: z.string(),
     /** Tokens that this chunk stands for. */
     tokens: tokenCount,
     logprobs: z.array(tokenLogprobs).optional(),
+    /** Set on the last chunk of the choice. */
+    finish_reason: z.enum(['stop', 'length']).nullable(),
   }),
   z.object({
     type: z.literal('end'),
+    /** `length` when that ended any of the choices. */
     finish_reason: finishReason,
     usage,
     adapter_source: adapterSource,

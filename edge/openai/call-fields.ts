@@ -4,13 +4,13 @@
  * Bounds of sampling are the protocol's own.
  */
 import { z } from 'zod'
-import { type GenerateRequest, type SamplingOptions, samplingOptions } from '#protocol'
+import { CHOICES_MAX, type GenerateRequest, type SamplingOptions, samplingOptions } from '#protocol'
 import { EdgeError } from '../errors.ts'
 
 /** The part of a host's request that the body decides. */
 export type GenerateFields = Pick<
   GenerateRequest,
-  'input' | 'sampling' | 'max_tokens' | 'stop' | 'ignore_eos' | 'logprobs' | 'top_logprobs'
+  'input' | 'sampling' | 'n' | 'max_tokens' | 'stop' | 'ignore_eos' | 'logprobs' | 'top_logprobs'
 >
 
 export interface Call {
@@ -30,6 +30,7 @@ export const tokenLimit = z.int().min(1).nullish()
 
 export const callFields = {
   model: z.string().min(1).max(300).nullish(),
+  n: z.int().min(1).max(CHOICES_MAX).nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
   stop: z.union([stopText, z.array(stopText).max(STOP_MAX)]).nullish(),
@@ -102,5 +103,3 @@ export function unsupported(param: string, why: string): EdgeError {
     param,
   })
 }
-
-export const ONE_CHOICE = { isHarmless: isOneOf(1), why: 'Only 1 choice per request is served.' }

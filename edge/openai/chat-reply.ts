@@ -1,43 +1,41 @@
 /** Replies of chat/completions, whole and in chunks. */
 import type { TokenLogprobs } from '#protocol'
-import type { ChunkEvent, EndEvent } from '../pool/host-client.ts'
-import { joinText, type ReplyFormat, type ReplyHead, toFinishReason, toUsage } from './reply.ts'
+import type { ChunkEvent } from '../pool/host-client.ts'
+import { type ReplyFormat, type ReplyHead, toChoices, toUsage } from './reply.ts'
 
 export function createChatReply(head: ReplyHead): ReplyFormat {
   const { id, created, model } = head
   const envelope = { id: `chatcmpl-${id}`, created, model }
-  const chunkOf = (delta: object, logprobs: object | null, finish: string | null): object => ({
+  const chunkOf = (index: number, delta: object, rest: object = {}): object => ({
     ...envelope,
     object: 'chat.completion.chunk',
-    choices: [{ index: 0, delta, logprobs, finish_reason: finish }],
+    choices: [{ index, delta, logprobs: null, finish_reason: null, ...rest }],
   })
   return {
-    start: () => chunkOf({ role: 'assistant', content: '', refusal: null }, null, null),
-    chunk: (event) => chunkOf({ content: event.text }, toLogprobs([event]), null),
-    finish: (event) => chunkOf({}, null, toFinishReason(event)),
+    start: () =>
+      Array.from({ length: head.choices }, (_, index) =>
+        chunkOf(index, { role: 'assistant', content: '', refusal: null }),
+      ),
+    chunk: (event) =>
+      chunkOf(event.choice, { content: event.text }, { logprobs: toLogprobs([event]) }),
+    finish: (event) => chunkOf(event.choice, {}, { finish_reason: event.finish_reason }),
     usage: (event) => ({
       ...envelope,
       object: 'chat.completion.chunk',
       choices: [],
       usage: toUsage(event),
     }),
-    whole: (chunks, event) => wholeReply(envelope, chunks, event),
-  }
-}
-
-function wholeReply(envelope: object, chunks: readonly ChunkEvent[], event: EndEvent): object {
-  return {
-    ...envelope,
-    object: 'chat.completion',
-    choices: [
-      {
-        index: 0,
-        message: { role: 'assistant', content: joinText(chunks), refusal: null },
-        logprobs: toLogprobs(chunks),
-        finish_reason: toFinishReason(event),
-      },
-    ],
-    usage: toUsage(event),
+    whole: (chunks, event) => ({
+      ...envelope,
+      object: 'chat.completion',
+      choices: toChoices(chunks, head.choices).map(({ index, text, chunks: own, finish }) => ({
+        index,
+        message: { role: 'assistant', content: text, refusal: null },
+        logprobs: toLogprobs(own),
+        finish_reason: finish,
+      })),
+      usage: toUsage(event),
+    }),
   }
 }
 

@@ -23,6 +23,7 @@ describe('parseChatRequest', () => {
         logit_bias: {},
         grammar: null,
       },
+      n: 1,
       max_tokens: null,
       stop: [],
       ignore_eos: false,
@@ -106,6 +107,11 @@ describe('parseChatRequest', () => {
     [{ max_tokens: 0 }, 'max_tokens'],
     [{ logit_bias: { x: 1 } }, 'logit_bias.x'],
     [{ stream: 'yes' }, 'stream'],
+    [{ n: 0 }, 'n'],
+    [{ n: 17 }, 'n'],
+    [{ stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'],
+    [{ top_logprobs: 21, logprobs: true }, 'top_logprobs'],
+    [{ logit_bias: { 5: 101 } }, 'logit_bias.5'],
     [{ seed: 1.5 }, 'seed'],
   ])('names the wrong field, case %#', (extra, param) => {
     expect(() => chat(extra)).toThrow(expect.objectContaining({ code: 'invalid_request', param }))
@@ -132,10 +138,21 @@ describe('parseCompletionRequest', () => {
     }
   })
 
-  it.each([{ echo: true }, { suffix: 's' }, { best_of: 2 }, { n: 3 }])('refuses %j', (extra) => {
-    expect(() => parseCompletionRequest({ prompt: 'a', ...extra })).toThrow(
-      expect.objectContaining({ code: 'unsupported_parameter', param: Object.keys(extra)[0] }),
-    )
+  it.each([{ echo: true }, { suffix: 's' }, { best_of: 2 }, { n: 2, best_of: 3 }])(
+    'refuses %j',
+    (extra) => {
+      expect(() => parseCompletionRequest({ prompt: 'a', ...extra })).toThrow(
+        expect.objectContaining({
+          code: 'unsupported_parameter',
+          param: Object.keys(extra).at(-1),
+        }),
+      )
+    },
+  )
+
+  it('takes n, and a best_of that asks for no more', () => {
+    const { generate } = parseCompletionRequest({ prompt: 'a', n: 4, best_of: 4 })
+    expect(generate.n).toBe(4)
   })
 
   it('stops after 16 tokens unless told otherwise', () => {

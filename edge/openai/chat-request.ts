@@ -8,7 +8,6 @@ import {
   isEmpty,
   isOneOf,
   isUnset,
-  ONE_CHOICE,
   type RefusedFields,
   refuseFields,
   tokenLimit,
@@ -22,7 +21,6 @@ const NO_TOOLS = 'Tools are not served yet.'
 const TEXT_ONLY = 'Only text is served.'
 
 const REFUSED: RefusedFields = {
-  n: ONE_CHOICE,
   tools: { isHarmless: isEmpty, why: NO_TOOLS },
   functions: { isHarmless: isEmpty, why: NO_TOOLS },
   tool_choice: { isHarmless: isOneOf('none', 'auto'), why: NO_TOOLS },
@@ -73,6 +71,7 @@ export function parseChatRequest(body: unknown): Call {
     generate: {
       input: { kind: 'chat', messages: fields.messages.map(toMessage) },
       sampling: toSampling(fields, toGrammar(fields)),
+      n: fields.n ?? 1,
       max_tokens: fields.max_completion_tokens ?? fields.max_tokens ?? null,
       stop: toStop(fields.stop),
       ignore_eos: fields.ignore_eos ?? false,

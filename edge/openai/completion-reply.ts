@@ -1,40 +1,50 @@
 /** Replies of legacy completions, whole and in chunks; both have the same object name. */
 import type { ChunkEvent } from '../pool/host-client.ts'
-import { joinText, type ReplyFormat, type ReplyHead, toFinishReason, toUsage } from './reply.ts'
+import { type ReplyFormat, type ReplyHead, toChoices, toUsage } from './reply.ts'
 
 export function createCompletionReply(head: ReplyHead): ReplyFormat {
   const { id, created, model } = head
   const envelope = { id: `cmpl-${id}`, object: 'text_completion', created, model }
-  let textOffset = 0
-  const replyOf = (chunks: readonly ChunkEvent[], finish: string | null): object => {
-    const logprobs = toLogprobs(chunks, textOffset)
-    const text = joinText(chunks)
-    textOffset += text.length
-    return { ...envelope, choices: [{ index: 0, text, logprobs, finish_reason: finish }] }
+  /** Where the next token's text begins, by choice. */
+  const offsets = new Array<number>(head.choices).fill(0)
+  const choiceOf = (index: number, chunks: readonly ChunkEvent[], rest: object): object => {
+    const text = chunks.map((chunk) => chunk.text).join('')
+    const logprobs = toLogprobs(chunks, offsets[index] ?? 0)
+    if (logprobs !== null) offsets[index] = logprobs.end
+    return { index, text, logprobs: logprobs?.columns ?? null, finish_reason: null, ...rest }
   }
   return {
-    start: () => null,
-    chunk: (event) => replyOf([event], null),
-    finish: (event) => replyOf([], toFinishReason(event)),
+    start: () => [],
+    chunk: (event) => ({ ...envelope, choices: [choiceOf(event.choice, [event], {})] }),
+    finish: (event) => ({
+      ...envelope,
+      choices: [choiceOf(event.choice, [], { finish_reason: event.finish_reason })],
+    }),
     usage: (event) => ({ ...envelope, choices: [], usage: toUsage(event) }),
     whole: (chunks, event) => ({
-      ...replyOf(chunks, toFinishReason(event)),
+      ...envelope,
+      choices: toChoices(chunks, head.choices).map(({ index, chunks: own, finish }) =>
+        choiceOf(index, own, { finish_reason: finish }),
+      ),
       usage: toUsage(event),
     }),
   }
 }
 
 /** Parallel arrays, one entry a token; null when none were asked for. */
-function toLogprobs(chunks: readonly ChunkEvent[], textOffset: number): object | null {
+function toLogprobs(
+  chunks: readonly ChunkEvent[],
+  begin: number,
+): { readonly columns: object; readonly end: number } | null {
   const tokens = chunks.flatMap((chunk) => chunk.logprobs ?? [])
   if (tokens.length === 0) return null
-  let offset = textOffset
+  let end = begin
   const textOffsets = tokens.map(({ token }) => {
-    const at = offset
-    offset += token.length
+    const at = end
+    end += token.length
     return at
   })
-  return {
+  const columns = {
     tokens: tokens.map(({ token }) => token),
     token_logprobs: tokens.map(({ logprob }) => logprob),
     top_logprobs: tokens.map(({ top }) =>
@@ -42,4 +52,5 @@ function toLogprobs(chunks: readonly ChunkEvent[], textOffset: number): object |
     ),
     text_offset: textOffsets,
   }
+  return { columns, end }
 }

@@ -6,7 +6,6 @@ import {
   type Call,
   callFields,
   isOneOf,
-  ONE_CHOICE,
   type RefusedFields,
   refuseFields,
   tokenLimit,
@@ -19,8 +18,6 @@ import {
 const MAX_TOKENS_DEFAULT = 16
 
 const REFUSED: RefusedFields = {
-  n: ONE_CHOICE,
-  best_of: ONE_CHOICE,
   echo: { isHarmless: isOneOf(false), why: 'The prompt is not repeated.' },
   suffix: { isHarmless: isOneOf(''), why: 'Text is only continued.' },
 }
@@ -33,12 +30,17 @@ const completionBody = z.object({
   prompt: z.union([z.string(), tokens, z.array(z.string()).min(1), z.array(tokens).min(1)]),
   max_tokens: tokenLimit,
   logprobs: z.int().min(0).max(5).nullish(),
+  best_of: callFields.n,
 })
 
 /** Throws `invalid_request` or `unsupported_parameter`, naming the field. */
 export function parseCompletionRequest(body: unknown): Call {
   refuseFields(body, REFUSED)
   const fields = parseValue(completionBody, body)
+  const n = fields.n ?? 1
+  if ((fields.best_of ?? n) !== n) {
+    throw unsupported('best_of', 'It must equal "n": all choices that are made are sent.')
+  }
   return {
     model: fields.model ?? null,
     isStream: fields.stream ?? false,
@@ -46,6 +48,7 @@ export function parseCompletionRequest(body: unknown): Call {
     generate: {
       input: toInput(fields.prompt),
       sampling: toSampling(fields, fields.grammar ?? null),
+      n,
       max_tokens: fields.max_tokens ?? MAX_TOKENS_DEFAULT,
       stop: toStop(fields.stop),
       ignore_eos: fields.ignore_eos ?? false,

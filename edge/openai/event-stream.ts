@@ -39,15 +39,15 @@ export function createEventStream(options: EventStreamOptions): ReadableStream<U
   /** Other chunks say that usage comes later, where the client wants it. */
   const frame = (chunk: object): string => toFrame(withUsage ? { ...chunk, usage: null } : chunk)
   const textOf = (event: ChunkEvent | EndEvent): string => {
-    if (event.type === 'chunk') return isSilent(event) ? '' : frame(format.chunk(event))
-    const usage = withUsage ? toFrame(format.usage(event)) : ''
-    return frame(format.finish(event)) + usage + DONE
+    if (event.type === 'end') return (withUsage ? toFrame(format.usage(event)) : '') + DONE
+    const text = isSilent(event) ? '' : frame(format.chunk(event))
+    return event.finish_reason === null ? text : text + frame(format.finish(event))
   }
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
-        const chunk = format.start()
-        if (chunk !== null) controller.enqueue(encoder.encode(frame(chunk)))
+        const text = format.start().map(frame).join('')
+        if (text !== '') controller.enqueue(encoder.encode(text))
       },
       async pull(controller) {
         try {
@@ -90,9 +90,9 @@ function toFrame(value: object): string {
   return `data: ${JSON.stringify(value)}\n\n`
 }
 
-/** A token that completes no character yet. */
+/** A token that completes no character yet, or whose text a stop string may hide. */
 function isSilent({ text, logprobs }: ChunkEvent): boolean {
-  return text === '' && logprobs === undefined
+  return text === '' && (logprobs ?? []).length === 0
 }
 
 /** `abort` and `error` are failures of the host here, since this client is still listening. */

@@ -11,13 +11,16 @@ export interface ReplyHead {
   readonly created: number
   /** As the client called it. */
   readonly model: string
+  /** How many the client asked for. */
+  readonly choices: number
 }
 
 export interface ReplyFormat {
-  /** Sent before any text; null = nothing is. */
-  start(): object | null
+  /** Sent before any text. */
+  start(): readonly object[]
   chunk(event: ChunkEvent): object
-  finish(event: EndEvent): object
+  /** After the last chunk of a choice. */
+  finish(event: ChunkEvent): object
   /** The last chunk, without choices. */
   usage(event: EndEvent): object
   /** All of it at once. */
@@ -33,11 +36,18 @@ export function toUsage({ usage }: EndEvent): object {
   }
 }
 
-/** `abort` and `error` are no ends that a client may be told of as one: see toLiveEvent. */
-export function toFinishReason({ finish_reason }: EndEvent): 'stop' | 'length' {
-  return finish_reason === 'length' ? 'length' : 'stop'
+export interface Choice {
+  readonly index: number
+  readonly text: string
+  readonly chunks: readonly ChunkEvent[]
+  readonly finish: ChunkEvent['finish_reason']
 }
 
-export function joinText(chunks: readonly ChunkEvent[]): string {
-  return chunks.map((chunk) => chunk.text).join('')
+/** Chunks of `count` choices, mixed as they came → each choice's own. */
+export function toChoices(chunks: readonly ChunkEvent[], count: number): Choice[] {
+  return Array.from({ length: count }, (_, index) => {
+    const own = chunks.filter(({ choice }) => choice === index)
+    const text = own.map((chunk) => chunk.text).join('')
+    return { index, text, chunks: own, finish: own.at(-1)?.finish_reason ?? null }
+  })
 }

@@ -69,6 +69,7 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
       id: requestId.slice('req_'.length),
       created: Math.floor(deps.nowMs() / 1000),
       model: call.model ?? target.usageName,
+      choices: call.generate.n,
     })
     const events = deps.hosts.generate(request, work.signal)
     if (!call.isStream) return c.json(await collect(events, format))

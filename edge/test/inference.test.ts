@@ -1,8 +1,9 @@
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { choiceSeed } from '../../gpu-host/scheduler/sequence.ts'
 import { expectedTokens } from '../../gpu-host/test/support/fake-engine.ts'
 import type { TestTenant } from './support/pool-client.ts'
-import { expectedReply, promptTokens, TestPool } from './support/test-pool.ts'
+import { expectedReply, promptTokens, TestPool, until } from './support/test-pool.ts'
 
 let pool: TestPool
 let tenant: TestTenant
@@ -191,6 +192,76 @@ describe('chat completions through the official SDK', () => {
   })
 })
 
+describe('several choices', () => {
+  const seeds = [0, 1, 2].map((choice) => choiceSeed(7, choice))
+  const textOf = (prompt: string, seed: number): string =>
+    String.fromCharCode(
+      ...expectedTokens(Buffer.from('weights of version 2'), [...Buffer.from(prompt)], {
+        tokensMax: 12,
+        seed,
+      }),
+    )
+  const request = (extra: object = {}) => chat({ temperature: 1, seed: 7, n: 3, ...extra })
+
+  it('answers n different texts in order, on one bill', async () => {
+    const { data, request_id } = await pool
+      .sdk(tenant.key)
+      .chat.completions.create(request())
+      .withResponse()
+    const expected = seeds.map((seed) => textOf('<user>hello<assistant>', seed))
+    expect(new Set(expected).size).toBe(3)
+    expect(data.choices.map(({ message }) => message.content)).toEqual(expected)
+    expect(data.choices.map(({ index }) => index)).toEqual([0, 1, 2])
+    const prompt = promptTokens('hello')
+    expect(data.usage).toMatchObject({ prompt_tokens: prompt, completion_tokens: 36 })
+    const path = `/v1/tenants/${tenant.name}/usage/events?limit=100`
+    const billed = await until(async () => {
+      const reply = await pool.call('GET', path, pool.operatorKey)
+      const { data: events } = (await reply.json()) as { data: { request_id: string }[] }
+      const own = events.filter((event) => event.request_id === request_id)
+      if (own.length === 0) throw new Error('not shipped yet')
+      return own
+    })
+    expect(billed).toMatchObject([{ prompt_tokens: prompt, completion_tokens: 36 }])
+  })
+
+  it('streams them side by side, each chunk with its index and each choice with its end', async () => {
+    const options = { stream: true, stream_options: { include_usage: true } } as const
+    const stream = await pool.sdk(tenant.key).chat.completions.create({ ...request(), ...options })
+    const texts = ['', '', '']
+    const finishes: (string | null)[] = [null, null, null]
+    const order: number[] = []
+    let usage = 0
+    for await (const chunk of stream) {
+      usage = chunk.usage?.completion_tokens ?? usage
+      for (const { index, delta, finish_reason } of chunk.choices) {
+        expect(finishes[index]).toBeNull()
+        texts[index] += delta.content ?? ''
+        if (delta.content) order.push(index)
+        finishes[index] = finish_reason
+      }
+    }
+    expect(texts).toEqual(seeds.map((seed) => textOf('<user>hello<assistant>', seed)))
+    expect(finishes).toEqual(['length', 'length', 'length'])
+    expect(usage).toBe(36)
+    // Not one after the other.
+    expect(order).not.toEqual([...order].sort())
+  })
+
+  it('serves them on legacy completions too, whole and streamed', async () => {
+    const body = { model: 'support', prompt: 'once', max_tokens: 12, n: 3, seed: 7 }
+    const sdk = pool.sdk(tenant.key)
+    const expected = seeds.map((seed) => textOf('once', seed))
+    const whole = await sdk.completions.create(body)
+    expect(whole.choices.map(({ text }) => text)).toEqual(expected)
+    const texts = ['', '', '']
+    for await (const chunk of await sdk.completions.create({ ...body, stream: true })) {
+      for (const { index, text } of chunk.choices) texts[index] += text
+    }
+    expect(texts).toEqual(expected)
+  })
+})
+
 describe('legacy completions through the official SDK', () => {
   const expected = (prompt: string, tokens: number) =>
     String.fromCharCode(
@@ -218,6 +289,7 @@ describe('legacy completions through the official SDK', () => {
       model: 'support',
       prompt: 'once',
       max_tokens: 5,
+      temperature: 0,
       stream: true,
       logprobs: 1,
     })
@@ -283,7 +355,7 @@ describe('errors as the SDK reads them', () => {
     [{ messages: [] }, 'messages', 'invalid_request'],
     [{ messages: [{ role: 'user', content: 7 }] }, 'messages.0.content', 'invalid_request'],
     [{ stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop', 'invalid_request'],
-    [{ n: 2 }, 'n', 'unsupported_parameter'],
+    [{ n: 17 }, 'n', 'invalid_request'],
     [{ tools: [{ type: 'function' }] }, 'tools', 'unsupported_parameter'],
     [{ response_format: { type: 'json_schema' } }, 'response_format', 'unsupported_parameter'],
     [{ grammar: 'invalid' }, null, 'invalid_request'],

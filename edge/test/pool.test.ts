@@ -179,7 +179,7 @@ describe('a host that dies', () => {
     const { engine } = await pool.addHost({ hostId: newHostId() })
     await addOddHost((_request, response) => {
       const frames = [{ type: 'accepted', request_id: 'r', host_id: 'h', prompt_tokens: 1 }]
-      const chunk = { type: 'chunk', text: 'abc', tokens: 1 }
+      const chunk = { type: 'chunk', choice: 0, text: 'abc', tokens: 1, finish_reason: null }
       response.writeHead(200, { 'content-type': 'text/event-stream' })
       for (const frame of isEarly ? frames : [...frames, chunk]) {
         response.write(`data: ${JSON.stringify(frame)}\n\n`)
@@ -208,7 +208,8 @@ describe('a host that dies', () => {
   it('mid-stream leaves an error frame and no [DONE]', async () => {
     await addOddHost((_request, response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' })
-      response.write('data: {"type":"chunk","text":"a","tokens":1}\n\n')
+      const chunk = { type: 'chunk', choice: 0, text: 'a', tokens: 1, finish_reason: null }
+      response.write(`data: ${JSON.stringify(chunk)}\n\n`)
       setImmediate(() => response.destroy())
     })
     const response = await pool.call('POST', '/v1/chat/completions', tenant.key, {
@@ -224,7 +225,8 @@ describe('a host that dies', () => {
   it('mid-reply fails a reply without a stream', async () => {
     await addOddHost((_request, response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' })
-      response.write('data: {"type":"chunk","text":"a","tokens":1}\n\n')
+      const chunk = { type: 'chunk', choice: 0, text: 'a', tokens: 1, finish_reason: null }
+      response.write(`data: ${JSON.stringify(chunk)}\n\n`)
       setImmediate(() => response.destroy())
     })
     const error = await failureOf(pool.sdk(tenant.key).chat.completions.create(chat))

@@ -72,10 +72,20 @@ describe('Admission', () => {
   it('refuses a tenant at its own bound while others still get in', () => {
     const admission = new Admission<Waiting>(LIMITS)
     for (const name of ['a1', 'a2', 'a3', 'a4']) admission.push(request(name, 'a'))
-    expect(() => admission.assertRoom('a', 4)).toThrowError(
+    expect(() => admission.assertRoom('a', 4, 1)).toThrowError(
       expect.objectContaining({ code: 'queue_full', retryAfterMs: expect.any(Number) }),
     )
-    admission.assertRoom('b', 4)
+    admission.assertRoom('b', 4, 1)
+  })
+
+  it('takes all places of a request or none, and any number on an empty queue', () => {
+    const admission = new Admission<Waiting>(LIMITS)
+    admission.assertRoom('a', 4, 16)
+    for (const name of ['a1', 'a2']) admission.push(request(name, 'a'))
+    admission.assertRoom('a', 4, 2)
+    expect(() => admission.assertRoom('a', 4, 3)).toThrowError(
+      expect.objectContaining({ code: 'queue_full' }),
+    )
   })
 
   it('asks to come back later the longer the queue is', () => {
@@ -83,7 +93,7 @@ describe('Admission', () => {
       const admission = new Admission<Waiting>({ queueDepthMax: 4, queueDepthTenantMax: 4 })
       for (const name of ['a1', 'a2', 'a3', 'a4']) admission.push(request(name, 'a'))
       try {
-        admission.assertRoom('b', sequenceCount)
+        admission.assertRoom('b', sequenceCount, 1)
       } catch (error) {
         return (error as { retryAfterMs: number }).retryAfterMs
       }

@@ -43,11 +43,15 @@ export class Admission<T extends QueuedRequest> {
     return this.#depth
   }
 
-  /** Throws `queue_full`, with a retry hint, before anything is queued. */
-  assertRoom(tenantId: string, sequenceCount: number): void {
+  /**
+   * Throws `queue_full`, with a retry hint, before any of `count` places is taken. An empty queue
+   * has room for all.
+   */
+  assertRoom(tenantId: string, sequenceCount: number, count: number): void {
+    const { queueDepthMax, queueDepthTenantMax } = this.#limits
     const own = this.#tenants.get(tenantId)?.queue.length ?? 0
-    const isFull = this.#depth >= this.#limits.queueDepthMax
-    if (!isFull && own < this.#limits.queueDepthTenantMax) return
+    const isFull = this.#depth > 0 && this.#depth + count > queueDepthMax
+    if (!isFull && (own === 0 || own + count <= queueDepthTenantMax)) return
     const ahead = isFull ? this.#depth : own
     const waitMs = Math.round((ahead * this.#serviceMs) / sequenceCount)
     throw new HostError(

@@ -2,7 +2,13 @@ import { describe, expect, it } from 'vitest'
 import type { GenerateEvent } from '../protocol.ts'
 import { EventBuffer } from './event-buffer.ts'
 
-const chunk = (text: string): GenerateEvent => ({ type: 'chunk', text, tokens: 1 })
+const chunk = (text: string): GenerateEvent => ({
+  type: 'chunk',
+  choice: 0,
+  text,
+  tokens: 1,
+  finish_reason: null,
+})
 
 describe('EventBuffer', () => {
   it('is full at its bound, and has room again once half is taken', async () => {

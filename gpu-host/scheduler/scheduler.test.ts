@@ -213,4 +213,58 @@ describe('Scheduler', () => {
     expect(events).toHaveLength(3)
     expect(events.reduce((sum, event) => sum + event.gpu_us, 0)).toBe(engineUs)
   })
+
+  describe('several choices of a request', () => {
+    it('run beside each other, and are billed as one request with one prompt', async () => {
+      const rig = build({ engine: { limits: { sequenceCount: 2 } } })
+      const request = createRequest({ n: 5, max_tokens: 10, input: tokens(7) })
+      const events = collect(rig.scheduler.submit(request))
+      await rig.clock.advance(5)
+      // More choices than sequences: the rest waits its turn.
+      expect(rig.scheduler.load()).toMatchObject({ sequencesRunning: 2, queueDepth: 3 })
+      await rig.clock.advance(500)
+      const chunks = events.filter((event) => event.type === 'chunk')
+      for (let choice = 0; choice < 5; choice++) {
+        const own = chunks.filter((chunk) => chunk.choice === choice)
+        expect(own.map((chunk) => chunk.finish_reason)).toEqual([...Array(9).fill(null), 'length'])
+      }
+      const usage = { prompt_tokens: 7, completion_tokens: 50 }
+      expect(events.at(-1)).toMatchObject({ type: 'end', finish_reason: 'length', usage })
+      expect(rig.usage()).toMatchObject([{ ...usage, request_id: request.request_id }])
+      expect(rig.scheduler.load()).toMatchObject({ sequencesRunning: 0, queueDepth: 0 })
+    })
+
+    it('all end when the client leaves, billed to the token that was made', async () => {
+      const rig = build({ engine: { limits: { sequenceCount: 2 } } })
+      const generation = rig.scheduler.submit(createRequest({ n: 3, max_tokens: 400 }))
+      const events = collect(generation)
+      await rig.clock.advance(30)
+      generation.cancel()
+      await rig.clock.advance(10)
+      const made = countChunks(events)
+      expect(made).toBeGreaterThan(4)
+      expect(rig.usage()).toMatchObject([{ finish_reason: 'abort', completion_tokens: made }])
+      expect(rig.usage()).toMatchObject([{ prompt_tokens: '<user>hello<assistant>'.length }])
+      expect(rig.scheduler.load()).toMatchObject({ sequencesRunning: 0, queueDepth: 0 })
+    })
+
+    it('all end when one fails', async () => {
+      const rig = build({
+        engine: { isNonFinite: (row) => row.length > 12 && String(row).endsWith(',122') },
+      })
+      const request = createRequest({
+        n: 4,
+        max_tokens: 400,
+        input: tokens(2),
+        sampling: { ...createRequest().sampling, temperature: 1, seed: 3 },
+      })
+      const events = collect(rig.scheduler.submit(request))
+      await rig.clock.advance(2000)
+      const made = countChunks(events)
+      const usage = { prompt_tokens: 2, completion_tokens: made }
+      expect(events.at(-1)).toMatchObject({ type: 'error', code: 'engine_failed', usage })
+      expect(rig.usage()).toMatchObject([{ ...usage, finish_reason: 'error' }])
+      expect(rig.engine.openSequences.size).toBe(0)
+    })
+  })
 })

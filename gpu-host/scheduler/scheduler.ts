@@ -16,9 +16,10 @@ import type { SlotLease } from './adapter-port.ts'
 import { AdapterReadiness } from './adapter-readiness.ts'
 import { Admission } from './admission.ts'
 import { EventBuffer } from './event-buffer.ts'
+import { type EndOrder, LiveRequest } from './live-request.ts'
 import { LoopBell } from './loop-bell.ts'
 import type { SchedulerOptions } from './scheduler-options.ts'
-import { type EndOrder, Sequence, toEndOrder } from './sequence.ts'
+import { choiceSeed, type Sequence, toEndOrder } from './sequence.ts'
 import { type Ending, settle, toOpened, toProgress, toStarted } from './settlement.ts'
 import { type SequenceRows, toStepBatch } from './step-batch.ts'
 import { StepObserver } from './step-observer.ts'
@@ -47,8 +48,8 @@ type ChunkEvent = Extract<GenerateEvent, { type: 'chunk' }>
 
 /** What a turn of the loop has to write and to send. */
 interface Outcome {
-  readonly started: readonly Sequence[]
-  readonly progressed: readonly Sequence[]
+  readonly started: readonly LiveRequest[]
+  readonly progressed: ReadonlySet<LiveRequest>
   readonly chunks: ReadonlyMap<Sequence, ChunkEvent>
   readonly endings: readonly Ending[]
 }
@@ -63,7 +64,7 @@ export class Scheduler {
   readonly #readiness: AdapterReadiness
   readonly #observer: StepObserver
   readonly #bell: LoopBell
-  readonly #live = new Map<string, Sequence>()
+  readonly #live = new Map<string, LiveRequest>()
   /** By engine sequence. */
   readonly #held = new Map<number, Sequence>()
   readonly #freeSequences: number[]
@@ -101,30 +102,31 @@ export class Scheduler {
     if (this.#live.has(request.request_id)) {
       throw new HostError('request_duplicate', 'a request with this id is running')
     }
-    this.#admission.assertRoom(request.tenant_id, engine.limits.sequenceCount)
+    this.#admission.assertRoom(request.tenant_id, engine.limits.sequenceCount, request.n)
     journal.assertRoom()
     const prompt = createPrompt(engine, this.#options.renderChat, request)
     const digest = request.adapter_digest
-    const sequence = new Sequence({
+    const owner = new LiveRequest({
       handle: this.#handles,
       request,
       prompt,
-      buffer: new EventBuffer(limits.eventsBufferedMax, () => this.#bell.ring()),
+      buffer: new EventBuffer(limits.eventsBufferedMax * request.n, () => this.#bell.ring()),
       acceptedUs: clock.nowUs(),
       startedAt: this.#nowIso(),
       source: digest === null ? 'none' : adapters.locate(digest),
-      leaveQueue: digest === null ? () => {} : this.#readiness.join(digest),
+      seed: request.sampling.seed ?? this.#options.randomSeed(),
+      joinQueue: () => (digest === null ? () => {} : this.#readiness.join(digest)),
     })
     try {
-      this.#append([toOpened(sequence)])
+      this.#append([toOpened(owner)])
     } catch (error) {
-      sequence.leaveQueue()
+      for (const sequence of owner.sequences) sequence.leaveQueue()
       throw error
     }
     this.#handles += 1
-    this.#live.set(request.request_id, sequence)
-    this.#admission.push(sequence)
-    sequence.buffer.push({
+    this.#live.set(request.request_id, owner)
+    for (const sequence of owner.sequences) this.#admission.push(sequence)
+    owner.buffer.push({
       type: 'accepted',
       request_id: request.request_id,
       host_id: this.#options.hostId,
@@ -133,8 +135,8 @@ export class Scheduler {
     this.#bell.ring()
     return {
       promptTokens: prompt.tokens.length,
-      next: () => sequence.buffer.next(),
-      cancel: () => this.#order(sequence, { finish: 'abort', error: null }),
+      next: () => owner.buffer.next(),
+      cancel: () => this.#order(owner, { finish: 'abort', error: null }),
     }
   }
 
@@ -174,7 +176,7 @@ export class Scheduler {
   async close(): Promise<void> {
     this.#isDraining = true
     const error = new HostError('host_draining', 'the host has shut down')
-    for (const sequence of this.#live.values()) this.#order(sequence, { finish: 'error', error })
+    for (const owner of this.#live.values()) this.#order(owner, { finish: 'error', error })
     this.#isClosed = true
     this.#bell.ring()
     await this.#loop
@@ -195,21 +197,22 @@ export class Scheduler {
   #reap(): void {
     const { clock, limits } = this.#options
     const nowUs = clock.nowUs()
-    for (const sequence of this.#admission.waiting()) {
-      if (nowUs - sequence.timing.acceptedUs <= limits.queueWaitMaxMs * 1000) continue
+    for (const { owner, timing } of this.#admission.waiting()) {
+      // The choices of a request that has begun wait for their turn as long as it takes.
+      if (owner.hasStarted || nowUs - timing.acceptedUs <= limits.queueWaitMaxMs * 1000) continue
       const error = new HostError('deadline_exceeded', 'waited too long for a place on the host')
-      sequence.orderEnd({ finish: 'error', error })
+      owner.orderEnd({ finish: 'error', error })
     }
     for (const sequence of this.#held.values()) {
       sequence.pausedSinceUs = sequence.buffer.isFull ? (sequence.pausedSinceUs ?? nowUs) : null
       const pausedUs = nowUs - (sequence.pausedSinceUs ?? nowUs)
       if (pausedUs <= limits.consumerStallMaxMs * 1000) continue
       const error = new HostError('request_aborted', 'the client stopped reading')
-      sequence.orderEnd({ finish: 'abort', error })
+      sequence.owner.orderEnd({ finish: 'abort', error })
     }
     const endings: Ending[] = []
-    for (const sequence of this.#live.values()) {
-      if (sequence.order !== null) endings.push({ sequence, ...sequence.order })
+    for (const owner of this.#live.values()) {
+      if (owner.order !== null) endings.push({ owner, ...owner.order })
     }
     if (endings.length > 0) this.#commit({ ...NOTHING, endings })
   }
@@ -254,7 +257,7 @@ export class Scheduler {
     }
     this.#options.adapters.acquire(digest, sequence.abortStart.signal).then(
       (lease) => this.#open(sequence, lease),
-      (error: unknown) => this.#order(sequence, toEndOrder(error)),
+      (error: unknown) => this.#order(sequence.owner, toEndOrder(error)),
     )
   }
 
@@ -267,7 +270,10 @@ export class Scheduler {
     sequence.lease = lease
     sequence.state = 'prefilling'
     if (lease !== null && lease.swapUs > 0) {
-      this.#options.metrics.swapSeconds.observe({ source: sequence.source }, lease.swapUs / 1e6)
+      this.#options.metrics.swapSeconds.observe(
+        { source: sequence.owner.source },
+        lease.swapUs / 1e6,
+      )
     }
     this.#bell.ring()
   }
@@ -297,16 +303,16 @@ export class Scheduler {
 
   #isOpenInEngine(sequence: Sequence): boolean {
     if (sequence.isOpenInEngine) return true
-    const { engine, randomSeed } = this.#options
+    const { engine } = this.#options
     const { sampling, logprobs, top_logprobs } = sequence.request
     try {
       engine.openSequence(sequence.engineSequence, {
-        sampling: { ...sampling, seed: sampling.seed ?? randomSeed() },
+        sampling: { ...sampling, seed: choiceSeed(sequence.owner.seed, sequence.choice) },
         topLogprobs: logprobs ? top_logprobs : -1,
         promptTokens: sequence.prompt.tokens,
       })
     } catch (error) {
-      this.#order(sequence, toEndOrder(error))
+      this.#order(sequence.owner, toEndOrder(error))
       return false
     }
     sequence.isOpenInEngine = true
@@ -349,25 +355,28 @@ export class Scheduler {
       this.#observer.rows(sequence, count, nowUs)
       if (sequence.promptRemaining > 0) sequence.promptRows += count
     }
-    const started: Sequence[] = []
+    const started: LiveRequest[] = []
     const chunks = new Map<Sequence, ChunkEvent>()
-    const endings: Ending[] = []
+    const endings = new Map<LiveRequest, Ending>()
     for (const sampled of result.sampled) {
       const sequence = this.#held.get(sampled.sequence)
       // A token drawn after its client left is dropped: neither sent, journalled nor billed.
       if (sequence === undefined || sequence.order !== null) continue
+      const { owner } = sequence
       if (sampled.isNonFinite) {
         const error = new HostError('engine_failed', 'the model gave no finite logits')
-        endings.push({ sequence, finish: 'error', error })
+        endings.set(owner, { owner, finish: 'error', error })
         continue
       }
-      const { chunk, finish } = sequence.accept(engine, sampled)
-      chunks.set(sequence, chunk)
-      if (sequence.completionTokens === 1) started.push(sequence)
-      if (finish !== null) endings.push({ sequence, finish, error: null })
+      const isFirst = owner.totals.completionTokens === 0
+      chunks.set(sequence, sequence.accept(engine, sampled))
       this.#observer.token(sequence, nowUs)
+      if (isFirst) started.push(owner)
+      const { finish } = owner
+      if (finish !== null) endings.set(owner, { owner, finish, error: null })
     }
-    this.#commit({ started, progressed: rows.map((row) => row.sequence), chunks, endings })
+    const progressed = new Set(rows.map((row) => row.sequence.owner))
+    this.#commit({ started, progressed, chunks, endings: [...endings.values()] })
   }
 
   /** Journal first, then the clients. When the journal cannot take it, nothing of it is sent. */
@@ -376,22 +385,25 @@ export class Scheduler {
     const settlements = endings.map((ending) => ({ ending, ...this.#settle(ending) }))
     try {
       this.#append([
-        ...started.map((sequence) => toStarted(sequence, nowUs)),
+        ...started.map((owner) => toStarted(owner, nowUs)),
         ...toProgress(progressed),
         ...settlements.map(({ record }) => record),
       ])
     } catch (error) {
       for (const sequence of chunks.keys()) sequence.retractToken()
-      const failed = new Set([...progressed, ...endings.map(({ sequence }) => sequence)])
-      for (const sequence of failed) {
-        const ending: Ending = { sequence, ...toEndOrder(error) }
+      const failed = new Set([...progressed, ...endings.map(({ owner }) => owner)])
+      for (const owner of failed) {
+        const ending: Ending = { owner, ...toEndOrder(error) }
         const { record, lastEvent } = this.#settle(ending)
         this.#unwritten.push(record)
         this.#finish(ending, lastEvent)
       }
       return
     }
-    for (const [sequence, chunk] of chunks) sequence.buffer.push(chunk)
+    for (const [sequence, chunk] of chunks) {
+      sequence.buffer.push(chunk)
+      if (sequence.finish !== null) this.#release(sequence)
+    }
     for (const { ending, lastEvent } of settlements) this.#finish(ending, lastEvent)
   }
 
@@ -406,9 +418,10 @@ export class Scheduler {
     this.#unwritten = []
   }
 
-  /** Gives everything back that the sequence held, then tells its consumer. */
-  #finish({ sequence, finish, error }: Ending, lastEvent: GenerateEvent): void {
-    const { engine, clock, metrics } = this.#options
+  /** Gives everything back that the sequence held. Idempotent. */
+  #release(sequence: Sequence): void {
+    const { engine, clock } = this.#options
+    if (sequence.state === 'ended') return
     if (sequence.state === 'queued') {
       this.#admission.remove(sequence)
       sequence.leaveQueue()
@@ -421,10 +434,15 @@ export class Scheduler {
     }
     sequence.state = 'ended'
     sequence.abortStart.abort()
-    this.#live.delete(sequence.request.request_id)
-    metrics.requests.inc({ outcome: error?.code ?? finish })
-    sequence.buffer.push(lastEvent)
-    sequence.buffer.end()
+  }
+
+  /** Gives everything back that the request held, then tells its consumer. */
+  #finish({ owner, finish, error }: Ending, lastEvent: GenerateEvent): void {
+    for (const sequence of owner.sequences) this.#release(sequence)
+    this.#live.delete(owner.request.request_id)
+    this.#options.metrics.requests.inc({ outcome: error?.code ?? finish })
+    owner.buffer.push(lastEvent)
+    owner.buffer.end()
     if (this.#live.size > 0) return
     for (const resolve of this.#onIdle.splice(0)) resolve()
   }
@@ -432,23 +450,25 @@ export class Scheduler {
   /** What the KV cache holds after a failed step is not known, so every opened sequence ends. */
   #failRunning(cause: unknown): void {
     const error = new HostError('engine_failed', 'the engine failed', { cause })
-    const endings: Ending[] = []
-    for (const sequence of this.#held.values()) {
-      if (!sequence.isOpenInEngine) continue
-      endings.push({ sequence, ...(sequence.order ?? { finish: 'error', error }) })
+    const owners = new Set<LiveRequest>()
+    for (const { isOpenInEngine, owner } of this.#held.values()) {
+      if (isOpenInEngine) owners.add(owner)
     }
+    const endings = Array.from(owners, (owner): Ending => {
+      return { owner, ...(owner.order ?? { finish: 'error', error }) }
+    })
     this.#commit({ ...NOTHING, endings })
   }
 
   #failQueued(digest: string, cause: unknown): void {
     for (const sequence of this.#admission.waiting()) {
-      if (sequence.request.adapter_digest === digest) sequence.orderEnd(toEndOrder(cause))
+      if (sequence.request.adapter_digest === digest) sequence.owner.orderEnd(toEndOrder(cause))
     }
     this.#bell.ring()
   }
 
-  #order(sequence: Sequence, order: EndOrder): void {
-    sequence.orderEnd(order)
+  #order(owner: LiveRequest, order: EndOrder): void {
+    owner.orderEnd(order)
     this.#bell.ring()
   }
 
@@ -467,4 +487,4 @@ export class Scheduler {
   }
 }
 
-const NOTHING: Outcome = { started: [], progressed: [], chunks: new Map(), endings: [] }
+const NOTHING: Outcome = { started: [], progressed: new Set(), chunks: new Map(), endings: [] }

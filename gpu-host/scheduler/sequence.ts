@@ -1,5 +1,5 @@
 /**
- * One request's life:
+ * One choice of a request, in the engine's terms a sequence:
  *
  *   queued ──► starting ──► prefilling ──► decoding ──► ended
  *     └───────────┴──────────────┴────────────┴──────────►
@@ -11,54 +11,35 @@
  */
 import type { Engine, SampledToken } from '../engine.ts'
 import { errorCodeOf, HostError, toHostError } from '../errors.ts'
-import type {
-  AdapterSource,
-  FinishReason,
-  GenerateEvent,
-  GenerateRequest,
-  TokenLogprobs,
-} from '../protocol.ts'
+import type { GenerateEvent, GenerateRequest, TokenLogprobs } from '../protocol.ts'
 import { RequestTiming } from '../telemetry/request-timing.ts'
 import type { RequestTotals } from '../telemetry/usage-event.ts'
-import { Detokenizer } from '../text/detokenizer.ts'
 import type { Prompt } from '../text/prompt.ts'
-import { StopMatcher } from '../text/stop-matcher.ts'
+import { type OutputPiece, TextOutput } from '../text/text-output.ts'
 import type { SlotLease } from './adapter-port.ts'
 import type { EventBuffer } from './event-buffer.ts'
+import type { EndOrder, LiveRequest } from './live-request.ts'
 
 export type SequenceState = 'queued' | 'starting' | 'prefilling' | 'decoding' | 'ended'
 type ChunkEvent = Extract<GenerateEvent, { type: 'chunk' }>
 
-/** Why a sequence must end before its time. */
-export interface EndOrder {
-  readonly finish: 'abort' | 'error'
-  /** null = nobody is left to be told. */
-  readonly error: HostError | null
-}
-
 export interface SequenceInput {
-  readonly handle: number
-  readonly request: GenerateRequest
-  readonly prompt: Prompt
-  readonly buffer: EventBuffer
+  readonly owner: LiveRequest
+  readonly choice: number
   readonly acceptedUs: number
-  readonly startedAt: string
-  readonly source: AdapterSource
-  /** Called once, when the request leaves the queue. */
+  /** Called once, when the sequence leaves the queue. */
   readonly leaveQueue: () => void
 }
 
 type TokenEngine = Pick<Engine, 'tokenBytes' | 'isEndOfGeneration'>
 
 export class Sequence {
-  readonly handle: number
+  readonly owner: LiveRequest
+  /** Index among the owner's choices. */
+  readonly choice: number
   readonly request: GenerateRequest
   readonly prompt: Prompt
-  readonly buffer: EventBuffer
   readonly timing: RequestTiming
-  readonly startedAt: string
-  /** Where the adapter was when the request arrived. */
-  readonly source: AdapterSource
   readonly abortStart = new AbortController()
   readonly leaveQueue: () => void
 
@@ -67,7 +48,8 @@ export class Sequence {
   engineSequence = -1
   isOpenInEngine = false
   lease: SlotLease | null = null
-  order: EndOrder | null = null
+  /** How generation ended by itself; null = it has not. */
+  finish: 'stop' | 'length' | null = null
   lastStep = -1
   promptRows = 0
   completionTokens = 0
@@ -78,19 +60,24 @@ export class Sequence {
   blockedSinceUs: number | null = null
 
   #lastToken = 0
-  readonly #detokenizer = new Detokenizer()
-  readonly #stopMatcher: StopMatcher
+  readonly #output: TextOutput
 
   constructor(input: SequenceInput) {
-    this.handle = input.handle
-    this.request = input.request
-    this.prompt = input.prompt
-    this.buffer = input.buffer
+    this.owner = input.owner
+    this.choice = input.choice
+    this.request = input.owner.request
+    this.prompt = input.owner.prompt
     this.timing = new RequestTiming(input.acceptedUs)
-    this.startedAt = input.startedAt
-    this.source = input.source
     this.leaveQueue = input.leaveQueue
-    this.#stopMatcher = new StopMatcher(input.request.stop)
+    this.#output = new TextOutput(this.request.stop)
+  }
+
+  get buffer(): EventBuffer {
+    return this.owner.buffer
+  }
+
+  get order(): EndOrder | null {
+    return this.owner.order
   }
 
   get tenantId(): string {
@@ -118,13 +105,6 @@ export class Sequence {
     return { promptRows, cachedPromptTokens: 0, completionTokens, gpuUs }
   }
 
-  /** Asks for an early end; the first order counts. */
-  orderEnd(order: EndOrder): void {
-    if (this.order !== null || this.state === 'ended') return
-    this.order = order
-    this.abortStart.abort()
-  }
-
   /** The token of row `offset` of the next rows. */
   tokenAt(offset: number): number {
     if (this.promptRemaining > 0) return this.prompt.tokens[this.promptRows + offset] ?? 0
@@ -137,36 +117,43 @@ export class Sequence {
     return this.prompt.tokens.length + this.completionTokens - 1
   }
 
-  /** Takes a generated token: the chunk to send, and why the sequence is over, if it is. */
-  accept(
-    engine: TokenEngine,
-    sampled: SampledToken,
-  ): { readonly chunk: ChunkEvent; readonly finish: FinishReason | null } {
+  /** Takes a generated token: the chunk to send, which says whether it is the last. */
+  accept(engine: TokenEngine, sampled: SampledToken): ChunkEvent {
     const { token } = sampled
     this.#lastToken = token
     this.completionTokens += 1
     this.state = 'decoding'
     const isEnd = engine.isEndOfGeneration(token) && !this.request.ignore_eos
-    const piece = isEnd ? '' : this.#detokenizer.push(engine.tokenBytes(token))
-    let { text, isStopped } = this.#stopMatcher.push(piece)
-    let finish: FinishReason | null = isEnd || isStopped ? 'stop' : null
-    if (finish === null && this.completionTokens >= this.prompt.completionTokensMax) {
-      finish = 'length'
+    const isFull = this.completionTokens >= this.prompt.completionTokensMax
+    const withLogprobs = this.request.logprobs
+    let shown: OutputPiece = NOTHING
+    // The end token has no text, and OpenAI tells no log probability of it.
+    if (!isEnd) {
+      const logprobs = withLogprobs ? toLogprobs(engine, sampled) : null
+      shown = this.#output.push(engine.tokenBytes(token), logprobs)
     }
-    if (finish !== null && !isStopped) {
-      const rest = this.#stopMatcher.push(this.#detokenizer.flush())
-      text += rest.text
-      isStopped = rest.isStopped
-      if (!isStopped) text += this.#stopMatcher.flush()
-    }
-    const logprobs = this.request.logprobs ? [toLogprobs(engine, sampled)] : null
-    const chunk: ChunkEvent = { type: 'chunk', text, tokens: 1 }
-    return { chunk: logprobs === null ? chunk : { ...chunk, logprobs }, finish }
+    if (!shown.isStopped && (isEnd || isFull)) shown = join(shown, this.#output.end())
+    if (isEnd || shown.isStopped) this.finish = 'stop'
+    else if (isFull) this.finish = 'length'
+    const { choice, finish } = this
+    const { text, logprobs } = shown
+    const chunk: ChunkEvent = { type: 'chunk', choice, text, tokens: 1, finish_reason: finish }
+    return withLogprobs ? { ...chunk, logprobs: [...logprobs] } : chunk
   }
 
   /** Undoes the count of a token that could not be journalled, so was not sent. */
   retractToken(): void {
     this.completionTokens -= 1
+  }
+}
+
+const NOTHING: OutputPiece = { text: '', logprobs: [], isStopped: false }
+
+function join(first: OutputPiece, last: OutputPiece): OutputPiece {
+  return {
+    text: first.text + last.text,
+    logprobs: [...first.logprobs, ...last.logprobs],
+    isStopped: last.isStopped,
   }
 }
 
@@ -179,6 +166,14 @@ function toLogprobs(engine: TokenEngine, sampled: SampledToken): TokenLogprobs {
     ...entry(sampled.token, sampled.logprob ?? 0),
     top: sampled.top.map(({ token, logprob }) => entry(token, logprob)),
   }
+}
+
+/**
+ * The seed of a choice: the request's own for the first, so that it is the answer that n = 1 gives,
+ * and one a fixed stride away (2³² ÷ golden ratio, which spreads) for each that follows.
+ */
+export function choiceSeed(seed: number, choice: number): number {
+  return (seed + Math.imul(choice, 0x9e37_79b9)) >>> 0
 }
 
 /** What ended a request from outside the loop, in the host's own terms. */

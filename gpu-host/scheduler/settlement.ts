@@ -1,15 +1,15 @@
 /**
- * How a sequence's state becomes journal records and the last event of its stream. Pure: the
+ * How a request's state becomes journal records and the last event of its stream. Pure: the
  * scheduler writes the records, then sends the events.
  */
 import type { HostError } from '../errors.ts'
-import type { JournalRecord, RequestFacts, SettledRecord } from '../journal/record.ts'
+import type { JournalRecord, ProgressRow, RequestFacts, SettledRecord } from '../journal/record.ts'
 import type { FinishReason, GenerateEvent, GenerateRequest, Usage } from '../protocol.ts'
 import { createUsageEvent } from '../telemetry/usage-event.ts'
-import type { Sequence } from './sequence.ts'
+import type { LiveRequest } from './live-request.ts'
 
 export interface Ending {
-  readonly sequence: Sequence
+  readonly owner: LiveRequest
   readonly finish: FinishReason
   readonly error: HostError | null
 }
@@ -27,23 +27,22 @@ export interface Settlement {
 const NO_USAGE: Usage = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
 
 export function settle(
-  { sequence, finish, error }: Ending,
+  { owner, finish, error }: Ending,
   host: HostIdentity,
   now: { readonly us: number; readonly iso: string },
 ): Settlement {
-  const { timing, totals, source, lease } = sequence
-  const ttftUs = timing.ttftUs
+  const { totals, source, ttftUs } = owner
   const event = createUsageEvent({
-    request: toRequestFacts(sequence.request),
+    request: toRequestFacts(owner.request),
     hostId: host.hostId,
     epoch: host.epoch,
     finish,
     totals,
-    queueUs: timing.queueUs(now.us),
+    queueUs: owner.queueUs(now.us),
     ttftUs,
-    swapUs: Math.round(lease?.swapUs ?? 0),
+    swapUs: owner.swapUs,
     source,
-    startedAt: sequence.startedAt,
+    startedAt: owner.startedAt,
     endedAt: now.iso,
     origin: 'engine',
   })
@@ -67,42 +66,37 @@ export function settle(
         }
       : { type: 'error', code: error.code, message: error.message, param: error.param, usage }
   return {
-    record: { t: 'settled', n: sequence.handle, code: error?.code ?? null, event },
+    record: { t: 'settled', n: owner.handle, code: error?.code ?? null, event },
     lastEvent,
   }
 }
 
-export function toOpened(sequence: Sequence): JournalRecord {
+export function toOpened(owner: LiveRequest): JournalRecord {
   return {
     t: 'opened',
-    n: sequence.handle,
-    at: sequence.startedAt,
-    request: toRequestFacts(sequence.request),
+    n: owner.handle,
+    at: owner.startedAt,
+    request: toRequestFacts(owner.request),
   }
 }
 
-export function toStarted(sequence: Sequence, nowUs: number): JournalRecord {
+export function toStarted(owner: LiveRequest, nowUs: number): JournalRecord {
   return {
     t: 'started',
-    n: sequence.handle,
-    queue_us: sequence.timing.queueUs(nowUs),
-    ttft_us: sequence.timing.ttftUs ?? 0,
-    swap_us: Math.round(sequence.lease?.swapUs ?? 0),
-    source: sequence.source,
+    n: owner.handle,
+    queue_us: owner.queueUs(nowUs),
+    ttft_us: owner.ttftUs ?? 0,
+    swap_us: owner.swapUs,
+    source: owner.source,
   }
 }
 
-export function toProgress(sequences: readonly Sequence[]): JournalRecord[] {
-  if (sequences.length === 0) return []
-  const rows = sequences.map(
-    ({ handle, promptRows, completionTokens, gpuUs }): [number, number, number, number] => [
-      handle,
-      promptRows,
-      completionTokens,
-      gpuUs,
-    ],
-  )
-  return [{ t: 'progress', rows }]
+export function toProgress(owners: Iterable<LiveRequest>): JournalRecord[] {
+  const rows = Array.from(owners, ({ handle, totals }): ProgressRow => {
+    const { promptRows, completionTokens, gpuUs } = totals
+    return [handle, promptRows, completionTokens, gpuUs]
+  })
+  return rows.length === 0 ? [] : [{ t: 'progress', rows }]
 }
 
 function toRequestFacts(request: GenerateRequest): RequestFacts {

@@ -37,7 +37,7 @@ export class StepObserver {
   /** Before the rows are counted in the sequence. */
   rows(sequence: Sequence, count: number, nowUs: number): void {
     const queueUs = sequence.timing.markRow(nowUs)
-    if (queueUs !== null) this.#metrics.queueSeconds.observe(queueUs / 1e6)
+    if (queueUs !== null && sequence.choice === 0) this.#metrics.queueSeconds.observe(queueUs / 1e6)
     if (sequence.promptRemaining > 0) this.#metrics.tokens.inc({ kind: 'prompt' }, count)
   }
 
@@ -48,8 +48,10 @@ export class StepObserver {
       this.#metrics.itlSeconds.observe(gapUs / 1e6)
       return
     }
+    // A request's first token is that of its first choice: the others may wait for a sequence.
+    if (sequence.choice > 0) return
     const { ttftUs } = sequence.timing
-    const { source } = sequence
+    const { source } = sequence.owner
     if (ttftUs !== null) this.#metrics.ttftSeconds.observe({ source }, ttftUs / 1e6)
   }
 }

@@ -65,7 +65,7 @@ function usage(): readonly UsageEvent[] {
 describe('host process', () => {
   it('bills after SIGKILL at least every token that a client saw, and at most one step more', async () => {
     const { child, url } = await start()
-    const requests = [1, 2, 3].map(() => createRequest({ max_tokens: 90_000 }))
+    const requests = [1, 1, 3].map((n) => createRequest({ n, max_tokens: 90_000 }))
     const seen = new Map<string, number>()
     await Promise.all(
       requests.map(async (request) => {
@@ -90,6 +90,7 @@ describe('host process', () => {
       // What lay in sockets when the process died was written, but never seen.
       expect(event.completion_tokens).toBeGreaterThanOrEqual(seen.get(event.request_id) ?? 0)
       expect(event.completion_tokens).toBeLessThan(90_000)
+      expect(event.prompt_tokens).toBe('<user>hello<assistant>'.length)
     }
   })
 

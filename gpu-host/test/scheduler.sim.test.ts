@@ -9,8 +9,9 @@ import type { StepBatch } from '../engine.ts'
 import { HostError } from '../errors.ts'
 import { type GenerateEvent, type GenerateRequest, samplingOptions } from '../protocol.ts'
 import type { Generation } from '../scheduler/scheduler.ts'
+import { choiceSeed } from '../scheduler/sequence.ts'
 import { expectedTokens, FAKE_EOS } from './support/fake-engine.ts'
-import { RIG_LIMITS, SchedulerRig } from './support/scheduler-rig.ts'
+import { RIG_LIMITS, RIG_SEED, SchedulerRig } from './support/scheduler-rig.ts'
 import type { AdapterScript } from './support/scripted-adapters.ts'
 
 const EOS_ONE_IN = 40
@@ -100,6 +101,7 @@ class Simulation {
         tokens: Array.from({ length: promptLength }, () => (this.random() < 0.2 ? 120 : pick(256))),
       },
       sampling: samplingOptions.parse({}),
+      n: this.random() < 0.3 ? 2 + pick(3) : 1,
       max_tokens: 1 + pick(60),
       stop: [],
       ignore_eos: false,
@@ -151,20 +153,32 @@ function checkClient(client: Client, simulation: Simulation): void {
   const { request, events, isCancelled } = client
   const last = events.at(-1)
   const chunks = events.filter((event) => event.type === 'chunk')
-  const text = chunks.map((chunk) => chunk.text).join('')
   const script = simulation.scripts.get(request.adapter_digest ?? '')
   const prompt = request.input.kind === 'tokens' ? request.input.tokens : []
-  const expected = expectedTokens(script?.payload ?? null, prompt, {
-    tokensMax: request.max_tokens ?? 0,
-    eosOneIn: EOS_ONE_IN,
-  })
-  const expectedText = String.fromCharCode(...expected.filter((token) => token !== FAKE_EOS))
+  const isWhole = last?.type === 'end' && last.finish_reason !== 'abort'
+  let tokens = 0
+  for (let choice = 0; choice < request.n; choice++) {
+    const expected = expectedTokens(script?.payload ?? null, prompt, {
+      tokensMax: request.max_tokens ?? 0,
+      eosOneIn: EOS_ONE_IN,
+      seed: choiceSeed(RIG_SEED, choice),
+    })
+    tokens += expected.length
+    const expectedText = String.fromCharCode(...expected.filter((token) => token !== FAKE_EOS))
+    const own = chunks.filter((chunk) => chunk.choice === choice)
+    const text = own.map((chunk) => chunk.text).join('')
+    expect(expectedText.startsWith(text)).toBe(true)
+    const finish = expected.at(-1) === FAKE_EOS ? 'stop' : 'length'
+    if (own.at(-1)?.finish_reason != null || isWhole) {
+      expect(text).toBe(expectedText)
+      expect(own.at(-1)?.finish_reason).toBe(finish)
+    }
+    for (const chunk of own.slice(0, -1)) expect(chunk.finish_reason).toBeNull()
+  }
   expect(events[0]?.type).toBe('accepted')
   expect(last?.type === 'end' || last?.type === 'error').toBe(true)
-  expect(expectedText.startsWith(text)).toBe(true)
-  if (last?.type === 'end' && last.finish_reason !== 'abort') {
-    expect(text).toBe(expectedText)
-    expect(last.usage.completion_tokens).toBe(expected.length)
+  if (isWhole) {
+    expect(last.usage.completion_tokens).toBe(tokens)
     expect(last.usage.prompt_tokens).toBe(prompt.length)
   }
   if (last?.type === 'end' && last.finish_reason === 'abort') expect(isCancelled).toBe(true)

@@ -16,3 +16,13 @@ export class Detokenizer {
     return this.#decoder.decode()
   }
 }
+
+/** Whether `bytes` ends with the beginning of a UTF-8 character that it does not complete. */
+export function endsInsideCharacter(bytes: Uint8Array): boolean {
+  for (let back = 1; back <= 3 && back <= bytes.length; back++) {
+    const byte = bytes[bytes.length - back] ?? 0
+    if (byte < 0x80) return false
+    if (byte >= 0xc0) return back < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2)
+  }
+  return false
+}

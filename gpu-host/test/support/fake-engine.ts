@@ -1,8 +1,9 @@
 /**
  * A deterministic Engine without weights. The next token is a hash of the adapter payload that the
- * row's slot holds and of every token of the sequence so far, so a wrong slot, a mixed-up sequence,
- * a skipped or doubled row each change the output. It also refuses what a real engine may crash on:
- * rows out of order, closed sequences, slots that are empty or being loaded, two steps at once.
+ * row's slot holds, of every token of the sequence so far and, above temperature 0, of the seed: a
+ * wrong slot, a mixed-up sequence, a skipped or doubled row each change the output. It also refuses
+ * what a real engine may crash on: rows out of order, closed sequences, slots that are empty or
+ * being loaded, two steps at once.
  *
  * Tokens 0 … 255 are bytes, 256 ends generation, 257 begins the text.
  */
@@ -178,7 +179,9 @@ export class FakeEngine implements Engine {
 
   #sample(number: number, { tokens, options }: FakeSequence, identity: string): SampledToken {
     const isNonFinite = this.#options.isNonFinite?.(tokens) ?? false
-    const token = nextToken(identity, tokens, this.#options.eosOneIn ?? 0)
+    const { temperature, seed } = options.sampling
+    const drawn = temperature > 0 ? `${identity}#${seed}` : identity
+    const token = nextToken(drawn, tokens, this.#options.eosOneIn ?? 0)
     const withLogprobs = options.topLogprobs >= 0
     const top = Array.from({ length: Math.max(0, options.topLogprobs) }, (_, i) => ({
       token: i === 0 ? token : (token + i) % 256,
@@ -207,9 +210,10 @@ export function payloadIdentity(payload: Uint8Array): string {
 export function expectedTokens(
   payload: Uint8Array | null,
   prompt: readonly number[],
-  options: { readonly tokensMax: number; readonly eosOneIn?: number },
+  options: { readonly tokensMax: number; readonly eosOneIn?: number; readonly seed?: number },
 ): number[] {
-  const identity = payload === null ? NO_ADAPTER : payloadIdentity(payload)
+  const adapter = payload === null ? NO_ADAPTER : payloadIdentity(payload)
+  const identity = options.seed === undefined ? adapter : `${adapter}#${options.seed}`
   const tokens = [...prompt]
   const generated: number[] = []
   while (generated.length < options.tokensMax) {

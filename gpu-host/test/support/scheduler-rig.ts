@@ -26,6 +26,9 @@ export const RIG_LIMITS: SchedulerLimits = {
   stepTargetUs: 5000,
 }
 
+/** Drawn for requests without one. */
+export const RIG_SEED = 1
+
 export interface RigOptions {
   readonly engine?: FakeEngineOptions
   readonly adapters?: ReadonlyMap<string, AdapterScript>
@@ -70,7 +73,7 @@ export class SchedulerRig {
       log: () => {},
       renderChat: createChatTemplate(this.engine.info.chatTemplate, { bos: '', eos: '' }),
       hostId: 'hst_rig',
-      randomSeed: () => 1,
+      randomSeed: () => RIG_SEED,
       limits: { ...RIG_LIMITS, ...options.limits },
     })
   }

@@ -171,6 +171,7 @@ export function createRequest(overrides: Partial<GenerateRequest> = {}): Generat
     price_version_id: null,
     input: { kind: 'chat', messages: [{ role: 'user', content: 'hello' }] },
     sampling: samplingOptions.parse({ temperature: 0 }),
+    n: 1,
     max_tokens: 8,
     stop: [],
     ignore_eos: false,

@@ -1,0 +1,112 @@
+/**
+ * A request between its acceptance and its settlement: what its choices share. Each of its
+ * sequences generates one choice; the journal, the bill and the stream know the request alone. The
+ * prompt is billed once, the tokens of all choices are. An order to end ends them all.
+ */
+import type { HostError } from '../errors.ts'
+import type { AdapterSource, FinishReason, GenerateRequest } from '../protocol.ts'
+import type { RequestTotals } from '../telemetry/usage-event.ts'
+import type { Prompt } from '../text/prompt.ts'
+import type { EventBuffer } from './event-buffer.ts'
+import { Sequence } from './sequence.ts'
+
+/** Why a request must end before its time. */
+export interface EndOrder {
+  readonly finish: 'abort' | 'error'
+  /** null = nobody is left to be told. */
+  readonly error: HostError | null
+}
+
+export interface LiveRequestInput {
+  /** Names the request in the journal. */
+  readonly handle: number
+  readonly request: GenerateRequest
+  readonly prompt: Prompt
+  readonly buffer: EventBuffer
+  readonly acceptedUs: number
+  readonly startedAt: string
+  /** Where the adapter was when the request arrived. */
+  readonly source: AdapterSource
+  /** The request's own, or drawn by the host. */
+  readonly seed: number
+  /** Waits for the adapter; returns the matching leave. Called once per choice. */
+  readonly joinQueue: () => () => void
+}
+
+export class LiveRequest {
+  readonly handle: number
+  readonly request: GenerateRequest
+  readonly prompt: Prompt
+  readonly buffer: EventBuffer
+  readonly startedAt: string
+  readonly source: AdapterSource
+  readonly seed: number
+  /** By choice. */
+  readonly sequences: readonly Sequence[]
+  order: EndOrder | null = null
+
+  constructor(input: LiveRequestInput) {
+    this.handle = input.handle
+    this.request = input.request
+    this.prompt = input.prompt
+    this.buffer = input.buffer
+    this.startedAt = input.startedAt
+    this.source = input.source
+    this.seed = input.seed
+    const { acceptedUs, joinQueue } = input
+    this.sequences = Array.from(
+      { length: input.request.n },
+      (_, choice) => new Sequence({ owner: this, choice, acceptedUs, leaveQueue: joinQueue() }),
+    )
+  }
+
+  /** Sums of the choices, and of the prompt what the furthest of them has read. */
+  get totals(): RequestTotals {
+    const all = this.sequences.map((sequence) => sequence.totals)
+    const [first] = all
+    return {
+      promptRows: Math.max(...all.map(({ promptRows }) => promptRows)),
+      // Later choices may find what the first one read; only what that one found was spared.
+      cachedPromptTokens: first?.cachedPromptTokens ?? 0,
+      completionTokens: sum(all.map(({ completionTokens }) => completionTokens)),
+      gpuUs: sum(all.map(({ gpuUs }) => gpuUs)),
+    }
+  }
+
+  /** Accepted → first row of any choice; counts until `nowUs` while the request still waits. */
+  queueUs(nowUs: number): number {
+    return Math.min(...this.sequences.map(({ timing }) => timing.queueUs(nowUs)))
+  }
+
+  /** null = no token was made. */
+  get ttftUs(): number | null {
+    const all = this.sequences.flatMap(({ timing }) => timing.ttftUs ?? [])
+    return all.length === 0 ? null : Math.min(...all)
+  }
+
+  get swapUs(): number {
+    return Math.max(...this.sequences.map(({ lease }) => Math.round(lease?.swapUs ?? 0)))
+  }
+
+  get hasStarted(): boolean {
+    return this.sequences.some(({ state }) => state !== 'queued')
+  }
+
+  /** How the request ended by itself: when its last choice has, `length` where any was cut. */
+  get finish(): FinishReason | null {
+    const all = this.sequences.map(({ finish }) => finish)
+    if (all.includes(null)) return null
+    return all.includes('length') ? 'length' : 'stop'
+  }
+
+  /** Asks for an early end; the first order counts. */
+  orderEnd(order: EndOrder): void {
+    if (this.order !== null || this.sequences.every(({ state }) => state === 'ended')) return
+    this.order = order
+    for (const sequence of this.sequences) sequence.abortStart.abort()
+  }
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0)
+}
