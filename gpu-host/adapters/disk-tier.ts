@@ -10,7 +10,8 @@ import type { AdapterImage } from '../engine.ts'
 import { errorCodeOf, HostError } from '../errors.ts'
 import { errorText, type Log } from '../log.ts'
 import { digestHex, digestOfHex } from './adapter-digest.ts'
-import { PackFileError, readPack } from './pack-file.ts'
+import { PackFileError } from './pack-file.ts'
+import { PackReader } from './pack-reader.ts'
 
 const TEMPORARY_PREFIX = '.tmp-'
 const PACK_NAME = /^([0-9a-f]{64})\.nzpack$/
@@ -23,6 +24,7 @@ export interface DiskTierOptions {
 
 export class DiskTier {
   readonly #options: DiskTierOptions
+  readonly #reader = new PackReader()
   /** Digest → bytes of its file, least recently used first. */
   readonly #packs: Map<string, number>
   /** Of packs and of files being written. */
@@ -67,10 +69,11 @@ export class DiskTier {
 
   /** null when it is not here, or no longer whole (then it is dropped). */
   async read(digest: string): Promise<AdapterImage | null> {
-    if (!this.has(digest)) return null
+    const fileBytes = this.#packs.get(digest)
+    if (fileBytes === undefined) return null
     const path = this.#pathOf(digest)
     try {
-      const image = await readPack(path, digest)
+      const image = await this.#reader.read(path, digest, fileBytes)
       this.#touch(digest, path)
       return image
     } catch (error) {
@@ -102,7 +105,7 @@ export class DiskTier {
       } finally {
         await file.close()
       }
-      const image = await readPack(temporary, digest)
+      const image = await this.#reader.read(temporary, digest, written)
       await rename(temporary, this.#pathOf(digest))
       this.#bytes -= this.#packs.get(digest) ?? 0
       this.#packs.delete(digest)
