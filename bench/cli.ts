@@ -11,7 +11,7 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
   mix    N sequences decode at once, each with its own adapter, against one adapter and the peer
          --tenants N (8)  --no-peer
   swap   time from "adapter not in a slot" to "its first row can run"
-         --swaps N (200)
+         --swaps N (200) loads per tier and round
 
   --shape NAME        demo, 1b, 7b: random weights in Q8_0; default: what npm start serves (demo)
   --rank N            adapter rank, on all seven linear layers (16)
@@ -56,7 +56,7 @@ async function main(): Promise<void> {
         rounds: count('rounds', 1),
         withPeer: !values['no-peer'],
       }),
-    swap: () => runSwap({ ...common, swaps: count('swaps', 20) }),
+    swap: () => runSwap({ ...common, swaps: count('swaps', 20), rounds: count('rounds', 1) }),
   }
   const name = positionals[0]
   if (positionals.length !== 1 || !(name === 'mix' || name === 'swap')) {

@@ -21,21 +21,23 @@ import {
   openBenchEngine,
   type ShapeName,
 } from './lib/base-model.ts'
-import { median, percentile, significant } from './lib/statistics.ts'
+import { mean, median, percentile, significant } from './lib/statistics.ts'
 
 export interface SwapOptions {
   readonly shape: ShapeName
   readonly rank: number
-  /** Measured loads per tier. */
+  /** Measured loads per tier and round. */
   readonly swaps: number
+  readonly rounds: number
   readonly threads: number
 }
 
 /** More adapters than slots, taken in turn, so that every acquire misses and evicts. */
 const SLOTS = 4
 const ADAPTERS = 12
-const DECODE_STEPS = 50
-const TURNS = 4
+const DECODE_STEPS = 100
+/** Between the starts of two swaps beside the decoding sequences. */
+const SWAP_EVERY_MS = 20
 /** Not 0: the cache refuses it. */
 const NOTHING_FITS_BYTES = 1
 
@@ -48,6 +50,7 @@ export async function runSwap(options: SwapOptions) {
   try {
     const adapters = createBenchAdapters(engine, ADAPTERS, rank)
     const disk = await fillDisk(scratch, adapters)
+    disk.warm()
     const digests = adapters.map((adapter) => adapter.manifest.digest)
     const cacheOf = (ramBytesMax: number): AdapterCache =>
       new AdapterCache({
@@ -60,25 +63,54 @@ export async function runSwap(options: SwapOptions) {
       })
     const fromRam = cacheOf(Number.MAX_SAFE_INTEGER)
     for (const digest of digests) await fromRam.prefetch(digest)
-    const ramMs = await timeAcquires(fromRam, digests, swaps)
-    const memcpyMs = timeCopies(adapters, swaps)
-    const itl = await measureItl(engine, fromRam, digests)
-    const diskMs = await timeAcquires(cacheOf(NOTHING_FITS_BYTES), digests, swaps)
+    const fromDisk = cacheOf(NOTHING_FITS_BYTES)
+    const rounds: Round[] = []
+    // Turn by turn, so that what else the machine does falls on all alike.
+    for (let round = 0; round < options.rounds; round++) {
+      rounds.push({
+        memcpyMs: timeCopies(adapters, swaps),
+        ramMs: await timeAcquires(fromRam, digests, swaps),
+        diskMs: await timeAcquires(fromDisk, digests, swaps),
+        itl: await measureItl(engine, fromRam, digests),
+      })
+      process.stderr.write(`swap: round ${round + 1} of ${options.rounds}\n`)
+    }
     return {
       shape,
       rank,
       device: engine.info.device,
       swaps,
+      rounds: rounds.length,
       slot_bytes: adapters[0]?.payload.length ?? 0,
-      ram_ms: toPercentiles(ramMs),
-      disk_ms: toPercentiles(diskMs),
-      memcpy_ms: significant(median(memcpyMs)),
-      ratio_memcpy: significant(median(ramMs) / median(memcpyMs)),
-      ...itl,
+      ...toReport(rounds),
     }
   } finally {
     await engine.close()
     rmSync(scratch, { recursive: true, force: true })
+  }
+}
+
+interface Round {
+  readonly memcpyMs: readonly number[]
+  readonly ramMs: readonly number[]
+  readonly diskMs: readonly number[]
+  readonly itl: { readonly aloneMs: readonly number[]; readonly duringMs: readonly number[] }
+}
+
+/** Times are percentiles over all rounds; ratios are medians of each round's own ratio. */
+function toReport(rounds: readonly Round[]) {
+  const all = (of: (round: Round) => readonly number[]): number[] => rounds.flatMap(of)
+  const ratio = (of: (round: Round) => number): number => significant(median(rounds.map(of)))
+  return {
+    ram_ms: toPercentiles(all((round) => round.ramMs)),
+    disk_ms: toPercentiles(all((round) => round.diskMs)),
+    memcpy_ms: significant(median(all((round) => round.memcpyMs))),
+    ratio_memcpy: ratio(({ ramMs, memcpyMs }) => median(ramMs) / median(memcpyMs)),
+    swap_every_ms: SWAP_EVERY_MS,
+    itl_alone_ms: toPercentiles(all(({ itl }) => itl.aloneMs)),
+    itl_during_swaps_ms: toPercentiles(all(({ itl }) => itl.duringMs)),
+    // Of means: a swap lengthens some steps only, and a median would not see them.
+    itl_during_swaps_ratio: ratio(({ itl }) => mean(itl.duringMs) / mean(itl.aloneMs)),
   }
 }
 
@@ -139,37 +171,26 @@ function timeCopies(adapters: readonly SyntheticAdapter[], count: number): numbe
   return times
 }
 
-/** Step time of two decoding sequences: alone, and with one swap beside every step. */
+/** Step time of two decoding sequences: alone, and with a swap begun every SWAP_EVERY_MS. */
 async function measureItl(engine: NativeEngine, cache: AdapterCache, digests: readonly string[]) {
   const own = await cache.acquire(digests[0] ?? '', new AbortController().signal)
-  let swapCount = 0
+  const aloneMs = await decode(engine, own.slot)
+  const swaps: Promise<void>[] = []
   const swapOne = async (): Promise<void> => {
-    const digest = digests[1 + (swapCount % (digests.length - 1))] ?? ''
-    swapCount += 1
+    const digest = digests[1 + (swaps.length % (digests.length - 1))] ?? ''
     const lease = await cache.acquire(digest, new AbortController().signal)
     lease.release()
   }
-  const alone: number[] = []
-  const during: number[] = []
-  // Turn by turn, so that what else the machine does falls on both alike.
-  for (let turn = 0; turn < TURNS; turn++) {
-    alone.push(...(await decode(engine, own.slot, async () => {})))
-    during.push(...(await decode(engine, own.slot, swapOne)))
-  }
+  const timer = setInterval(() => swaps.push(swapOne()), SWAP_EVERY_MS)
+  const duringMs = await decode(engine, own.slot)
+  clearInterval(timer)
+  await Promise.all(swaps)
   own.release()
-  return {
-    itl_alone_ms: toPercentiles(alone),
-    itl_during_swaps_ms: toPercentiles(during),
-    itl_during_swaps_ratio: significant(median(during) / median(alone)),
-  }
+  return { aloneMs, duringMs }
 }
 
 /** Milliseconds of each step of two sequences that decode with one adapter. */
-async function decode(
-  engine: NativeEngine,
-  slot: number,
-  beside: () => Promise<void>,
-): Promise<number[]> {
+async function decode(engine: NativeEngine, slot: number): Promise<number[]> {
   for (const sequence of [0, 1]) {
     const promptTokens = new Int32Array(0)
     engine.openSequence(sequence, { sampling: GREEDY, topLogprobs: -1, promptTokens })
@@ -177,7 +198,6 @@ async function decode(
   const times: number[] = []
   for (let position = 0; position < DECODE_STEPS; position++) {
     const startedAt = performance.now()
-    const work = beside()
     await engine.step({
       tokens: Int32Array.of(300 + position, 400 + position),
       positions: Int32Array.of(position, position),
@@ -186,7 +206,6 @@ async function decode(
       outputs: Uint8Array.of(1, 1),
     })
     times.push(performance.now() - startedAt)
-    await work
   }
   return times
 }

@@ -46,6 +46,7 @@ async function createHost(config: HostConfig, engine: Engine): Promise<Host> {
     bytesMax: config.diskTierBytesMax,
     log,
   })
+  disk.warm()
   const ram = new RamTier(config.ramTierBytesMax)
   return new Host({
     settings: config,

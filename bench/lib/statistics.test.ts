@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { median, percentile, significant } from './statistics.ts'
+import { mean, median, percentile, significant } from './statistics.ts'
 
 describe('percentile', () => {
   it('is the nearest rank, whatever the order of the values', () => {
@@ -18,4 +18,8 @@ describe('percentile', () => {
 it('significant keeps the leading digits', () => {
   expect(significant(123.456, 4)).toBe(123.5)
   expect(significant(0.00123456, 3)).toBe(0.00123)
+})
+
+it('mean weighs every value alike', () => {
+  expect(mean([1, 2, 6])).toBe(3)
 })

@@ -12,6 +12,10 @@ export function median(values: readonly number[]): number {
   return percentile(values, 0.5)
 }
 
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
 /** Rounded to `digits` significant digits, for reports. */
 export function significant(value: number, digits = 4): number {
   return Number(value.toPrecision(digits))

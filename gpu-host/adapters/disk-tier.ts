@@ -55,6 +55,11 @@ export class DiskTier {
     return tier
   }
 
+  /** Gets ready to read at once. */
+  warm(): void {
+    this.#reader.warm()
+  }
+
   get bytes(): number {
     return this.#bytes
   }

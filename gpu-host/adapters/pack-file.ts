@@ -60,12 +60,12 @@ export function packFileBytes(manifest: PackManifest): number {
   return payloadOffset(toText(manifest).length) + manifest.payload_bytes
 }
 
-/** Rejects with PackFileError, or ENOENT. */
+/** Rejects with PackFileError, or ENOENT. Hashes the payload on the calling thread. */
 export async function readPack(path: string, digest: string): Promise<AdapterImage> {
   const file = await open(path, 'r')
   try {
     const { manifest, offset } = await readChecked(file, digest)
-    const payload = await readHashed(file, offset, manifest.payload_bytes)
+    const payload = readHashed(file.fd, offset, manifest.payload_bytes)
     if (payload === null) throw new PackFileError('the payload is cut off')
     if (payload.sha256 !== manifest.payload_sha256) {
       throw new PackFileError('the payload was altered')

@@ -1,7 +1,7 @@
 /**
  * Reads packs without holding up anybody: large ones on threads of their own, one pack per thread
  * at a time, so that neither the loop nor the pool that steps and slot copies run on waits for a
- * hash. Threads start at the first large read; an idle one does not keep the process alive.
+ * hash. Threads start when they are needed; an idle one does not keep the process alive.
  */
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
@@ -40,6 +40,11 @@ export class PackReader {
 
   constructor(readersMax = Math.max(1, Math.floor(availableParallelism() / CORES_PER_READER))) {
     this.#readersMax = readersMax
+  }
+
+  /** Starts a thread now, so that the first cold adapter does not wait for it. */
+  warm(): void {
+    if (this.#readers.size === 0) this.#start().worker.unref()
   }
 
   /** Rejects with PackFileError, or with the file system's error and its code. */

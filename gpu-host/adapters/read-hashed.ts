@@ -1,12 +1,14 @@
 /**
- * Reads a part of a file into the one buffer that stays, and hashes it on the way: while a chunk is
- * hashed, the next is read. Hashing runs on the calling thread, in pieces of one chunk.
+ * Reads a part of a file into the one buffer that stays, hashing each chunk while it is still in
+ * the processor's cache. Does not yield, so it belongs on a thread of its own, but for small parts:
+ * there it beat reads that overlap the hash by a quarter, since no other thread has to wake up. The
+ * kernel reads ahead meanwhile.
  */
 import { createHash } from 'node:crypto'
-import type { FileHandle } from 'node:fs/promises'
+import { readSync } from 'node:fs'
 
-/** Large enough that calls cost nothing beside the copy; small enough to stay in the cache. */
-const CHUNK_BYTES = 1024 * 1024
+/** Few calls, and a chunk fits a core's second-level cache. */
+const CHUNK_BYTES = 256 * 1024
 
 export interface HashedBytes {
   readonly bytes: Uint8Array<ArrayBuffer>
@@ -15,29 +17,17 @@ export interface HashedBytes {
 }
 
 /** null when the file ends early. The caller has checked `length` against the file's size. */
-export async function readHashed(
-  file: FileHandle,
-  position: number,
-  length: number,
-): Promise<HashedBytes | null> {
+export function readHashed(fd: number, position: number, length: number): HashedBytes | null {
   // Not from the pool: the buffer lives as long as the adapter does, and may change its thread.
   const bytes = Buffer.allocUnsafeSlow(length)
   const hash = createHash('sha256')
-  const readAt = (offset: number) =>
-    file.read(bytes, offset, Math.min(CHUNK_BYTES, length - offset), position + offset)
   let filled = 0
-  let reading = readAt(0)
   while (filled < length) {
-    const { bytesRead } = await reading
-    if (bytesRead === 0) return null
-    const start = filled
-    filled += bytesRead
-    if (filled < length) {
-      reading = readAt(filled)
-      // A damaged disk must not end the process while the chunk before it is hashed.
-      reading.catch(() => {})
-    }
-    hash.update(bytes.subarray(start, filled))
+    const wanted = Math.min(CHUNK_BYTES, length - filled)
+    const count = readSync(fd, bytes, filled, wanted, position + filled)
+    if (count === 0) return null
+    hash.update(bytes.subarray(filled, filled + count))
+    filled += count
   }
   return { bytes, sha256: hash.digest('hex') }
 }
