@@ -31,55 +31,63 @@ void attention::assign(const batch & b) {
 
 ggml_tensor * attention::build(ggml_context * context, ggml_tensor * q, int layer) {
     ggml_tensor * args[] = { q, kv->k(layer), kv->v(layer) };
+    contexts.push_back({ this, layer });
     return ggml_custom_4d(context, GGML_TYPE_F32, (int64_t) dims->head_dim * dims->n_head, q->ne[2], 1, 1, args, 3,
-                          op_attend, GGML_N_TASKS_MAX, this);
+                          op_attend, GGML_N_TASKS_MAX, &contexts.back());
+}
+
+void attention::store(int layer, int row, const float * key, const float * value) const {
+    const int64_t width = (int64_t) dims->n_head_kv * dims->head_dim;
+    const int64_t cell  = (int64_t) rows->sequences[row] * kv->n_ctx() + rows->positions[row];
+    kernels->to_half(key, (int) width, (uint16_t *) kv->k(layer)->data + cell * width);
+    kernels->to_half(value, (int) width, (uint16_t *) kv->v(layer)->data + cell * width);
+}
+
+// One block for one KV head.
+void attention::run_task(int layer, int task, int worker, const float * q, int64_t q_stride, float * out,
+                         int64_t out_stride) {
+    const int     heads     = dims->n_head / dims->n_head_kv;
+    const int64_t kv_stride = (int64_t) dims->n_head_kv * dims->head_dim;
+    const int64_t n_ctx     = kv->n_ctx();
+    float * scratch = scores.data() + (size_t) worker * QUERY_BLOCK_MAX * n_ctx;
+    const block & part    = blocks[task / dims->n_head_kv];
+    const int     kv_head = task % dims->n_head_kv;
+    const int64_t begin   = rows->sequences[part.first_row] * n_ctx * kv_stride + kv_head * dims->head_dim;
+    const uint16_t * keys   = (const uint16_t *) kv->k(layer)->data + begin;
+    const uint16_t * values = (const uint16_t *) kv->v(layer)->data + begin;
+    const float * qs[QUERY_BLOCK_MAX];
+    float * outs[QUERY_BLOCK_MAX];
+    int n_kv[QUERY_BLOCK_MAX];
+    int n_q = 0;
+    const auto flush = [&] {
+        if (n_q > 0) {
+            kernels->attend(qs, n_q, n_kv, keys, values, kv_stride, dims->head_dim,
+                            1.0f / std::sqrt((float) dims->head_dim), scratch, n_ctx, outs);
+        }
+        n_q = 0;
+    };
+    for (int i = 0; i < part.n_rows; ++i) {
+        const int row = part.first_row + i;
+        for (int head = kv_head * heads; head < (kv_head + 1) * heads; ++head) {
+            qs[n_q]   = q + row * q_stride + (int64_t) head * dims->head_dim;
+            outs[n_q] = out + row * out_stride + (int64_t) head * dims->head_dim;
+            n_kv[n_q] = rows->positions[row] + 1;
+            if (++n_q == QUERY_BLOCK_MAX) {
+                flush();
+            }
+        }
+    }
+    flush();
 }
 
 // On ggml's threads, thread `ith` of `nth`. dst: F32 [head_dim * n_head, n_rows]; src0: q F32
-// [head_dim, n_head, n_rows]; src1, src2: k and v F16 [n_head_kv * head_dim, cells]. One task is one
-// block for one KV head.
+// [head_dim, n_head, n_rows].
 void attention::op_attend(ggml_tensor * dst, int ith, int nth, void * userdata) {
-    attention        & self = *(attention *) userdata;
-    const model_dims & dims = *self.dims;
-    const batch      & rows = *self.rows;
+    op_context & op = *(op_context *) userdata;
     const ggml_tensor * q = dst->src[0];
-    const ggml_tensor * k = dst->src[1];
-    const ggml_tensor * v = dst->src[2];
-    const int     heads     = dims.n_head / dims.n_head_kv;
-    const int64_t kv_stride = (int64_t) dims.n_head_kv * dims.head_dim;
-    const int64_t n_ctx     = self.kv->n_ctx();
-    float * scratch = self.scores.data() + (size_t) ith * QUERY_BLOCK_MAX * n_ctx;
-
-    const int n_tasks = (int) self.blocks.size() * dims.n_head_kv;
-    for (int task = ith; task < n_tasks; task += nth) {
-        const block & part    = self.blocks[task / dims.n_head_kv];
-        const int     kv_head = task % dims.n_head_kv;
-        const int64_t begin   = rows.sequences[part.first_row] * n_ctx * kv_stride + kv_head * dims.head_dim;
-        const uint16_t * keys   = (const uint16_t *) k->data + begin;
-        const uint16_t * values = (const uint16_t *) v->data + begin;
-        const float * qs[QUERY_BLOCK_MAX];
-        float * outs[QUERY_BLOCK_MAX];
-        int n_kv[QUERY_BLOCK_MAX];
-        int n_q = 0;
-        const auto flush = [&] {
-            if (n_q > 0) {
-                self.kernels->attend(qs, n_q, n_kv, keys, values, kv_stride, dims.head_dim,
-                                     1.0f / std::sqrt((float) dims.head_dim), scratch, n_ctx, outs);
-            }
-            n_q = 0;
-        };
-        for (int i = 0; i < part.n_rows; ++i) {
-            const int row = part.first_row + i;
-            for (int head = kv_head * heads; head < (kv_head + 1) * heads; ++head) {
-                qs[n_q]   = (const float *) ((const char *) q->data + row * q->nb[2] + head * q->nb[1]);
-                outs[n_q] = (float *) ((char *) dst->data + row * dst->nb[1]) + (int64_t) head * dims.head_dim;
-                n_kv[n_q] = rows.positions[row] + 1;
-                if (++n_q == QUERY_BLOCK_MAX) {
-                    flush();
-                }
-            }
-        }
-        flush();
+    for (int task = ith; task < op.self->n_tasks(); task += nth) {
+        op.self->run_task(op.layer, task, ith, (const float *) q->data, q->nb[2] / sizeof(float), (float *) dst->data,
+                          dst->nb[1] / sizeof(float));
     }
 }
 

@@ -1,7 +1,8 @@
-// Attention of a step's rows over their sequences' cells: a custom operator whose sum has one fixed
-// order per row, whichever rows run beside it.
+// Attention of a step's rows over their sequences' cells, on the CPU. A row's sum has one fixed order,
+// whichever rows run beside it.
 #pragma once
 
+#include <deque>
 #include <vector>
 
 #include "batch.h"
@@ -15,8 +16,16 @@ class attention {
   public:
     void init(const model_dims * dims, const kv_cache * kv, int n_threads);
 
-    // Before each step: what the operators of its graph read while they run.
+    // Before each step: what its tasks read while they run.
     void assign(const batch & rows);
+
+    // Keys and values of a row into its cell: F32 [head_dim * n_head_kv] each, rounded to F16.
+    void store(int layer, int row, const float * key, const float * value) const;
+
+    // Tasks of one layer, which may run side by side once every row of the step is stored. Row i reads
+    // q + i * q_stride, F32 [head_dim * n_head], and writes as much at out + i * out_stride.
+    int  n_tasks() const { return (int) blocks.size() * dims->n_head_kv; }
+    void run_task(int layer, int task, int worker, const float * q, int64_t q_stride, float * out, int64_t out_stride);
 
     // F32 [head_dim * n_head, n_rows]. q: F32 [head_dim, n_head, n_rows]; the layer's cells must have
     // taken the rows' keys and values by the time the node runs.
@@ -28,6 +37,12 @@ class attention {
         int first_row;
         int n_rows;
     };
+
+    struct op_context {
+        attention * self;
+        int         layer;
+    };
+    std::deque<op_context> contexts;
 
     static void op_attend(ggml_tensor * dst, int ith, int nth, void * userdata);
 

@@ -1,9 +1,9 @@
 #include "engine.h"
 
+#include "cpu/cpu-runner.h"
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
 #include "ggml.h"
-#include "graph.h"
 #include "kernels.h"
 #include "kv-cache.h"
 #include "llama.h"
@@ -11,6 +11,8 @@
 
 #include <algorithm>
 #include <mutex>
+
+#include <dlfcn.h>
 
 namespace nozzle {
 
@@ -26,44 +28,37 @@ static void load_backends(const std::string & dir) {
     });
 }
 
-// The CPU backend with threads that stay alive between steps.
+// ggml's CPU backend: memory, and its functions by type. It runs no graph here.
 class cpu_backend {
   public:
     ~cpu_backend() {
         if (handle) {
             ggml_backend_free(handle);
         }
-        if (pool) {
-            free_pool(pool);
-        }
     }
-    status open(int n_threads) {
+    status open() {
         handle = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr);
         if (!handle) {
             return status::failure(ERR_BACKEND, "no ggml CPU library fits this processor");
         }
+        // The library is loaded by ggml, out of the linker's sight: any of its functions tells where it lies.
         ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(handle));
-        const auto find = [&](const char * name) { return ggml_backend_reg_get_proc_address(reg, name); };
-        const auto make_pool   = (decltype(ggml_threadpool_new) *) find("ggml_threadpool_new");
-        const auto use_pool    = (decltype(ggml_backend_cpu_set_threadpool) *) find("ggml_backend_cpu_set_threadpool");
-        const auto set_threads = (ggml_backend_set_n_threads_t) find("ggml_backend_set_n_threads");
-        free_pool              = (decltype(ggml_threadpool_free) *) find("ggml_threadpool_free");
-        if (set_threads) {
-            set_threads(handle, n_threads);
+        void * known = ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads");
+        Dl_info where;
+        void * library = known && dladdr(known, &where) ? dlopen(where.dli_fname, RTLD_NOW | RTLD_NOLOAD) : nullptr;
+        if (library) {
+            by_type = (cpu_traits_fn) dlsym(library, "ggml_get_type_traits_cpu");
+            dlclose(library); // ggml keeps it
         }
-        if (make_pool && use_pool && free_pool) {
-            ggml_threadpool_params params = ggml_threadpool_params_default(n_threads);
-            pool = make_pool(&params);
-            use_pool(handle, pool);
-        }
-        return status::success();
+        return by_type ? status::success()
+                       : status::failure(ERR_BACKEND, "ggml's CPU library lacks ggml_get_type_traits_cpu");
     }
-    ggml_backend_t get() const { return handle; }
+    ggml_backend_t get()    const { return handle; }
+    cpu_traits_fn  traits() const { return by_type; }
 
   private:
-    ggml_backend_t                    handle    = nullptr; // owned
-    ggml_threadpool_t                 pool      = nullptr; // owned; outlives handle's use of it
-    decltype(ggml_threadpool_free)  * free_pool = nullptr;
+    ggml_backend_t handle  = nullptr; // owned
+    cpu_traits_fn  by_type = nullptr;
 };
 
 class engine_impl : public engine {
@@ -114,9 +109,9 @@ status engine_impl::init(const engine_options & o) {
         return status::failure(ERR_INVALID_ARGUMENT, "device '" + o.device + "' is not built; use cpu or auto");
     }
     load_backends(o.library_dir);
-    status result = backend.open(o.n_threads);
+    status result = backend.open();
     if (result.ok()) {
-        result = base.load(o.model_path, backend.get());
+        result = base.load(o.model_path, nullptr);
     }
     if (result.ok()) {
         result = words.load(o.model_path);
@@ -132,8 +127,8 @@ status engine_impl::init(const engine_options & o) {
         result = kv.allocate(base.dims, o.n_sequences, o.n_ctx, backend.get());
     }
     if (result.ok()) {
-        auto made = std::make_unique<graph_runner>();
-        result = made->init(&base, &bank, &kv, backend.get(), o.n_threads);
+        auto made = std::make_unique<cpu_runner>();
+        result = made->init(&base, &bank, &kv, backend.traits(), o.n_threads, o.n_rows_max);
         runner = std::move(made);
     }
     if (!result.ok()) {

@@ -103,12 +103,7 @@ void graph_runner::op_shrink(ggml_tensor * dst, int ith, int nth, void * userdat
                     xs[i] = (const float *) ((const char *) x->data + row * x->nb[1]);
                     hs[i] = (float *) ((char *) dst->data + row * dst->nb[1]) + t * rank_max + r0;
                 }
-                for (int r = r0; r < r1; ++r) {
-                    self.kernels->shrink(view.a + (int64_t) r * n_in, n_in, xs, hs, n);
-                    for (int i = 0; i < n; ++i) {
-                        hs[i]++;
-                    }
-                }
+                self.kernels->matrix->multiply_float(float_type::f16, view.a + (int64_t) r0 * n_in, n_in, r1 - r0, xs, hs, n);
             }
         }
     }

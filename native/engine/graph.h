@@ -11,6 +11,7 @@
 
 #include "attention.h"
 #include "batch.h"
+#include "cpu/cpu-runner.h"
 #include "kernels.h"
 #include "kv-cache.h"
 #include "lora-bank.h"
@@ -21,12 +22,6 @@ struct ggml_cgraph;
 struct ggml_gallocr;
 
 namespace nozzle {
-
-// Rows of one step that use the same slot.
-struct lora_segment {
-    int              slot;
-    std::vector<int> rows;
-};
 
 // What the custom operators read while a graph runs; rebuilt for every step.
 struct step_rows {

@@ -17,7 +17,8 @@ namespace neon   { extern const kernel_set kernels; }
 
 const kernel_set * kernels_by_name(const char * name) {
 #if defined(NOZZLE_HAVE_X86_KERNELS)
-    if (strcmp(name, "avx512") == 0 && __builtin_cpu_supports("avx512f")) {
+    if (strcmp(name, "avx512") == 0 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
         return &avx512::kernels;
     }
     if (strcmp(name, "avx2") == 0 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&

@@ -17,41 +17,6 @@ static float widen_one(const uint16_t * p) {
     return wide[0];
 }
 
-template <int N>
-static void shrink_rows(const uint16_t * a, int n_in, const float * const * x, float * const * h) {
-    vec acc[N];
-    for (int i = 0; i < N; ++i) {
-        acc[i] = vec::zero();
-    }
-    int c = 0;
-    for (; c + vec::W <= n_in; c += vec::W) {
-        const vec w = vec::load_f16(a + c);
-        for (int i = 0; i < N; ++i) {
-            acc[i] = vec::fma(w, vec::load(x[i] + c), acc[i]);
-        }
-    }
-    for (int i = 0; i < N; ++i) {
-        float sum = sum_lanes(acc[i]);
-        for (int t = c; t < n_in; ++t) {
-            sum += widen_one(a + t) * x[i][t];
-        }
-        *h[i] = sum;
-    }
-}
-
-static void shrink(const uint16_t * a, int n_in, const float * const * x, float * const * h, int n_rows) {
-    int i = 0;
-    for (; i + 4 <= n_rows; i += 4) {
-        shrink_rows<4>(a, n_in, x + i, h + i);
-    }
-    for (; i + 2 <= n_rows; i += 2) {
-        shrink_rows<2>(a, n_in, x + i, h + i);
-    }
-    for (; i < n_rows; ++i) {
-        shrink_rows<1>(a, n_in, x + i, h + i);
-    }
-}
-
 // N rows by V vectors of columns: every weight is widened once for all of them.
 template <int N, int V>
 static void expand_tile(const uint16_t * bt, int64_t bt_stride, int rank, float scale,
@@ -119,33 +84,16 @@ static void expand(const uint16_t * bt, int64_t bt_stride, int rank, int n_cols,
     }
 }
 
-// e^x for x <= 0 to about 2 ulp: 2^n · p(r), r in [-ln2/2, ln2/2], p the Taylor polynomial of
-// degree 7. Branch-free so that the compiler vectorises the loop over scores.
-static inline float exp_negative(float x) {
-    x = std::max(x, -87.0f);
-    const float shifted = x * 1.44269504f + 12582912.0f; // 1.5 · 2^23: rounds to an integer
-    const float n = shifted - 12582912.0f;
-    float r = x - n * 0.693145752f;
-    r -= n * 1.42860677e-6f;
-    float p = 1.98412698e-4f;
-    p = p * r + 1.38888889e-3f;
-    p = p * r + 8.33333333e-3f;
-    p = p * r + 4.16666667e-2f;
-    p = p * r + 1.66666667e-1f;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    const int32_t exponent = ((int32_t) n + 127) << 23;
-    float scale;
-    memcpy(&scale, &exponent, sizeof(scale));
-    return p * scale;
-}
-
 // scores[j] = e^(scores[j] - max); returns 1 / sum. Lanes are summed in vector order.
 static float soften(float * scores, int n) {
-    float top = scores[0];
-    for (int j = 1; j < n; ++j) {
-        top = std::max(top, scores[j]);
+    vec top_lanes = vec::set(scores[0]);
+    int t = 0;
+    for (; t + vec::W <= n; t += vec::W) {
+        top_lanes = vec::max(vec::load(scores + t), top_lanes);
+    }
+    float top = max_lanes(top_lanes);
+    for (; t < n; ++t) {
+        top = std::max(top, scores[t]);
     }
     for (int j = 0; j < n; ++j) {
         scores[j] = exp_negative(scores[j] - top);
@@ -257,8 +205,22 @@ static void attend(const float * const * q, int n_q, const int * n_kv, const uin
     }
 }
 
+static void to_half(const float * in, int n, uint16_t * out) {
+    int i = 0;
+    for (; i + vec::W <= n; i += vec::W) {
+        vec::load(in + i).store_f16(out + i);
+    }
+    for (; i < n; ++i) {
+        float    lane[vec::W] = { in[i] };
+        uint16_t half[vec::W];
+        vec::load(lane).store_f16(half);
+        out[i] = half[0];
+    }
+}
+
+extern const matrix_kernel_set matrix_kernels;
 extern const kernel_set kernels;
-const kernel_set kernels = { NOZZLE_SIMD_NAME, shrink, expand, attend };
+const kernel_set kernels = { NOZZLE_SIMD_NAME, expand, attend, to_half, &matrix_kernels };
 
 } // namespace NOZZLE_SIMD_NAMESPACE
 } // namespace nozzle

@@ -1,5 +1,4 @@
-// The three inner loops of a mixed-adapter step that ggml has no form for, on the CPU:
-//   shrink   h[r]  = A[r] · x                      one adapter's A against its own rows
+// The inner loops of a mixed-adapter step on the CPU, those of the base model apart:
 //   expand   y[c] += scale · sum_r h[r] · Bt[r][c] one adapter's B against its own rows
 //   attend   one query block of one sequence against that sequence's own KV cells
 // Weights and KV are F16, everything else F32. The order of each sum depends on the row alone, never
@@ -8,6 +7,8 @@
 
 #include <cstdint>
 
+#include "cpu/matrix-kernels.h"
+
 namespace nozzle {
 
 // Query rows that one attend call shares K and V loads between.
@@ -15,9 +16,6 @@ constexpr int QUERY_BLOCK_MAX = 8;
 
 struct kernel_set {
     const char * name;
-
-    // x: n_rows pointers to F32 [n_in]; a: F16 [n_in]; h: n_rows pointers, one F32 written to each.
-    void (*shrink)(const uint16_t * a, int n_in, const float * const * x, float * const * h, int n_rows);
 
     // bt: F16, rank rows with stride bt_stride values, columns [0, n_cols) of each;
     // h: n_rows pointers to F32 [rank]; y: n_rows pointers to F32 [n_cols], added to.
@@ -30,6 +28,11 @@ struct kernel_set {
     void (*attend)(const float * const * q, int n_q, const int * n_kv, const uint16_t * k, const uint16_t * v,
                    int64_t kv_stride, int head_dim, float qk_scale, float * scores, int64_t score_stride,
                    float * const * out);
+
+    // F32 [n] to F16 [n], to the nearest.
+    void (*to_half)(const float * in, int n, uint16_t * out);
+
+    const matrix_kernel_set * matrix;
 };
 
 // The best set this processor runs: avx512, avx2, neon or scalar.

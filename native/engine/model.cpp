@@ -10,6 +10,11 @@
 #include <cstring>
 #include <memory>
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 namespace nozzle {
 
 int model_dims::target_n_in(int target) const {
@@ -37,6 +42,9 @@ model::~model() {
     }
     if (context) {
         ggml_free(context);
+    }
+    if (mapping) {
+        munmap(mapping, mapping_size);
     }
 }
 
@@ -86,6 +94,9 @@ status model::load(const std::string & path, ggml_backend_t backend) {
     result = bind_tensors();
     if (!result.ok()) {
         return result;
+    }
+    if (!backend) {
+        return map_weights(path, gguf.get());
     }
     buffer = ggml_backend_alloc_ctx_tensors(context, backend);
     if (!buffer) {
@@ -187,6 +198,34 @@ status model::bind_tensors() {
         }
     }
     return result;
+}
+
+status model::map_weights(const std::string & path, const gguf_context * gguf) {
+    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    struct stat about;
+    if (file < 0 || fstat(file, &about) != 0) {
+        if (file >= 0) {
+            close(file);
+        }
+        return status::failure(ERR_MODEL_NOT_FOUND, "cannot open " + path);
+    }
+    mapping_size = (size_t) about.st_size;
+    mapping      = mmap(nullptr, mapping_size, PROT_READ, MAP_SHARED, file, 0);
+    close(file);
+    if (mapping == MAP_FAILED) {
+        mapping = nullptr;
+        return status::failure(ERR_OUT_OF_MEMORY, "cannot map " + path);
+    }
+    for (int64_t i = 0; i < gguf_get_n_tensors(gguf); ++i) {
+        const char  * name   = gguf_get_tensor_name(gguf, i);
+        ggml_tensor * tensor = ggml_get_tensor(context, name);
+        const size_t  begin  = gguf_get_data_offset(gguf) + gguf_get_tensor_offset(gguf, i);
+        if (begin > mapping_size || ggml_nbytes(tensor) > mapping_size - begin) {
+            return status::failure(ERR_MODEL_INVALID, std::string("the file ends inside tensor ") + name);
+        }
+        tensor->data = (uint8_t *) mapping + begin;
+    }
+    return status::success();
 }
 
 status model::read_weights(const std::string & path, gguf_context * gguf) {

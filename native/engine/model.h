@@ -50,8 +50,9 @@ struct model_layer {
 class model {
   public:
     ~model();
-    // Reads a llama-architecture GGUF into a buffer of `backend`. Fails with model_not_found,
-    // model_invalid, unsupported_architecture or out_of_memory.
+    // Reads a llama-architecture GGUF into a buffer of `backend`; without one the file is mapped and the
+    // tensors point into it. Fails with model_not_found, model_invalid, unsupported_architecture or
+    // out_of_memory.
     status load(const std::string & path, ggml_backend_t backend);
 
     model_dims               dims;
@@ -64,11 +65,14 @@ class model {
   private:
     status read_dims(gguf_context * gguf);
     status bind_tensors();
+    status map_weights(const std::string & path, const gguf_context * gguf);
     status read_weights(const std::string & path, gguf_context * gguf);
     status bind(ggml_tensor ** out, const std::string & name, int64_t ne0, int64_t ne1);
 
     ggml_context        * context = nullptr; // tensor headers; owned
     ggml_backend_buffer * buffer  = nullptr; // weights; owned
+    void                * mapping = nullptr; // the file, read only; owned
+    size_t                mapping_size = 0;
 };
 
 } // namespace nozzle

@@ -55,14 +55,8 @@ static void test_lora(const kernel_set & set, int n_rows, int n_in, int n_out, i
     const float scale = 1.75f;
     auto xs = row_pointers(x, n_rows, n_in);
     auto ys = row_pointers(y, n_rows, n_out);
-    for (int r = 0; r < rank; ++r) {
-        std::vector<float *> hs;
-        for (int i = 0; i < n_rows; ++i) {
-            hs.push_back(h.data() + (size_t) i * rank + r);
-        }
-        set.shrink(a.data() + (size_t) r * n_in, n_in, xs.data(), hs.data(), n_rows);
-    }
     auto hs = row_pointers(h, n_rows, rank);
+    set.matrix->multiply_float(float_type::f16, a.data(), n_in, rank, xs.data(), hs.data(), n_rows);
     set.expand(bt.data(), n_out, rank, n_out, scale, hs.data(), ys.data(), n_rows);
     for (int i = 0; i < n_rows; ++i) {
         for (int c = 0; c < n_out; ++c) {

@@ -1,0 +1,429 @@
+#include "cpu-runner.h"
+
+#include "ggml.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace nozzle {
+
+// Rows whose pointers one kernel call gets.
+static constexpr int ROW_BLOCK = 64;
+// Rows of A that one shrink task takes.
+static constexpr int SHRINK_RANKS = 8;
+// Outputs of a task over the vocabulary.
+static constexpr int LOGIT_COLUMNS = 256;
+static constexpr int STAGES_PER_LAYER = 15;
+
+// Outputs of one multiply task: a multiple of MATRIX_TILE, small enough that the threads of a desktop
+// share a narrow layer evenly.
+static int task_columns(int n_out) { return n_out >= 2048 ? 64 : 32; }
+
+static int tasks_of(int n_out) { return (n_out + task_columns(n_out) - 1) / task_columns(n_out); }
+
+static const float * data_of(const ggml_tensor * tensor) { return tensor ? (const float *) tensor->data : nullptr; }
+
+// ---- opening ----------------------------------------------------------------------------------------
+
+status cpu_runner::init(const model * m, const lora_bank * b, kv_cache * kv, cpu_traits_fn traits, int n_threads,
+                        int n_rows_max) {
+    base    = m;
+    bank    = b;
+    kernels = &kernels_best();
+    attending.init(&m->dims, kv, n_threads);
+    const auto no_memory = [] { return status::failure(ERR_OUT_OF_MEMORY, "no memory for the weights"); };
+    layers.resize(m->dims.n_layer);
+    for (int il = 0; il < m->dims.n_layer; ++il) {
+        for (int target = 0; target < TARGET_COUNT; ++target) {
+            if (!layers[il].linear[target].pack(m->layers[il].linear[target], traits)) {
+                return no_memory();
+            }
+        }
+    }
+    if (!output.pack(m->output, traits)) {
+        return no_memory();
+    }
+    const int half = m->dims.rope_dim / 2;
+    for (int i = 0; i < half; ++i) {
+        const double factor = m->rope_freqs ? data_of(m->rope_freqs)[i] : 1.0;
+        rope_frequencies.push_back(std::pow((double) m->dims.rope_base, -(double) i / half) / factor);
+    }
+    allocate(n_rows_max, traits);
+    team.start(n_threads);
+    return status::success();
+}
+
+void cpu_runner::allocate(int n_rows_max, cpu_traits_fn traits) {
+    const model_dims & dims = base->dims;
+    const auto room  = [&](int width) { return std::make_unique<float[]>((size_t) n_rows_max * width); };
+    const auto forms = [&](module_group group) {
+        std::vector<row_form> out;
+        for (const layer_weights & layer : layers) {
+            for (int t = 0; t < group.count; ++t) {
+                out.push_back(layer.linear[group.first + t].form());
+            }
+        }
+        return out;
+    };
+    width_qkv = (dims.n_head + 2 * dims.n_head_kv) * dims.head_dim;
+    x         = room(dims.n_embd);
+    qkv       = room(width_qkv);
+    projected = room(dims.n_embd);
+    up        = room(dims.n_ff);
+    shrunk    = room(3 * bank->rank_max());
+    rope      = room(dims.rope_dim);
+    std::vector<row_form> normed_forms = forms(QKV);
+    for (const row_form & form : forms(GATE_UP)) {
+        normed_forms.push_back(form);
+    }
+    normed.allocate(n_rows_max, dims.n_embd, normed_forms, traits);
+    attended.allocate(n_rows_max, dims.n_head * dims.head_dim, forms(OUTPUT), traits);
+    gated.allocate(n_rows_max, dims.n_ff, forms(DOWN), traits);
+    final_rows.allocate(n_rows_max, dims.n_embd, { output.form() }, traits);
+}
+
+// ---- planning a step --------------------------------------------------------------------------------
+
+int cpu_runner::count_shrinks(int layer, module_group group) const {
+    int n = 0;
+    for (const lora_segment & s : segments) {
+        for (int t = 0; t < group.count; ++t) {
+            n += (bank->view(s.slot, layer, group.first + t).rank + SHRINK_RANKS - 1) / SHRINK_RANKS;
+        }
+    }
+    return n;
+}
+
+void cpu_runner::plan_layer(int il) {
+    const model_dims & dims = base->dims;
+    const int n_rows = rows->n_rows();
+    const auto columns_of = [&](module_group group) {
+        int n = 0;
+        for (int t = 0; t < group.count; ++t) {
+            n += tasks_of(dims.target_n_out(group.first + t));
+        }
+        return n;
+    };
+    const auto add = [&](thread_team::task_fn run, int n_tasks) {
+        if (n_tasks > 0) {
+            stages.push_back({ run, il, n_tasks });
+        }
+    };
+    add(norm_attention, n_rows);
+    add(shrink_qkv, count_shrinks(il, QKV));
+    add(multiply_qkv, columns_of(QKV));
+    add(store_cells, n_rows);
+    add(attend, attending.n_tasks());
+    add(round_attention, n_rows);
+    add(shrink_output, count_shrinks(il, OUTPUT));
+    add(multiply_output, columns_of(OUTPUT));
+    add(norm_ffn, n_rows);
+    add(shrink_gate_up, count_shrinks(il, GATE_UP));
+    add(multiply_gate_up, tasks_of(dims.n_ff));
+    add(round_ffn, n_rows);
+    add(shrink_down, count_shrinks(il, DOWN));
+    add(multiply_down, columns_of(DOWN));
+}
+
+void cpu_runner::plan(const batch & b) {
+    rows = &b;
+    attending.assign(b);
+    segments.clear();
+    output_rows.clear();
+    for (int i = 0; i < b.n_rows(); ++i) {
+        if (b.outputs[i]) {
+            output_rows.push_back(i);
+        }
+        if (b.slots[i] == 0) {
+            continue;
+        }
+        auto found = std::find_if(segments.begin(), segments.end(),
+                                  [&](const lora_segment & s) { return s.slot == b.slots[i]; });
+        if (found == segments.end()) {
+            segments.push_back({ b.slots[i], {} });
+            found = segments.end() - 1;
+        }
+        found->rows.push_back(i);
+    }
+    stages.clear();
+    stages.reserve((size_t) base->dims.n_layer * STAGES_PER_LAYER + 3);
+    stages.push_back({ embed, 0, b.n_rows() });
+    for (int il = 0; il < base->dims.n_layer; ++il) {
+        plan_layer(il);
+    }
+    if (!output_rows.empty()) {
+        const int n_outputs = (int) output_rows.size();
+        const size_t wanted = (size_t) n_outputs * base->dims.n_vocab;
+        if (logits.size() < wanted) {
+            logits.resize(wanted);
+        }
+        stages.push_back({ norm_final, 0, n_outputs });
+        stages.push_back({ multiply_logits, 0, (base->dims.n_vocab + LOGIT_COLUMNS - 1) / LOGIT_COLUMNS });
+    }
+}
+
+status cpu_runner::run(const batch & b, const float ** out) {
+    plan(b);
+    team.run(stages, this);
+    *out = output_rows.empty() ? nullptr : logits.data();
+    return status::success();
+}
+
+// ---- what several stages do -------------------------------------------------------------------------
+
+template <class F> void cpu_runner::for_row_blocks(const std::vector<int> & all, F f) {
+    for (size_t first = 0; first < all.size(); first += ROW_BLOCK) {
+        f(all.data() + first, (int) std::min<size_t>(ROW_BLOCK, all.size() - first));
+    }
+}
+
+// The residual stream of a row, normalised, as row `index` of `out`.
+void cpu_runner::norm(int row, const ggml_tensor * weight, int index, activation_rows & out) const {
+    const int n_embd = base->dims.n_embd;
+    kernels->matrix->rms_norm(x.get() + (size_t) row * n_embd, data_of(weight), base->dims.rms_epsilon, n_embd,
+                              out.f32(index));
+    out.round(index, *kernels->matrix);
+}
+
+// h of up to SHRINK_RANKS rows of one module's A, for the rows of its segment.
+void cpu_runner::shrink(int layer, int task, module_group group, const activation_rows & in) {
+    const int rank_max = bank->rank_max();
+    for (const lora_segment & s : segments) {
+        for (int t = 0; t < group.count; ++t) {
+            const lora_view & view = bank->view(s.slot, layer, group.first + t);
+            const int pieces = (view.rank + SHRINK_RANKS - 1) / SHRINK_RANKS;
+            if (task >= pieces) {
+                task -= pieces;
+                continue;
+            }
+            const int r0   = task * SHRINK_RANKS;
+            const int n_in = base->dims.target_n_in(group.first + t);
+            for_row_blocks(s.rows, [&](const int * row, int n) {
+                const float * xs[ROW_BLOCK];
+                float       * hs[ROW_BLOCK];
+                for (int i = 0; i < n; ++i) {
+                    xs[i] = in.f32(row[i]);
+                    hs[i] = shrunk.get() + ((size_t) row[i] * 3 + t) * rank_max + r0;
+                }
+                kernels->matrix->multiply_float(float_type::f16, view.a + (int64_t) r0 * n_in, n_in,
+                                                std::min(SHRINK_RANKS, view.rank - r0), xs, hs, n);
+            });
+            return;
+        }
+    }
+}
+
+void cpu_runner::multiply(int layer, const columns & part, const activation_rows & in, float * y, int64_t stride) {
+    const int n_rows = rows->n_rows();
+    float * ys[ROW_BLOCK];
+    // All rows of a block of rows before the next one: the weights of the part stay in the cache.
+    for (int begin = 0; begin < n_rows; begin += ROW_BLOCK) {
+        const int n = std::min(ROW_BLOCK, n_rows - begin);
+        for (int i = 0; i < n; ++i) {
+            ys[i] = y + (begin + i) * stride + part.first;
+        }
+        layers[layer].linear[part.target].multiply(*kernels->matrix, in, begin, n, part.first, part.count, ys);
+    }
+    const int rank_max = bank->rank_max();
+    const int place    = part.target == TARGET_ATTN_K || part.target == TARGET_FFN_UP ? 1
+                       : part.target == TARGET_ATTN_V                                 ? 2
+                                                                                      : 0;
+    const int n_out = base->dims.target_n_out(part.target);
+    for (const lora_segment & s : segments) {
+        const lora_view & view = bank->view(s.slot, layer, part.target);
+        if (view.rank == 0) {
+            continue;
+        }
+        for_row_blocks(s.rows, [&](const int * row, int n) {
+            const float * hs[ROW_BLOCK];
+            for (int i = 0; i < n; ++i) {
+                hs[i] = shrunk.get() + ((size_t) row[i] * 3 + place) * rank_max;
+                ys[i] = y + row[i] * stride + part.first;
+            }
+            kernels->expand(view.bt + part.first, n_out, view.rank, part.count, view.scale, hs, ys, n);
+        });
+    }
+}
+
+cpu_runner::columns cpu_runner::column_task(module_group group, int task) const {
+    for (int t = 0; t < group.count; ++t) {
+        const int target = group.first + t;
+        const int n_out  = base->dims.target_n_out(target);
+        const int tasks  = tasks_of(n_out);
+        if (task < tasks) {
+            const int first = task * task_columns(n_out);
+            return { target, first, std::min(task_columns(n_out), n_out - first) };
+        }
+        task -= tasks;
+    }
+    return { group.first, 0, 0 };
+}
+
+void cpu_runner::fill_rope(int row) {
+    const int half = base->dims.rope_dim / 2;
+    float * cosines = rope.get() + (size_t) row * base->dims.rope_dim;
+    for (int i = 0; i < half; ++i) {
+        const double angle = rows->positions[row] * (double) base->dims.rope_scale * rope_frequencies[i];
+        cosines[i]        = (float) std::cos(angle);
+        cosines[half + i] = (float) std::sin(angle);
+    }
+}
+
+void cpu_runner::rotate(int row, float * head, const float * norm) const {
+    const model_dims & dims = base->dims;
+    const int half = dims.rope_dim / 2;
+    const float * cosines = rope.get() + (size_t) row * dims.rope_dim;
+    const float * sines   = cosines + half;
+    for (int i = 0; i < half; ++i) {
+        const float a = head[2 * i], b = head[2 * i + 1];
+        head[2 * i]     = a * cosines[i] - b * sines[i];
+        head[2 * i + 1] = a * sines[i] + b * cosines[i];
+    }
+    (void) norm;
+}
+
+// ---- stages -----------------------------------------------------------------------------------------
+
+void cpu_runner::embed(void * context, int, int row, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    const ggml_tensor * table = self.base->token_embd;
+    const int n_embd = self.base->dims.n_embd;
+    const char * in  = (const char *) table->data + self.rows->tokens[row] * table->nb[1];
+    float * out = self.x.get() + (size_t) row * n_embd;
+    if (table->type == GGML_TYPE_F32) {
+        memcpy(out, in, n_embd * sizeof(float));
+    } else {
+        ggml_get_type_traits(table->type)->to_float(in, out, n_embd);
+    }
+    self.fill_rope(row);
+}
+
+void cpu_runner::norm_attention(void * context, int layer, int row, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.norm(row, self.base->layers[layer].attn_norm, row, self.normed);
+}
+
+void cpu_runner::shrink_qkv(void * context, int layer, int task, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.shrink(layer, task, QKV, self.normed);
+}
+
+void cpu_runner::multiply_qkv(void * context, int layer, int task, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    const model_dims & dims = self.base->dims;
+    const columns part = self.column_task(QKV, task);
+    const int before = part.target == TARGET_ATTN_Q ? 0
+                     : part.target == TARGET_ATTN_K ? dims.n_head
+                                                    : dims.n_head + dims.n_head_kv;
+    self.multiply(layer, part, self.normed, self.qkv.get() + before * dims.head_dim, self.width_qkv);
+}
+
+void cpu_runner::store_cells(void * context, int layer, int row, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    const model_dims & dims = self.base->dims;
+    float * q = self.qkv.get() + (size_t) row * self.width_qkv;
+    float * k = q + dims.n_head * dims.head_dim;
+    for (int head = 0; head < dims.n_head; ++head) {
+        self.rotate(row, q + head * dims.head_dim, nullptr);
+    }
+    for (int head = 0; head < dims.n_head_kv; ++head) {
+        self.rotate(row, k + head * dims.head_dim, nullptr);
+    }
+    self.attending.store(layer, row, k, k + dims.n_head_kv * dims.head_dim);
+}
+
+void cpu_runner::attend(void * context, int layer, int task, int worker) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.attending.run_task(layer, task, worker, self.qkv.get(), self.width_qkv, self.attended.f32(0),
+                            self.base->dims.n_head * self.base->dims.head_dim);
+}
+
+void cpu_runner::round_attention(void * context, int, int row, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.attended.round(row, *self.kernels->matrix);
+}
+
+void cpu_runner::shrink_output(void * context, int layer, int task, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.shrink(layer, task, OUTPUT, self.attended);
+}
+
+// A range of outputs that joins the residual stream.
+void cpu_runner::multiply_into_residual(int layer, const columns & part, const activation_rows & in) {
+    const int n_embd = base->dims.n_embd;
+    multiply(layer, part, in, projected.get(), n_embd);
+    for (int row = 0; row < rows->n_rows(); ++row) {
+        float       * sum = x.get() + (size_t) row * n_embd + part.first;
+        const float * add = projected.get() + (size_t) row * n_embd + part.first;
+        for (int i = 0; i < part.count; ++i) {
+            sum[i] += add[i];
+        }
+    }
+}
+
+void cpu_runner::multiply_output(void * context, int layer, int task, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.multiply_into_residual(layer, self.column_task(OUTPUT, task), self.attended);
+}
+
+void cpu_runner::norm_ffn(void * context, int layer, int row, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.norm(row, self.base->layers[layer].ffn_norm, row, self.normed);
+}
+
+void cpu_runner::shrink_gate_up(void * context, int layer, int task, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.shrink(layer, task, GATE_UP, self.normed);
+}
+
+void cpu_runner::multiply_gate_up(void * context, int layer, int task, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    const int n_ff = self.base->dims.n_ff;
+    columns part = self.column_task(GATE_UP, task);
+    self.multiply(layer, part, self.normed, self.gated.f32(0), n_ff);
+    part.target = TARGET_FFN_UP;
+    self.multiply(layer, part, self.normed, self.up.get(), n_ff);
+    for (int row = 0; row < self.rows->n_rows(); ++row) {
+        self.kernels->matrix->swiglu(self.gated.f32(row) + part.first, self.up.get() + (size_t) row * n_ff + part.first,
+                                     part.count);
+    }
+}
+
+void cpu_runner::round_ffn(void * context, int, int row, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.gated.round(row, *self.kernels->matrix);
+}
+
+void cpu_runner::shrink_down(void * context, int layer, int task, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.shrink(layer, task, DOWN, self.gated);
+}
+
+void cpu_runner::multiply_down(void * context, int layer, int task, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.multiply_into_residual(layer, self.column_task(DOWN, task), self.gated);
+}
+
+void cpu_runner::norm_final(void * context, int, int index, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    self.norm(self.output_rows[index], self.base->output_norm, index, self.final_rows);
+}
+
+void cpu_runner::multiply_logits(void * context, int, int task, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    const int n_vocab   = self.base->dims.n_vocab;
+    const int first     = task * LOGIT_COLUMNS;
+    const int n_outputs = (int) self.output_rows.size();
+    float * ys[ROW_BLOCK];
+    for (int begin = 0; begin < n_outputs; begin += ROW_BLOCK) {
+        const int n = std::min(ROW_BLOCK, n_outputs - begin);
+        for (int i = 0; i < n; ++i) {
+            ys[i] = self.logits.data() + (size_t) (begin + i) * n_vocab + first;
+        }
+        self.output.multiply(*self.kernels->matrix, self.final_rows, begin, n, first,
+                             std::min(LOGIT_COLUMNS, n_vocab - first), ys);
+    }
+}
+
+} // namespace nozzle

@@ -1,0 +1,119 @@
+// One step on the CPU without a graph: the layers' stages run one after the other on a thread team,
+// every row with the adapter of its own slot. Needs the base model mapped into memory.
+//
+//   per layer   norm · shrink qkv · q,k,v (+ adapter) · rope, store · attend · round ·
+//               shrink o · o (+ adapter, residual) · norm · shrink gate,up ·
+//               gate,up (+ adapter, SwiGLU) · round · shrink down · down (+ adapter, residual)
+//
+// Every number of a row is summed in an order that depends on the row alone.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "../attention.h"
+#include "../batch.h"
+#include "../kernels.h"
+#include "../lora-bank.h"
+#include "../model.h"
+#include "../step-runner.h"
+#include "packed-matrix.h"
+#include "thread-team.h"
+
+namespace nozzle {
+
+// Rows of one step that use the same slot.
+struct lora_segment {
+    int              slot;
+    std::vector<int> rows;
+};
+
+class cpu_runner : public step_runner {
+  public:
+    // `base` has its tensors' data in memory. Fails with out_of_memory or backend_failed.
+    status init(const model * base, const lora_bank * bank, kv_cache * kv, cpu_traits_fn traits, int n_threads,
+                int n_rows_max);
+
+    status run(const batch & rows, const float ** logits) override;
+
+  private:
+    // Target modules that read the same rows, so that they share a shrink.
+    struct module_group {
+        int first; // target_module
+        int count;
+    };
+    static constexpr module_group QKV     = { TARGET_ATTN_Q, 3 };
+    static constexpr module_group OUTPUT  = { TARGET_ATTN_OUTPUT, 1 };
+    static constexpr module_group GATE_UP = { TARGET_FFN_GATE, 2 };
+    static constexpr module_group DOWN    = { TARGET_FFN_DOWN, 1 };
+
+    struct layer_weights {
+        packed_matrix linear[TARGET_COUNT];
+    };
+    // Outputs [first, first + count) of one target.
+    struct columns {
+        int target;
+        int first;
+        int count;
+    };
+
+    void allocate(int n_rows_max, cpu_traits_fn traits);
+    void plan(const batch & rows);
+    void plan_layer(int layer);
+    int  count_shrinks(int layer, module_group group) const;
+    void fill_rope(int row);
+
+    void norm(int row, const ggml_tensor * weight, int index, activation_rows & out) const;
+    // y[row] = weights · x (+ bias) + adapters, for a range of outputs of one target.
+    void multiply(int layer, const columns & part, const activation_rows & x, float * y, int64_t stride);
+    void multiply_into_residual(int layer, const columns & part, const activation_rows & x);
+    template <class F> void for_row_blocks(const std::vector<int> & rows, F f);
+    void shrink(int layer, int task, module_group group, const activation_rows & x);
+    void rotate(int row, float * head, const float * norm) const;
+    columns column_task(module_group group, int task) const;
+
+    // One stage each; see thread_team::task_fn.
+    static void embed(void * self, int layer, int row, int worker);
+    static void norm_attention(void * self, int layer, int row, int worker);
+    static void shrink_qkv(void * self, int layer, int task, int worker);
+    static void multiply_qkv(void * self, int layer, int task, int worker);
+    static void store_cells(void * self, int layer, int row, int worker);
+    static void attend(void * self, int layer, int task, int worker);
+    static void round_attention(void * self, int layer, int row, int worker);
+    static void shrink_output(void * self, int layer, int task, int worker);
+    static void multiply_output(void * self, int layer, int task, int worker);
+    static void norm_ffn(void * self, int layer, int row, int worker);
+    static void shrink_gate_up(void * self, int layer, int task, int worker);
+    static void multiply_gate_up(void * self, int layer, int task, int worker);
+    static void round_ffn(void * self, int layer, int row, int worker);
+    static void shrink_down(void * self, int layer, int task, int worker);
+    static void multiply_down(void * self, int layer, int task, int worker);
+    static void norm_final(void * self, int layer, int index, int worker);
+    static void multiply_logits(void * self, int layer, int task, int worker);
+
+    const model      * base    = nullptr;
+    const lora_bank  * bank    = nullptr;
+    const kernel_set * kernels = nullptr;
+    thread_team        team;
+    attention          attending;
+    std::vector<layer_weights> layers;
+    packed_matrix      output;
+    std::vector<double> rope_frequencies; // [rope_dim / 2]
+    int width_qkv = 0; // n_head and n_head_kv twice, times head_dim
+
+    // Of the running step; each [n_rows_max * width].
+    std::unique_ptr<float[]> x;         // residual stream, width n_embd
+    std::unique_ptr<float[]> qkv;       // width_qkv: q, k, v
+    std::unique_ptr<float[]> projected; // n_embd: o or down before it joins the residual
+    std::unique_ptr<float[]> up;        // n_ff
+    std::unique_ptr<float[]> shrunk;    // 3 * rank_max: h of the group's modules
+    std::unique_ptr<float[]> rope;      // rope_dim: cosines, then sines
+    activation_rows normed, attended, gated, final_rows;
+    std::vector<float> logits;          // [n_outputs][n_vocab]
+    const batch * rows = nullptr;
+    std::vector<int>          output_rows;
+    std::vector<lora_segment> segments;
+    std::vector<thread_team::stage> stages;
+};
+
+} // namespace nozzle
