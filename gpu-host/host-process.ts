@@ -13,6 +13,8 @@ export interface HostProcessOptions {
   readonly host: Host
   readonly log: Log
   readonly drainGraceMs: number
+  /** For the supervisor to show, e.g. the device and its memory. */
+  readonly summary?: string
 }
 
 /** Resolves once the host listens; from then on signals end the process. */
@@ -20,6 +22,7 @@ export async function runHostProcess({
   host,
   log,
   drainGraceMs,
+  summary,
 }: HostProcessOptions): Promise<void> {
   let isStopping = false
   let signals = 0
@@ -53,5 +56,5 @@ export async function runHostProcess({
   process.on('disconnect', () => stop('the supervisor is gone'))
   await host.listen()
   log('info', 'host ready', { url: host.url, epoch: host.journal.epoch })
-  process.send?.({ type: 'ready', url: host.url })
+  process.send?.({ type: 'ready', url: host.url, ...(summary ? { summary } : {}) })
 }

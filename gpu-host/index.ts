@@ -68,10 +68,11 @@ async function start(config: HostConfig): Promise<void> {
   // It may have gone while the modules were loaded.
   if (process.connected === false) abandon()
   process.on('disconnect', abandon)
-  const engine = await openNativeEngine(config.engine)
+  const { engine, summary } = await openNativeEngine(config.engine)
+  log('info', 'engine open', { summary })
   const host = await createHost(config, engine)
   process.off('disconnect', abandon)
-  await runHostProcess({ host, log, drainGraceMs: config.drainGraceMs })
+  await runHostProcess({ host, log, drainGraceMs: config.drainGraceMs, summary })
 }
 
 function exitWith(error: unknown, exitCode: number): never {

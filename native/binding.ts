@@ -5,7 +5,10 @@ import { NATIVE_PATHS } from './paths.ts'
 export interface OpenArguments {
   readonly modelPath: string
   readonly libraryDir: string
+  /** ggml's CUDA library; empty = none. */
+  readonly cudaLibrary: string
   readonly device: string
+  readonly graph: string
   readonly slotCount: number
   readonly rankMax: number
   readonly sequenceCount: number
@@ -33,6 +36,19 @@ export interface HandleInfo {
   readonly headLength: number
   readonly contextLengthTrained: number
   readonly slotBytes: number
+  readonly memory: MemoryPlan
+}
+
+/** Bytes of the device's memory: what was there at open, and what of it went where. */
+export interface MemoryPlan {
+  readonly weights: number
+  readonly slots: number
+  readonly kv: number
+  readonly workspace: number
+  /** What was foretold of `workspace` before anything was taken. */
+  readonly workspaceMax: number
+  readonly reserve: number
+  readonly available: number
 }
 
 export interface SequenceArguments {

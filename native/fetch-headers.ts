@@ -48,19 +48,19 @@ export function ensureHeaders(cacheDir: string, note: (text: string) => void): s
 }
 
 /** npm package → git bundle → working tree at `<scratch>/llama.cpp`. */
-function unpackSources(scratch: string): void {
-  const packed = runTool(
-    'npm',
-    ['pack', PACKAGE, '--silent', '--pack-destination', scratch],
-    scratch,
-  )
-  const archive = join(scratch, packed.trim().split('\n').at(-1) ?? '')
-  const digest = createHash('sha512').update(readFileSync(archive)).digest('base64')
-  if (digest !== PACKAGE_SHA512) {
-    throw new BuildError(`${PACKAGE} has SHA-512 ${digest}, expected ${PACKAGE_SHA512}`)
-  }
+export function unpackSources(scratch: string): void {
+  const archive = fetchNpmPackage(PACKAGE, PACKAGE_SHA512, scratch)
   const bundle = 'package/llama/gitRelease.bundle'
   runTool('tar', ['-xzf', archive, '-C', scratch, bundle], scratch)
   const clone = ['clone', '--quiet', '--depth', '1', join(scratch, bundle), 'llama.cpp']
   runTool('git', clone, scratch)
+}
+
+/** An exact version's archive in `folder`, its digest checked. Throws a BuildError. */
+export function fetchNpmPackage(name: string, sha512: string, folder: string): string {
+  const packed = runTool('npm', ['pack', name, '--silent', '--pack-destination', folder], folder)
+  const archive = join(folder, packed.trim().split('\n').at(-1) ?? '')
+  const digest = createHash('sha512').update(readFileSync(archive)).digest('base64')
+  if (digest !== sha512) throw new BuildError(`${name} has SHA-512 ${digest}, expected ${sha512}`)
+  return archive
 }

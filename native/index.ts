@@ -14,6 +14,7 @@ import {
   type NativeHandle,
   type StepResult,
 } from './binding.ts'
+import { findCudaLibrary } from './cuda-library.ts'
 import { EngineError, invalidArgument } from './engine-error.ts'
 import { NATIVE_PATHS } from './paths.ts'
 import { checkEqualLengths, requireInteger, requireText } from './validate.ts'
@@ -25,8 +26,10 @@ export interface NativeEngineOptions {
   readonly modelPath: string
   /** Name served to clients. */
   readonly modelName: string
-  /** `auto` is the CPU until another backend is built. */
+  /** `auto` is a CUDA device where there is one and its library was fetched, else the CPU. */
   readonly device: 'auto' | 'cpu' | 'cuda'
+  /** `portable`: the graph in ggml's own operators, as on CUDA, on the CPU too. Absent = `auto`. */
+  readonly graph?: 'auto' | 'portable'
   readonly slotCount: number
   readonly rankMax: number
   readonly sequenceCount: number
@@ -144,7 +147,14 @@ export class NativeEngine {
     }
     const digest = createHash('sha256')
     const [handle] = await Promise.all([
-      binding.openEngine({ modelPath, libraryDir: NATIVE_PATHS.libraryDir, device, ...sizes }),
+      binding.openEngine({
+        modelPath,
+        libraryDir: NATIVE_PATHS.libraryDir,
+        cudaLibrary: device === 'cpu' ? '' : (findCudaLibrary() ?? ''),
+        device,
+        graph: options.graph ?? 'auto',
+        ...sizes,
+      }),
       pipeline(createReadStream(modelPath, { highWaterMark: 1 << 20 }), digest),
     ])
     const { slotBytes, ...about } = handle.info()

@@ -16,6 +16,8 @@ export const NATIVE_PATHS = Object.freeze({
   stampPath: join(buildDir, '.stamp'),
   referencePath: join(buildDir, 'llama-reference'),
   kernelsTestPath: join(buildDir, 'kernels-test'),
+  /** Where a box with the CUDA toolkit puts a library of its own (gpu-acceptance). */
+  cudaBuiltPath: join(root, '..', '.cache', 'ggml-cuda-built', 'libggml-cuda.so'),
   libraryPackage: `@node-llama-cpp/${platform}`,
   libraryDir: join(root, '..', 'node_modules', '@node-llama-cpp', platform, 'bins', platform),
 })

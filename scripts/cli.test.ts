@@ -54,6 +54,15 @@ const edgeEnv = () => ({
   NOZZLE_TENANT: 'acme',
 })
 
+describe('up', () => {
+  it.each(['--device abacus', ''])('refuses a device that does not exist (%s)', async (flag) => {
+    const env = flag === '' ? { NOZZLE_DEVICE: 'abacus' } : {}
+    const { exitCode, stderr } = await run(`up ${flag}`, env)
+    expect(exitCode).toBe(2)
+    expect(stderr).toMatch(/--device must be one of auto, cpu, cuda, not "abacus"/)
+  })
+})
+
 describe('help', () => {
   it('lists every command, and each has its own with flags and examples', async () => {
     const overview = await run('--help')

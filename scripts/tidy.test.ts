@@ -20,7 +20,7 @@ const DIRECTIONS: Readonly<Record<string, readonly RegExp[]>> = {
     /^db\//,
     /^gpu-host\/protocol\.ts$/,
     /^edge\/auth\/api-key\.ts$/,
-    /^native\/(build|paths)\.ts$/,
+    /^native\/(build|cuda-library|paths)\.ts$/,
   ],
   examples: [/^scripts\/up\/pool-process\.ts$/],
 }

@@ -20,7 +20,7 @@ const EXIT_REFUSED = 4
 const SMALLEST = { slotCount: 1, sequenceCount: 1, contextLength: 16, rowsMax: 1, threads: 1 }
 
 async function check(directory: string, model: ModelArguments): Promise<AdapterReceipt> {
-  const engine = await openNativeEngine({
+  const { engine } = await openNativeEngine({
     ...SMALLEST,
     ...model,
     device: 'cpu',

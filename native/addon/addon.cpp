@@ -16,7 +16,9 @@ static Napi::Value JS_open_engine(const Napi::CallbackInfo & info) {
     nozzle::engine_options options;
     options.model_path  = text("modelPath");
     options.library_dir = text("libraryDir");
+    options.cuda_library = text("cudaLibrary");
     options.device      = text("device");
+    options.graph       = text("graph");
     options.n_slots     = number("slotCount");
     options.rank_max    = number("rankMax");
     options.n_sequences = number("sequenceCount");

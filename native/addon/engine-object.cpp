@@ -66,6 +66,16 @@ Napi::Value EngineObject::JS_info(const Napi::CallbackInfo & info) {
     number("bosToken", about.bos);
     number("eosToken", about.eos);
     number("slotBytes", (double) about.slot_bytes);
+    Napi::Object memory = Napi::Object::New(env);
+    const auto bytes = [&](const char * key, size_t value) { memory.Set(key, Napi::Number::New(env, (double) value)); };
+    bytes("weights", about.memory.weights);
+    bytes("slots", about.memory.slots);
+    bytes("kv", about.memory.kv);
+    bytes("workspace", about.memory.workspace);
+    bytes("workspaceMax", about.memory.workspace_max);
+    bytes("reserve", about.memory.reserve);
+    bytes("available", about.memory.available);
+    out.Set("memory", memory);
     return out;
 }
 

@@ -29,13 +29,6 @@ void attention::assign(const batch & b) {
     }
 }
 
-ggml_tensor * attention::build(ggml_context * context, ggml_tensor * q, int layer) {
-    ggml_tensor * args[] = { q, kv->k(layer), kv->v(layer) };
-    contexts.push_back({ this, layer });
-    return ggml_custom_4d(context, GGML_TYPE_F32, (int64_t) dims->head_dim * dims->n_head, q->ne[2], 1, 1, args, 3,
-                          op_attend, GGML_N_TASKS_MAX, &contexts.back());
-}
-
 void attention::store(int layer, int row, const float * key, const float * value) const {
     const int64_t width = (int64_t) dims->n_head_kv * dims->head_dim;
     const int64_t cell  = (int64_t) rows->sequences[row] * kv->n_ctx() + rows->positions[row];
@@ -78,17 +71,6 @@ void attention::run_task(int layer, int task, int worker, const float * q, int64
         }
     }
     flush();
-}
-
-// On ggml's threads, thread `ith` of `nth`. dst: F32 [head_dim * n_head, n_rows]; src0: q F32
-// [head_dim, n_head, n_rows].
-void attention::op_attend(ggml_tensor * dst, int ith, int nth, void * userdata) {
-    op_context & op = *(op_context *) userdata;
-    const ggml_tensor * q = dst->src[0];
-    for (int task = ith; task < op.self->n_tasks(); task += nth) {
-        op.self->run_task(op.layer, task, ith, (const float *) q->data, q->nb[2] / sizeof(float), (float *) dst->data,
-                          dst->nb[1] / sizeof(float));
-    }
 }
 
 } // namespace nozzle

@@ -2,7 +2,6 @@
 // whichever rows run beside it.
 #pragma once
 
-#include <deque>
 #include <vector>
 
 #include "batch.h"
@@ -27,24 +26,12 @@ class attention {
     int  n_tasks() const { return (int) blocks.size() * dims->n_head_kv; }
     void run_task(int layer, int task, int worker, const float * q, int64_t q_stride, float * out, int64_t out_stride);
 
-    // F32 [head_dim * n_head, n_rows]. q: F32 [head_dim, n_head, n_rows]; the layer's cells must have
-    // taken the rows' keys and values by the time the node runs.
-    ggml_tensor * build(ggml_context * context, ggml_tensor * q, int layer);
-
   private:
     // Up to QUERY_BLOCK_MAX / (heads per KV head) neighbouring rows of one sequence.
     struct block {
         int first_row;
         int n_rows;
     };
-
-    struct op_context {
-        attention * self;
-        int         layer;
-    };
-    std::deque<op_context> contexts;
-
-    static void op_attend(ggml_tensor * dst, int ith, int nth, void * userdata);
 
     const model_dims * dims    = nullptr;
     const kv_cache   * kv      = nullptr;

@@ -1,65 +1,17 @@
 #include "engine.h"
 
 #include "cpu/cpu-runner.h"
-#include "ggml-backend.h"
-#include "ggml-cpu.h"
-#include "ggml.h"
+#include "device-bank.h"
+#include "device.h"
+#include "graph.h"
 #include "kernels.h"
 #include "kv-cache.h"
-#include "llama.h"
+#include "memory-plan.h"
 #include "tokenizer.h"
 
 #include <algorithm>
-#include <mutex>
-
-#include <dlfcn.h>
 
 namespace nozzle {
-
-// Base libraries load their CPU and GPU variants once per process; they print through a callback.
-static void load_backends(const std::string & dir) {
-    static std::once_flag once;
-    std::call_once(once, [&] {
-        const auto mute = [](ggml_log_level, const char *, void *) {};
-        ggml_log_set(mute, nullptr);
-        llama_log_set(mute, nullptr);
-        ggml_backend_load_all_from_path(dir.c_str());
-        llama_backend_init();
-    });
-}
-
-// ggml's CPU backend: memory, and its functions by type. It runs no graph here.
-class cpu_backend {
-  public:
-    ~cpu_backend() {
-        if (handle) {
-            ggml_backend_free(handle);
-        }
-    }
-    status open() {
-        handle = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr);
-        if (!handle) {
-            return status::failure(ERR_BACKEND, "no ggml CPU library fits this processor");
-        }
-        // The library is loaded by ggml, out of the linker's sight: any of its functions tells where it lies.
-        ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(handle));
-        void * known = ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads");
-        Dl_info where;
-        void * library = known && dladdr(known, &where) ? dlopen(where.dli_fname, RTLD_NOW | RTLD_NOLOAD) : nullptr;
-        if (library) {
-            by_type = (cpu_traits_fn) dlsym(library, "ggml_get_type_traits_cpu");
-            dlclose(library); // ggml keeps it
-        }
-        return by_type ? status::success()
-                       : status::failure(ERR_BACKEND, "ggml's CPU library lacks ggml_get_type_traits_cpu");
-    }
-    ggml_backend_t get()    const { return handle; }
-    cpu_traits_fn  traits() const { return by_type; }
-
-  private:
-    ggml_backend_t handle  = nullptr; // owned
-    cpu_traits_fn  by_type = nullptr;
-};
 
 class engine_impl : public engine {
   public:
@@ -79,15 +31,17 @@ class engine_impl : public engine {
     status step(const batch & rows, std::vector<sampled_token> & sampled) override;
 
   private:
+    status init_cpu(const engine_options & options);
+    status init_portable(const engine_options & options);
     status check(const batch & rows) const;
     status check_slot(int slot) const;
     status check_sequence(int sequence) const;
 
     // Freed in reverse: what the backend allocated goes before the backend.
-    cpu_backend   backend;
+    device        on;
     model         base;
     tokenizer     words;
-    lora_bank     bank;
+    std::unique_ptr<slot_bank> bank;
     kv_cache      kv;
     std::unique_ptr<step_runner> runner;
     engine_info   about;
@@ -105,13 +59,21 @@ status engine::open(const engine_options & options, std::unique_ptr<engine> & ou
 }
 
 status engine_impl::init(const engine_options & o) {
-    if (o.device != "auto" && o.device != "cpu") {
-        return status::failure(ERR_INVALID_ARGUMENT, "device '" + o.device + "' is not built; use cpu or auto");
+    load_backends(o.library_dir, o.cuda_library);
+    if (o.graph != "auto" && o.graph != "portable") {
+        return status::failure(ERR_INVALID_ARGUMENT, "graph '" + o.graph + "' is none of auto and portable");
     }
-    load_backends(o.library_dir);
-    status result = backend.open();
+    status result = on.open(o.device);
     if (result.ok()) {
-        result = base.load(o.model_path, nullptr);
+        result = base.read_shape(o.model_path);
+    }
+    const bool is_portable = !on.is_cpu() || o.graph == "portable";
+    if (result.ok()) {
+        about.memory = plan_memory(base, o, is_portable, on);
+        result = about.memory.check(on);
+    }
+    if (result.ok()) {
+        result = base.load(o.model_path, is_portable ? on.backend() : nullptr);
     }
     if (result.ok()) {
         result = words.load(o.model_path);
@@ -121,15 +83,10 @@ status engine_impl::init(const engine_options & o) {
                                  " tokens, the embeddings " + std::to_string(base.dims.n_vocab));
     }
     if (result.ok()) {
-        result = bank.allocate(base.dims, o.n_slots, o.rank_max);
+        result = kv.allocate(base.dims, o.n_sequences, o.n_ctx, on.backend());
     }
     if (result.ok()) {
-        result = kv.allocate(base.dims, o.n_sequences, o.n_ctx, backend.get());
-    }
-    if (result.ok()) {
-        auto made = std::make_unique<cpu_runner>();
-        result = made->init(&base, &bank, &kv, backend.traits(), o.n_threads, o.n_rows_max);
-        runner = std::move(made);
+        result = is_portable ? init_portable(o) : init_cpu(o);
     }
     if (!result.ok()) {
         return result;
@@ -142,14 +99,45 @@ status engine_impl::init(const engine_options & o) {
     about.eos           = words.eos();
     about.bos_text      = words.text(about.bos);
     about.eos_text      = words.text(about.eos);
-    about.slot_bytes    = bank.slot_bytes();
-    about.device        = std::string("cpu, ") + std::to_string(o.n_threads) + " threads, kernels " + kernels_best().name;
+    about.slot_bytes    = bank->slot_bytes();
+    return result;
+}
+
+// The CPU's own slots and executor.
+status engine_impl::init_cpu(const engine_options & o) {
+    auto slots    = std::make_unique<lora_bank>();
+    status result = slots->allocate(base.dims, o.n_slots, o.rank_max);
+    if (result.ok()) {
+        auto made = std::make_unique<cpu_runner>();
+        result = made->init(&base, slots.get(), &kv, on.cpu_traits(), o.n_threads, o.n_rows_max);
+        runner = std::move(made);
+    }
+    bank = std::move(slots);
+    about.device = on.name() + ", " + std::to_string(o.n_threads) + " threads, kernels " + kernels_best().name;
+    return result;
+}
+
+// Slots and graph as every other device has them.
+status engine_impl::init_portable(const engine_options & o) {
+    on.use_threads(o.n_threads);
+    auto slots    = std::make_unique<device_bank>();
+    status result = slots->allocate(base.dims, o.n_slots, o.rank_max, on);
+    if (result.ok()) {
+        auto made = std::make_unique<graph_runner>();
+        result = made->init(&base, slots.get(), &kv, on.backend(), o.n_rows_max);
+        if (result.ok()) {
+            about.memory.workspace = made->workspace_bytes();
+        }
+        runner = std::move(made);
+    }
+    bank = std::move(slots);
+    about.device = on.is_cpu() ? on.name() + ", portable graph" : on.name();
     return result;
 }
 
 status engine_impl::check_slot(int slot) const {
-    if (slot < 1 || slot > bank.n_slots()) {
-        return status::failure(ERR_INVALID_ARGUMENT, "slot must be 1 to " + std::to_string(bank.n_slots()) + ", got " +
+    if (slot < 1 || slot > bank->n_slots()) {
+        return status::failure(ERR_INVALID_ARGUMENT, "slot must be 1 to " + std::to_string(bank->n_slots()) + ", got " +
                                std::to_string(slot));
     }
     return status::success();
@@ -165,13 +153,13 @@ status engine_impl::check_sequence(int sequence) const {
 
 status engine_impl::load_slot(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) {
     const status result = check_slot(slot);
-    return result.ok() ? bank.load(slot, modules, payload, size) : result;
+    return result.ok() ? bank->load(slot, modules, payload, size) : result;
 }
 
 status engine_impl::clear_slot(int slot) {
     const status result = check_slot(slot);
     if (result.ok()) {
-        bank.clear(slot);
+        bank->clear(slot);
     }
     return result;
 }
@@ -231,10 +219,10 @@ status engine_impl::check(const batch & b) const {
         if (b.tokens[i] < 0 || b.tokens[i] >= base.dims.n_vocab) {
             return refuse(row + "token " + std::to_string(b.tokens[i]) + " is not in the vocabulary");
         }
-        if (b.slots[i] < 0 || b.slots[i] > bank.n_slots()) {
+        if (b.slots[i] < 0 || b.slots[i] > bank->n_slots()) {
             return refuse(row + "slot " + std::to_string(b.slots[i]) + " does not exist");
         }
-        if (!bank.is_loaded(b.slots[i])) {
+        if (!bank->is_loaded(b.slots[i])) {
             return status::failure(ERR_SLOT_EMPTY, row + "slot " + std::to_string(b.slots[i]) + " holds no adapter");
         }
         if (continues && b.slots[i - 1] != b.slots[i]) {

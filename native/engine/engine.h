@@ -13,6 +13,7 @@
 
 #include "batch.h"
 #include "lora-bank.h"
+#include "memory-plan.h"
 #include "model.h"
 #include "sampler.h"
 #include "status.h"
@@ -22,7 +23,9 @@ namespace nozzle {
 struct engine_options {
     std::string model_path;
     std::string library_dir;  // where ggml's backend libraries lie
-    std::string device = "auto"; // auto | cpu; auto is the CPU until the CUDA graph is built
+    std::string cuda_library; // ggml's CUDA library, a file; empty = none
+    std::string device = "auto"; // auto | cpu | cuda; auto is a CUDA device where there is one
+    std::string graph  = "auto"; // auto | portable: the form of every device but the CPU, also there
     int n_slots     = 16;     // not counting slot 0
     int rank_max    = 16;
     int n_sequences = 16;
@@ -38,7 +41,8 @@ struct engine_info {
     int32_t     eos = -1;
     std::string bos_text;      // as chat templates write them; empty = none
     std::string eos_text;
-    std::string device;        // e.g. "cpu (zen4), kernels avx512"
+    std::string device;        // e.g. "cpu, 2 threads, kernels avx512"
+    memory_plan memory;        // what was taken at open
     size_t      slot_bytes = 0;
 };
 

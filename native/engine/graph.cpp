@@ -3,7 +3,6 @@
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml.h"
-#include "row-probe.h"
 
 #include <algorithm>
 
@@ -13,163 +12,47 @@ namespace nozzle {
 static constexpr int    KEPT_ROWS_MAX   = 64;
 static constexpr size_t KEPT_GRAPHS_MAX = 128;
 static constexpr int    NODES_PER_LAYER = 64;
-// Rows whose pointers one kernel call gets.
-static constexpr int    ROW_BLOCK = 64;
-
-void step_rows::assign(const batch & b) {
-    segments.clear();
-    for (int i = 0; i < b.n_rows(); ++i) {
-        if (b.slots[i] > 0) {
-            auto found = std::find_if(segments.begin(), segments.end(),
-                                      [&](const lora_segment & s) { return s.slot == b.slots[i]; });
-            if (found == segments.end()) {
-                segments.push_back({ b.slots[i], {} });
-                found = segments.end() - 1;
-            }
-            found->rows.push_back(i);
-        }
-    }
-}
+static constexpr int    NODES_PER_LORA_PART = 64;
 
 graph_runner::graph::~graph() {
-    if (allocator) {
-        ggml_gallocr_free(allocator);
-    }
     if (context) {
         ggml_free(context);
     }
 }
 
-graph_runner::~graph_runner() = default;
+graph_runner::~graph_runner() {
+    if (workspace) {
+        ggml_gallocr_free(workspace);
+    }
+}
 
-status graph_runner::init(const model * m, const lora_bank * b, kv_cache * cache, ggml_backend_t be, int n_threads) {
+status graph_runner::init(const model * m, const device_bank * bank, kv_cache * cache, ggml_backend_t be, int n_rows_max) {
     base    = m;
-    bank    = b;
     kv      = cache;
     backend = be;
-    kernels = &kernels_best();
-    attend.init(&m->dims, cache, n_threads);
-    for (const model_layer & layer : m->layers) {
-        for (ggml_tensor * weight : layer.linear) {
-            probe_rows(weight);
-        }
+    const status result = operators.init(&m->dims, bank, cache, be);
+    if (!result.ok()) {
+        return result;
     }
-    probe_rows(m->output);
+    // The largest step first, so that the buffer never moves again.
+    workspace = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend));
+    graph largest;
+    if (!workspace || !build(largest, { n_rows_max, n_rows_max, true, operators.cells_max() })) {
+        return status::failure(ERR_OUT_OF_MEMORY, "no memory for steps of " + std::to_string(n_rows_max) + " rows");
+    }
     return status::success();
 }
 
-static std::tuple<int, int64_t, int64_t> kind_of(const ggml_tensor * weight) {
-    return { weight->type, weight->ne[0], weight->ne[1] };
-}
+size_t graph_runner::workspace_bytes() const { return ggml_gallocr_get_buffer_size(workspace, 0); }
 
-void graph_runner::probe_rows(ggml_tensor * weight) {
-    const auto kind = kind_of(weight);
-    if (rows_min.count(kind) == 0) {
-        rows_min[kind] = rows_until_stable(weight, backend);
+size_t graph_runner::workspace_bytes_max(const model_dims & dims, int n_rows_max, int64_t n_cells, int rank_max) {
+    int64_t widest = 0, values = dims.n_vocab;
+    for (int target = 0; target < TARGET_COUNT; ++target) {
+        widest = std::max<int64_t>(widest, dims.target_n_out(target));
+        values += 2 * dims.target_n_out(target);
     }
-}
-
-// ---- custom operators: run on ggml's threads, thread `ith` of `nth` -------------------------------
-
-// dst: F32 [group.count * rank_max, n_rows]; src0: x F32 [n_in, n_rows]. The (segment, module, r)
-// units are dealt out evenly; each is one dot product per row of the segment.
-void graph_runner::op_shrink(ggml_tensor * dst, int ith, int nth, void * userdata) {
-    const op_context   & op   = *(const op_context *) userdata;
-    const graph_runner & self = *op.runner;
-    const ggml_tensor  * x    = dst->src[0];
-    const int rank_max = self.bank->rank_max();
-    const int n_in     = (int) x->ne[0];
-
-    int64_t units = 0;
-    for (const lora_segment & s : self.current.segments) {
-        for (int t = 0; t < op.group.count; ++t) {
-            units += self.bank->view(s.slot, op.layer, op.group.first + t).rank;
-        }
-    }
-    const int64_t begin = units * ith / nth, end = units * (ith + 1) / nth;
-    int64_t unit = 0;
-    for (const lora_segment & s : self.current.segments) {
-        for (int t = 0; t < op.group.count; ++t) {
-            const lora_view & view = self.bank->view(s.slot, op.layer, op.group.first + t);
-            const int r0 = (int) std::clamp<int64_t>(begin - unit, 0, view.rank);
-            const int r1 = (int) std::clamp<int64_t>(end - unit, 0, view.rank);
-            unit += view.rank;
-            for (size_t first = 0; first < s.rows.size() && r0 < r1; first += ROW_BLOCK) {
-                const int n = (int) std::min<size_t>(ROW_BLOCK, s.rows.size() - first);
-                const float * xs[ROW_BLOCK];
-                float * hs[ROW_BLOCK];
-                for (int i = 0; i < n; ++i) {
-                    const int row = s.rows[first + i];
-                    xs[i] = (const float *) ((const char *) x->data + row * x->nb[1]);
-                    hs[i] = (float *) ((char *) dst->data + row * dst->nb[1]) + t * rank_max + r0;
-                }
-                self.kernels->matrix->multiply_float(float_type::f16, view.a + (int64_t) r0 * n_in, n_in, r1 - r0, xs, hs, n);
-            }
-        }
-    }
-}
-
-// dst: view of src0. src0: y of the group's first module F32 [n_out, n_rows]; src1: h from
-// op_shrink; src2, src3: y of its other modules, written too (all are read only after this node).
-void graph_runner::op_expand(ggml_tensor * dst, int ith, int nth, void * userdata) {
-    const op_context   & op   = *(const op_context *) userdata;
-    const graph_runner & self = *op.runner;
-    const ggml_tensor  * h    = dst->src[1];
-    const int rank_max = self.bank->rank_max();
-
-    for (int t = 0; t < op.group.count; ++t) {
-        ggml_tensor * y = t == 0 ? dst->src[0] : dst->src[1 + t];
-        const int n_out = (int) y->ne[0];
-        const int tiles = (n_out + 63) / 64;
-        const int c0 = std::min(n_out, tiles * ith / nth * 64);
-        const int c1 = std::min(n_out, tiles * (ith + 1) / nth * 64);
-        if (c0 >= c1) {
-            continue;
-        }
-        for (const lora_segment & s : self.current.segments) {
-            const lora_view & view = self.bank->view(s.slot, op.layer, op.group.first + t);
-            for (size_t first = 0; first < s.rows.size() && view.rank > 0; first += ROW_BLOCK) {
-                const int n = (int) std::min<size_t>(ROW_BLOCK, s.rows.size() - first);
-                const float * hs[ROW_BLOCK];
-                float * ys[ROW_BLOCK];
-                for (int i = 0; i < n; ++i) {
-                    const int row = s.rows[first + i];
-                    hs[i] = (const float *) ((const char *) h->data + row * h->nb[1]) + t * rank_max;
-                    ys[i] = (float *) ((char *) y->data + row * y->nb[1]) + c0;
-                }
-                self.kernels->expand(view.bt + c0, n_out, view.rank, c1 - c0, view.scale, hs, ys, n);
-            }
-        }
-    }
-}
-
-// ---- building ------------------------------------------------------------------------------------
-
-// y[t] += scale · B(A x) for every module of the group, each row with its own slot's A and B.
-void graph_runner::add_lora(graph & g, int layer, lora_group group, ggml_tensor * x, ggml_tensor ** y) {
-    g.ops.push_back({ this, layer, group });
-    void * op = &g.ops.back();
-    ggml_tensor * shrink_args[] = { x };
-    ggml_tensor * h = ggml_custom_4d(g.context, GGML_TYPE_F32, (int64_t) group.count * bank->rank_max(), x->ne[1], 1, 1,
-                                     shrink_args, 1, op_shrink, GGML_N_TASKS_MAX, op);
-    ggml_tensor * expand_args[3] = { h };
-    for (int t = 1; t < group.count; ++t) {
-        expand_args[t] = y[t];
-    }
-    y[0] = ggml_custom_inplace(g.context, y[0], expand_args, group.count, op_expand, GGML_N_TASKS_MAX, op);
-    // Now, so that it stands before every reader of y[1] and y[2].
-    ggml_build_forward_expand(g.nodes, y[0]);
-}
-
-// weight · x, F32 [n_out, n_rows], its bits independent of n_rows.
-ggml_tensor * graph_runner::multiply(graph & g, ggml_tensor * weight, ggml_tensor * x) {
-    ggml_context * c = g.context;
-    const int64_t missing = rows_min.at(kind_of(weight)) - x->ne[1];
-    if (missing <= 0) {
-        return ggml_mul_mat(c, weight, x);
-    }
-    ggml_tensor * y = ggml_mul_mat(c, weight, ggml_pad(c, x, 0, (int) missing, 0, 0));
-    return ggml_view_2d(c, y, y->ne[0], x->ne[1], y->nb[1], 0);
+    values += widest + 6 * (int64_t) dims.n_embd + 4 * (int64_t) rank_max + 256;
+    return (size_t) n_rows_max * (values * sizeof(float) + n_cells * sizeof(uint16_t)) + (1u << 20);
 }
 
 ggml_tensor * graph_runner::build_layer(graph & g, ggml_tensor * x, int il, bool has_lora, bool is_last_without_output) {
@@ -178,13 +61,14 @@ ggml_tensor * graph_runner::build_layer(graph & g, ggml_tensor * x, int il, bool
     ggml_context * c = g.context;
     const int64_t n_rows = x->ne[1];
 
-    const auto linear = [&](lora_group group, ggml_tensor * in, ggml_tensor ** y) {
-        for (int t = 0; t < group.count; ++t) {
-            y[t] = multiply(g, layer.linear[group.first + t], in);
+    // y[t] of `count` targets from `first` on.
+    const auto linear = [&](int first, int count, ggml_tensor * in, ggml_tensor ** y) {
+        for (int t = 0; t < count; ++t) {
+            y[t] = ggml_mul_mat(c, layer.linear[first + t], in);
             ggml_build_forward_expand(g.nodes, y[t]);
         }
         if (has_lora) {
-            add_lora(g, il, group, in, y);
+            operators.add_lora(c, g.nodes, g.device, il, first, in, y);
         }
     };
     const auto rope = [&](ggml_tensor * t, int64_t n_heads) {
@@ -195,32 +79,35 @@ ggml_tensor * graph_runner::build_layer(graph & g, ggml_tensor * x, int il, bool
 
     ggml_tensor * normed = ggml_mul(c, ggml_rms_norm(c, x, dims.rms_epsilon), layer.attn_norm); // F32 [n_embd, n_rows]
     ggml_tensor * qkv[3];
-    linear({ TARGET_ATTN_Q, 3 }, normed, qkv);
+    linear(TARGET_ATTN_Q, 3, normed, qkv);
     ggml_tensor * q = rope(qkv[0], dims.n_head);    // F32 [head_dim, n_head, n_rows]
     ggml_tensor * k = rope(qkv[1], dims.n_head_kv); // F32 [head_dim, n_head_kv, n_rows]
     k = ggml_reshape_2d(c, k, (int64_t) dims.head_dim * dims.n_head_kv, n_rows);
+    k = operators.finite(c, k);
+    ggml_tensor * v = operators.finite(c, qkv[2]);
     ggml_build_forward_expand(g.nodes, ggml_set_rows(c, kv->k(il), k, g.cells));
-    ggml_build_forward_expand(g.nodes, ggml_set_rows(c, kv->v(il), qkv[2], g.cells));
+    ggml_build_forward_expand(g.nodes, ggml_set_rows(c, kv->v(il), v, g.cells));
     if (is_last_without_output) {
         return nullptr;
     }
-    ggml_tensor * mixed = attend.build(c, q, il); // F32 [head_dim * n_head, n_rows]
+    ggml_tensor * mixed = operators.attend(c, g.device, q, il); // F32 [head_dim * n_head, n_rows]
     ggml_tensor * out[1];
-    linear({ TARGET_ATTN_OUTPUT, 1 }, mixed, out);
+    linear(TARGET_ATTN_OUTPUT, 1, mixed, out);
     x = ggml_add(c, x, out[0]);
 
     normed = ggml_mul(c, ggml_rms_norm(c, x, dims.rms_epsilon), layer.ffn_norm);
     ggml_tensor * gate_up[2];
-    linear({ TARGET_FFN_GATE, 2 }, normed, gate_up);
+    linear(TARGET_FFN_GATE, 2, normed, gate_up);
     ggml_tensor * gated = ggml_swiglu_split(c, gate_up[0], gate_up[1]); // F32 [n_ff, n_rows]
-    linear({ TARGET_FFN_DOWN, 1 }, gated, out);
+    linear(TARGET_FFN_DOWN, 1, gated, out);
     return ggml_add(c, x, out[0]);
 }
 
 bool graph_runner::build(graph & g, const shape & key) {
-    const auto [n_rows, n_outputs, has_lora] = key;
+    const auto [n_rows, n_outputs, has_lora, n_kv] = key;
     const model_dims & dims = base->dims;
-    const size_t n_nodes = (size_t) NODES_PER_LAYER * dims.n_layer + 32;
+    const int parts = has_lora ? (int) device_operators::lora_parts(n_rows) : 0;
+    const size_t n_nodes = (size_t) (NODES_PER_LAYER + NODES_PER_LORA_PART * parts) * dims.n_layer + 32;
     const ggml_init_params params = {
         ggml_tensor_overhead() * n_nodes + ggml_graph_overhead_custom(n_nodes, false), nullptr, /*no_alloc*/ true,
     };
@@ -235,6 +122,7 @@ bool graph_runner::build(graph & g, const shape & key) {
     for (ggml_tensor * input : { g.tokens, g.positions, g.cells }) {
         ggml_set_input(input);
     }
+    g.device = operators.make_inputs(g.context, n_rows, n_kv, has_lora);
     ggml_tensor * x = ggml_get_rows(g.context, base->token_embd, g.tokens); // F32 [n_embd, n_rows]
     for (int il = 0; il < dims.n_layer; ++il) {
         x = build_layer(g, x, il, has_lora, n_outputs == 0 && il == dims.n_layer - 1);
@@ -244,12 +132,16 @@ bool graph_runner::build(graph & g, const shape & key) {
         ggml_set_input(g.outputs);
         x = ggml_get_rows(g.context, x, g.outputs);
         x = ggml_mul(g.context, ggml_rms_norm(g.context, x, dims.rms_epsilon), base->output_norm);
-        g.logits = multiply(g, base->output, x);
+        g.logits = ggml_mul_mat(g.context, base->output, x);
         ggml_set_output(g.logits);
         ggml_build_forward_expand(g.nodes, g.logits);
     }
-    g.allocator = ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend));
-    return g.allocator && ggml_gallocr_alloc_graph(g.allocator, g.nodes);
+    const size_t before = workspace_bytes();
+    const bool is_done = ggml_gallocr_alloc_graph(workspace, g.nodes);
+    if (workspace_bytes() != before) {
+        kept.clear(); // they point into the buffer that was
+    }
+    return is_done;
 }
 
 graph_runner::graph * graph_runner::find_graph(const shape & key) {
@@ -275,7 +167,7 @@ void graph_runner::set_inputs(graph & g, const batch & rows) {
     std::vector<int64_t> cells;
     std::vector<int32_t> outputs;
     for (int i = 0; i < rows.n_rows(); ++i) {
-        cells.push_back((int64_t) rows.sequences[i] * kv->n_ctx() + rows.positions[i]);
+        cells.push_back(kv->cell(rows.sequences[i], rows.positions[i]));
         if (rows.outputs[i]) {
             outputs.push_back(i);
         }
@@ -290,13 +182,13 @@ void graph_runner::set_inputs(graph & g, const batch & rows) {
     set(g.positions, rows.positions.data());
     set(g.cells, cells.data());
     set(g.outputs, outputs.data());
+    operators.set_inputs(g.device, rows);
 }
 
 status graph_runner::run(const batch & rows, const float ** logits) {
-    current.assign(rows);
-    attend.assign(rows);
     const int n_outputs = (int) std::count(rows.outputs.begin(), rows.outputs.end(), 1);
-    graph * g = find_graph({ rows.n_rows(), n_outputs, !current.segments.empty() });
+    const bool has_lora = std::any_of(rows.slots.begin(), rows.slots.end(), [](int32_t slot) { return slot > 0; });
+    graph * g = find_graph({ rows.n_rows(), n_outputs, has_lora, operators.cells_of(rows) });
     if (!g) {
         return status::failure(ERR_OUT_OF_MEMORY, "no memory for a step of " + std::to_string(rows.n_rows()) + " rows");
     }

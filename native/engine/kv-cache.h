@@ -19,6 +19,9 @@ class kv_cache {
     ggml_tensor * k(int layer) const { return k_layers[layer]; }
     ggml_tensor * v(int layer) const { return v_layers[layer]; }
 
+    // Row of k and v.
+    int64_t cell(int sequence, int position) const { return (int64_t) sequence * ctx_length + position; }
+
     int n_ctx()       const { return ctx_length; }
     int n_sequences() const { return (int) lengths.size(); }
     int length(int sequence) const { return lengths[sequence]; }

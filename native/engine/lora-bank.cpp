@@ -12,16 +12,27 @@ static size_t align_block(size_t size) {
 
 lora_bank::~lora_bank() { free(arena); }
 
-status lora_bank::allocate(const model_dims & model, int n_slots, int rank_max) {
-    dims       = model;
-    slot_count = n_slots;
-    rank_limit = rank_max;
-    bytes_per_slot = 0;
+size_t slot_payload_bytes(const model_dims & dims, int rank_max) {
+    size_t bytes = 0;
     for (int target = 0; target < TARGET_COUNT; ++target) {
         const size_t a = align_block((size_t) rank_max * dims.target_n_in(target) * sizeof(uint16_t));
         const size_t b = align_block((size_t) rank_max * dims.target_n_out(target) * sizeof(uint16_t));
-        bytes_per_slot += dims.n_layer * (a + b);
+        bytes += dims.n_layer * (a + b);
     }
+    return bytes;
+}
+
+void slot_bank::size_slots(const model_dims & model, int n_slots, int rank_max) {
+    dims           = model;
+    slot_count     = n_slots;
+    rank_limit     = rank_max;
+    bytes_per_slot = slot_payload_bytes(model, rank_max);
+    loaded.assign(n_slots + 1, 0);
+    loaded[0] = 1;
+}
+
+status lora_bank::allocate(const model_dims & model, int n_slots, int rank_max) {
+    size_slots(model, n_slots, rank_max);
     arena = (uint8_t *) aligned_alloc(4096, (bytes_per_slot * n_slots + 4095) / 4096 * 4096);
     if (!arena) {
         return status::failure(ERR_OUT_OF_MEMORY, "no memory for " + std::to_string(n_slots) + " adapter slots of " +
@@ -30,12 +41,10 @@ status lora_bank::allocate(const model_dims & model, int n_slots, int rank_max) 
     // Touched now, so that the first swap pays for a copy and not for page faults.
     memset(arena, 0, bytes_per_slot * n_slots);
     views.assign((size_t) (n_slots + 1) * dims.n_layer * TARGET_COUNT, {});
-    loaded.assign(n_slots + 1, 0);
-    loaded[0] = 1;
     return status::success();
 }
 
-status lora_bank::check(const std::vector<lora_module> & modules, size_t size) const {
+status slot_bank::check(const std::vector<lora_module> & modules, size_t size) const {
     const auto mismatch = [](const std::string & why) { return status::failure(ERR_PACK_MISMATCH, why); };
     if (size > bytes_per_slot) {
         return mismatch("the pack is larger than a slot; raise the host's rank_max");
@@ -88,9 +97,7 @@ status lora_bank::load(int slot, const std::vector<lora_module> & modules, const
 void lora_bank::clear(int slot) {
     const size_t per_slot = (size_t) dims.n_layer * TARGET_COUNT;
     std::fill(views.begin() + slot * per_slot, views.begin() + (slot + 1) * per_slot, lora_view());
-    loaded[slot] = 0;
+    slot_bank::clear(slot);
 }
-
-bool lora_bank::is_loaded(int slot) const { return loaded[slot] != 0; }
 
 } // namespace nozzle

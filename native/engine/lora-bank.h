@@ -33,34 +33,51 @@ struct lora_view {
     float scale = 0;
 };
 
-class lora_bank {
+// What the engine needs of the slots, wherever their bytes lie.
+class slot_bank {
   public:
-    ~lora_bank();
+    virtual ~slot_bank() = default;
+
+    // Copies a pack's payload into slot 1..n_slots. Fails with pack_mismatch, leaving the slot as it was.
+    virtual status load(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) = 0;
+    virtual void   clear(int slot) { loaded[slot] = 0; }
+
+    bool   is_loaded(int slot) const { return loaded[slot] != 0; }
+    int    n_slots()    const { return slot_count; }
+    int    rank_max()   const { return rank_limit; }
+    size_t slot_bytes() const { return bytes_per_slot; } // payload that a slot takes at most
+
+  protected:
+    void   size_slots(const model_dims & dims, int n_slots, int rank_max);
+    status check(const std::vector<lora_module> & modules, size_t size) const;
+
+    model_dims           dims;
+    int                  slot_count     = 0;
+    int                  rank_limit     = 0;
+    size_t               bytes_per_slot = 0;
+    std::vector<uint8_t> loaded;        // [n_slots + 1]; slot 0 always
+};
+
+// Bytes of a pack with rank_max on every target of every layer.
+size_t slot_payload_bytes(const model_dims & dims, int rank_max);
+
+// The slots in host memory, as the CPU's kernels read them.
+class lora_bank : public slot_bank {
+  public:
+    ~lora_bank() override;
     // Room for n_slots adapters of at most rank_max on every target. Fails with out_of_memory.
     status allocate(const model_dims & dims, int n_slots, int rank_max);
-    // One contiguous copy of the payload into slot 1..n_slots. Fails with pack_mismatch, leaving the
-    // slot as it was.
-    status load(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size);
-    void   clear(int slot);
-    bool   is_loaded(int slot) const;
+    // One contiguous copy of the payload.
+    status load(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) override;
+    void   clear(int slot) override;
 
     const lora_view & view(int slot, int layer, int target) const {
         return views[((size_t) slot * dims.n_layer + layer) * TARGET_COUNT + target];
     }
-    int    n_slots()    const { return slot_count; }
-    int    rank_max()   const { return rank_limit; }
-    size_t slot_bytes() const { return bytes_per_slot; }
 
   private:
-    status check(const std::vector<lora_module> & modules, size_t size) const;
-
-    model_dims             dims;
-    int                    slot_count     = 0;
-    int                    rank_limit     = 0;
-    size_t                 bytes_per_slot = 0;
     uint8_t              * arena = nullptr; // n_slots * bytes_per_slot, owned
     std::vector<lora_view> views;           // [(n_slots + 1) * n_layer * TARGET_COUNT]; slot 0 stays empty
-    std::vector<uint8_t>   loaded;          // [n_slots + 1]
 };
 
 } // namespace nozzle

@@ -37,6 +37,9 @@ int model_dims::target_n_out(int target) const {
 }
 
 model::~model() {
+    if (gguf) {
+        gguf_free(gguf);
+    }
     if (buffer) {
         ggml_backend_buffer_free(buffer);
     }
@@ -75,7 +78,7 @@ struct metadata {
     }
 };
 
-status model::load(const std::string & path, ggml_backend_t backend) {
+status model::read_shape(const std::string & path) {
     FILE * probe = fopen(path.c_str(), "rb");
     if (!probe) {
         return status::failure(ERR_MODEL_NOT_FOUND, "cannot open " + path);
@@ -83,30 +86,39 @@ status model::load(const std::string & path, ggml_backend_t backend) {
     fclose(probe);
 
     const gguf_init_params params = { /*no_alloc*/ true, &context };
-    std::unique_ptr<gguf_context, void (*)(gguf_context *)> gguf(gguf_init_from_file(path.c_str(), params), gguf_free);
+    gguf = gguf_init_from_file(path.c_str(), params);
     if (!gguf) {
         return status::failure(ERR_MODEL_INVALID, path + " is not a readable GGUF file");
     }
-    status result = read_dims(gguf.get());
-    if (!result.ok()) {
-        return result;
+    const status result = read_dims();
+    return result.ok() ? bind_tensors() : result;
+}
+
+size_t model::weight_bytes() const {
+    size_t bytes = 0;
+    for (ggml_tensor * t = ggml_get_first_tensor(context); t; t = ggml_get_next_tensor(context, t)) {
+        bytes += ggml_nbytes(t);
     }
-    result = bind_tensors();
-    if (!result.ok()) {
-        return result;
-    }
-    if (!backend) {
-        return map_weights(path, gguf.get());
-    }
+    return bytes;
+}
+
+status model::load(const std::string & path, ggml_backend_t backend) {
+    const status result = backend ? allocate_weights(path, backend) : map_weights(path);
+    gguf_free(gguf);
+    gguf = nullptr;
+    return result;
+}
+
+status model::allocate_weights(const std::string & path, ggml_backend_t backend) {
     buffer = ggml_backend_alloc_ctx_tensors(context, backend);
     if (!buffer) {
         return status::failure(ERR_OUT_OF_MEMORY, "no memory for the weights of " + path);
     }
     ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-    return read_weights(path, gguf.get());
+    return read_weights(path);
 }
 
-status model::read_dims(gguf_context * gguf) {
+status model::read_dims() {
     const metadata meta = { gguf };
     dims.architecture = meta.text("general.architecture");
     if (dims.architecture != "llama") {
@@ -200,7 +212,7 @@ status model::bind_tensors() {
     return result;
 }
 
-status model::map_weights(const std::string & path, const gguf_context * gguf) {
+status model::map_weights(const std::string & path) {
     const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
     struct stat about;
     if (file < 0 || fstat(file, &about) != 0) {
@@ -228,7 +240,7 @@ status model::map_weights(const std::string & path, const gguf_context * gguf) {
     return status::success();
 }
 
-status model::read_weights(const std::string & path, gguf_context * gguf) {
+status model::read_weights(const std::string & path) {
     std::unique_ptr<FILE, int (*)(FILE *)> file(fopen(path.c_str(), "rb"), fclose);
     std::vector<char> chunk(8u << 20);
     for (int64_t i = 0; i < gguf_get_n_tensors(gguf); ++i) {

@@ -50,10 +50,14 @@ struct model_layer {
 class model {
   public:
     ~model();
-    // Reads a llama-architecture GGUF into a buffer of `backend`; without one the file is mapped and the
-    // tensors point into it. Fails with model_not_found, model_invalid, unsupported_architecture or
-    // out_of_memory.
+    // Reads the shape of a llama-architecture GGUF. Fails with model_not_found, model_invalid or
+    // unsupported_architecture.
+    status read_shape(const std::string & path);
+    // After that, its weights, into a buffer of `backend`; without one the file is mapped and the tensors
+    // point into it. Fails with model_invalid or out_of_memory.
     status load(const std::string & path, ggml_backend_t backend);
+    // Known with the shape.
+    size_t weight_bytes() const;
 
     model_dims               dims;
     std::vector<model_layer> layers;
@@ -63,12 +67,14 @@ class model {
     ggml_tensor * rope_freqs  = nullptr; // F32 [rope_dim / 2]; nullptr = none
 
   private:
-    status read_dims(gguf_context * gguf);
+    status read_dims();
     status bind_tensors();
-    status map_weights(const std::string & path, const gguf_context * gguf);
-    status read_weights(const std::string & path, gguf_context * gguf);
+    status allocate_weights(const std::string & path, ggml_backend_t backend);
+    status map_weights(const std::string & path);
+    status read_weights(const std::string & path);
     status bind(ggml_tensor ** out, const std::string & name, int64_t ne0, int64_t ne1);
 
+    gguf_context        * gguf    = nullptr; // metadata, owned; nullptr before read_shape and after load
     ggml_context        * context = nullptr; // tensor headers; owned
     ggml_backend_buffer * buffer  = nullptr; // weights; owned
     void                * mapping = nullptr; // the file, read only; owned

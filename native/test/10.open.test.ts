@@ -85,8 +85,6 @@ describe('open refuses', () => {
     await refuses({ modelPath: path }, 'unsupported_architecture', 'bloom')
   })
 
-  it('a device that is not built', () => refuses({ device: 'cuda' }, 'invalid_argument', 'cuda'))
-
   it.each([
     ['slotCount', 0],
     ['rankMax', 1.5],

@@ -1,10 +1,11 @@
 /** `nozzle up`: a whole pool on this machine, from nothing, until it is told to stop. */
 import { rmSync } from 'node:fs'
+import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { createDataDir, loadSecrets, locateDataDir, writePrivateFile } from '../lib/data-dir.ts'
 import { whenAborted } from '../lib/interrupt.ts'
 import { ensureBaseModel } from '../setup/base-model.ts'
-import { prepareNative } from '../setup/prepare.ts'
+import { DEVICES, type Device, prepareDevice, prepareNative } from '../setup/prepare.ts'
 import { ensureDemoContent } from '../up/demo-content.ts'
 import { EmbeddedPool } from '../up/embedded-pool.ts'
 import { waitForLeftovers } from '../up/leftover-children.ts'
@@ -15,7 +16,13 @@ export const upCommand: Command = {
   name: 'up',
   summary: 'start a whole pool on this machine',
   positionals: [],
-  flags: {},
+  flags: {
+    device: {
+      type: 'string',
+      value: 'auto|cpu|cuda',
+      help: 'what computes; default NOZZLE_DEVICE, then auto: CUDA where there is an NVIDIA GPU',
+    },
+  },
   details:
     'Builds the engine and fetches the base model when they are missing, starts edge and host,\n' +
     'deploys the example adapters to the tenant `demo`, and serves until Ctrl-C.\n' +
@@ -26,6 +33,7 @@ export const upCommand: Command = {
     'nozzle up',
     'NOZZLE_PORT=0 NOZZLE_DATA_DIR=/var/lib/nozzle nozzle up --json',
     'NOZZLE_BASE_MODEL=./llama-3.2-1b.gguf NOZZLE_SLOTS=32 nozzle up',
+    'nozzle up --device cpu',
   ],
   async run(call) {
     const dir = locateDataDir(call.env, call.projectRoot)
@@ -39,10 +47,21 @@ export const upCommand: Command = {
   },
 }
 
+/** Throws a `usage` error for a device that does not exist. */
+function chooseDevice({ flags, env }: CommandCall): Device {
+  const asked = flags.text('device') ?? (env.NOZZLE_DEVICE || 'auto')
+  const device = DEVICES.find((name) => name === asked)
+  if (device) return device
+  throw new CliError('usage', `--device must be one of ${DEVICES.join(', ')}, not "${asked}"`)
+}
+
 async function serve(call: CommandCall, dir: ReturnType<typeof locateDataDir>): Promise<void> {
-  const { env, output, projectRoot, signal, hurry } = call
+  const { output, projectRoot, signal, hurry } = call
   const { note } = output
+  const device = chooseDevice(call)
+  const env: NodeJS.ProcessEnv = { ...call.env, NOZZLE_DEVICE: device }
   await prepareNative(note)
+  prepareDevice(device, note)
   const baseModel = await ensureBaseModel(env.NOZZLE_BASE_MODEL, dir.models, note)
   const secrets = await loadSecrets(dir)
   await waitForLeftovers(dir, note, signal)

@@ -7,6 +7,7 @@ import { existsSync, statfsSync, statSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { availableParallelism, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
+import { findCudaLibrary } from '../../native/cuda-library.ts'
 import { NATIVE_PATHS } from '../../native/paths.ts'
 import { type DataDir, readRunning } from '../lib/data-dir.ts'
 import { formatBytes } from '../lib/output.ts'
@@ -139,7 +140,9 @@ async function checkPort({ env, dir }: DoctorPlace): Promise<Finding> {
 
 function checkGpu(): Finding {
   const gpu = firstLineOf('nvidia-smi', ['--query-gpu=name,memory.total', '--format=csv,noheader'])
-  return ok(gpu === null ? 'none found; none needed' : `${gpu}; this engine runs on the CPU`)
+  if (gpu === null) return ok('none found; none needed')
+  const library = findCudaLibrary() ?? 'its library is fetched at the next start'
+  return ok(`${gpu}; ${library}`)
 }
 
 /** null when the tool is missing or fails. */

@@ -2,6 +2,7 @@
  * What must exist before a pool, a test or a benchmark can run: the native engine, a base model.
  */
 import { ensureNativeBuilt } from '../../native/build.ts'
+import { ensureCudaLibrary } from '../../native/cuda-library.ts'
 import { CliError, toCliError } from '../lib/cli-error.ts'
 import { type BaseModelFile, ensureBaseModel } from './base-model.ts'
 
@@ -11,6 +12,21 @@ type Note = (text: string) => void
 export async function prepareNative(note: Note): Promise<void> {
   try {
     await ensureNativeBuilt(note)
+  } catch (error) {
+    throw toCliError(error, 'missing_prerequisite')
+  }
+}
+
+export const DEVICES = ['auto', 'cpu', 'cuda'] as const
+export type Device = (typeof DEVICES)[number]
+
+/**
+ * Fetches what the device needs beside the engine, where it is wanted. Throws
+ * `missing_prerequisite` when `cuda` was asked for and cannot be had.
+ */
+export function prepareDevice(device: Device, note: Note): void {
+  try {
+    ensureCudaLibrary({ device, note })
   } catch (error) {
     throw toCliError(error, 'missing_prerequisite')
   }

@@ -28,7 +28,11 @@ const EXIT_CONFIGURATION = 2
 
 const lastWords = z.object({ reason: z.string(), fix: z.string().optional() })
 
-const readyMessage = z.object({ type: z.literal('ready'), url: z.url() })
+const readyMessage = z.object({
+  type: z.literal('ready'),
+  url: z.url(),
+  summary: z.string().max(1000).optional(),
+})
 
 export interface SupervisedOptions {
   readonly name: string
@@ -113,6 +117,8 @@ export class SupervisedProcess {
       const parsed = readyMessage.safeParse(message)
       if (!parsed.success) return
       isReady = true
+      const { summary } = parsed.data
+      if (summary) this.#options.note(`${this.name}: ${summary}`)
       this.#url = parsed.data.url
       this.#ready.resolve(parsed.data.url)
     })

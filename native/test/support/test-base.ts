@@ -39,7 +39,11 @@ export interface TestBase {
 }
 
 /** One thread by default: where tests share cores, more of them wait for each other. */
-export async function openTestBase(shape: SyntheticShape, threads = 1): Promise<TestBase> {
+export async function openTestBase(
+  shape: SyntheticShape,
+  threads = 1,
+  graph: 'auto' | 'portable' = 'auto',
+): Promise<TestBase> {
   const folder = mkdtempSync(join(tmpdir(), 'nozzle-base-'))
   const modelPath = join(folder, 'base.gguf')
   writeSyntheticGguf(modelPath, shape)
@@ -47,6 +51,7 @@ export async function openTestBase(shape: SyntheticShape, threads = 1): Promise<
     modelPath,
     modelName: shape.name,
     device: 'cpu',
+    graph,
     slotCount: SPARE_SLOT,
     rankMax: 16,
     sequenceCount: 16,
