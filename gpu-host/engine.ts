@@ -60,6 +60,8 @@ export interface SampledToken {
   readonly token: number
   /** Set when the row's logits held NaN or Inf: the sequence must be failed, no token was drawn. */
   readonly isNonFinite: boolean
+  /** Set when the grammar left no token, or was too ambiguous to tell: no token was drawn. */
+  readonly isStuck: boolean
   /** Natural log probability of the token before sampling filters; null unless asked. */
   readonly logprob: number | null
   /** Most likely tokens, best first; empty unless asked. */

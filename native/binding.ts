@@ -73,6 +73,7 @@ export interface StepResult {
     readonly sequence: number
     readonly token: number
     readonly isNonFinite: boolean
+    readonly isStuck: boolean
     readonly logprob: number | null
     readonly top: readonly { readonly token: number; readonly logprob: number }[]
   }[]

@@ -175,6 +175,19 @@ describe('Scheduler', () => {
     expect(rig.usage().map((event) => event.completion_tokens)).toEqual([sent, 1])
   })
 
+  it('tells whose grammar leads nowhere, and bills what it gave until then', async () => {
+    const rig = build()
+    const sampling = { ...createRequest().sampling, grammar: 'stuck' }
+    const request = createRequest({ max_tokens: 50, input: tokens(5), sampling })
+    const events = collect(rig.scheduler.submit(request))
+    const other = collect(rig.scheduler.submit(createRequest({ max_tokens: 20 })))
+    await rig.clock.advance(200)
+    const usage = { prompt_tokens: 5, completion_tokens: 3 }
+    const error = { type: 'error', code: 'invalid_request', param: 'grammar', usage }
+    expect(events.at(-1)).toMatchObject(error)
+    expect(other.at(-1)).toMatchObject({ type: 'end', finish_reason: 'length' })
+  })
+
   it('refuses a second request with the id of a running one', async () => {
     const rig = build()
     const request = createRequest({ max_tokens: 50 })

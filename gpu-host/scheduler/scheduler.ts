@@ -19,7 +19,7 @@ import { EventBuffer } from './event-buffer.ts'
 import { type EndOrder, LiveRequest } from './live-request.ts'
 import { LoopBell } from './loop-bell.ts'
 import type { SchedulerOptions } from './scheduler-options.ts'
-import { choiceSeed, type Sequence, toEndOrder } from './sequence.ts'
+import { choiceSeed, type Sequence, toDrawError, toEndOrder } from './sequence.ts'
 import { type Ending, settle, toOpened, toProgress, toStarted } from './settlement.ts'
 import { type SequenceRows, toStepBatch } from './step-batch.ts'
 import { StepObserver } from './step-observer.ts'
@@ -363,8 +363,8 @@ export class Scheduler {
       // A token drawn after its client left is dropped: neither sent, journalled nor billed.
       if (sequence === undefined || sequence.order !== null) continue
       const { owner } = sequence
-      if (sampled.isNonFinite) {
-        const error = new HostError('engine_failed', 'the model gave no finite logits')
+      const error = toDrawError(sampled)
+      if (error !== null) {
         endings.set(owner, { owner, finish: 'error', error })
         continue
       }

@@ -176,6 +176,16 @@ export function choiceSeed(seed: number, choice: number): number {
   return (seed + Math.imul(choice, 0x9e37_79b9)) >>> 0
 }
 
+/** Why no token was drawn; null = one was. */
+export function toDrawError({ isNonFinite, isStuck }: SampledToken): HostError | null {
+  if (isNonFinite) return new HostError('engine_failed', 'the model gave no finite logits')
+  if (!isStuck) return null
+  const message =
+    'the grammar cannot be followed further: it leaves no token, or is too ambiguous; ' +
+    'write it so that one character decides between alternatives'
+  return new HostError('invalid_request', message, { param: 'grammar' })
+}
+
 /** What ended a request from outside the loop, in the host's own terms. */
 export function toEndOrder(error: unknown): EndOrder {
   if (errorCodeOf(error) === 'invalid_grammar') {

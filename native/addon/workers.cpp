@@ -91,6 +91,7 @@ Napi::Value StepWorker::Deliver(Napi::Env env) {
         one.Set("sequence", s.sequence);
         one.Set("token", s.token);
         one.Set("isNonFinite", s.is_non_finite);
+        one.Set("isStuck", s.is_stuck);
         one.Set("logprob", s.has_logprob ? Napi::Number::New(env, s.logprob).As<Napi::Value>() : env.Null());
         Napi::Array top = Napi::Array::New(env, s.top.size());
         for (size_t k = 0; k < s.top.size(); ++k) {

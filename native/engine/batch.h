@@ -26,6 +26,7 @@ struct sampled_token {
     int32_t sequence      = 0;
     int32_t token         = -1;
     bool    is_non_finite = false;
+    bool    is_stuck      = false; // the grammar leaves no token, or is too ambiguous to tell
     bool    has_logprob   = false;
     float   logprob       = 0;
     std::vector<token_logprob> top; // best first

@@ -41,6 +41,8 @@ class engine_impl : public engine {
     device        on;
     model         base;
     tokenizer     words;
+    token_texts   texts;
+    grammar_cache grammars;
     std::unique_ptr<slot_bank> bank;
     kv_cache      kv;
     std::unique_ptr<step_runner> runner;
@@ -91,6 +93,7 @@ status engine_impl::init(const engine_options & o) {
     if (!result.ok()) {
         return result;
     }
+    texts.load(words);
     n_rows_max = o.n_rows_max;
     samplers.resize(o.n_sequences);
     about.dims          = base.dims;
@@ -169,8 +172,20 @@ status engine_impl::open_sequence(int sequence, const sampling_options & options
     if (!result.ok()) {
         return result;
     }
+    std::unique_ptr<grammar_matcher> constraint;
+    if (!options.grammar.empty()) {
+        std::shared_ptr<grammar_automaton> automaton;
+        result = grammars.find(options.grammar, automaton);
+        if (!result.ok()) {
+            return result;
+        }
+        constraint = std::make_unique<grammar_matcher>(std::move(automaton), &texts);
+        if (!constraint->begin()) {
+            return status::failure(ERR_INVALID_GRAMMAR, "grammar: it begins in too many ways");
+        }
+    }
     auto made = std::make_unique<sampler>();
-    result = made->configure(options, words.vocab(), base.dims.n_vocab);
+    result = made->configure(options, std::move(constraint), base.dims.n_vocab);
     if (result.ok()) {
         samplers[sequence] = std::move(made);
         kv.set_length(sequence, 0);

@@ -4,63 +4,28 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <exception>
 #include <numeric>
-
-#include <fcntl.h>
-#include <unistd.h>
 
 namespace nozzle {
 
 // Tokens back that the penalties look, prompt included.
 static constexpr int PENALTY_WINDOW = 1024;
 
-// libllama prints a grammar that does not parse, which is a tenant's text, straight to stderr: the
-// host's log. While this lives, stderr leads nowhere.
-class muted_stderr {
-  public:
-    muted_stderr() : kept(dup(STDERR_FILENO)) {
-        const int nowhere = open("/dev/null", O_WRONLY);
-        if (kept >= 0 && nowhere >= 0) {
-            fflush(stderr);
-            dup2(nowhere, STDERR_FILENO);
-        }
-        if (nowhere >= 0) {
-            close(nowhere);
-        }
-    }
-    ~muted_stderr() {
-        if (kept >= 0) {
-            fflush(stderr);
-            dup2(kept, STDERR_FILENO);
-            close(kept);
-        }
-    }
-
-  private:
-    int kept; // owned
-};
+// libllama takes this seed for "draw one"; a request that names it means it.
+static uint32_t to_dist_seed(uint32_t seed) { return seed == LLAMA_DEFAULT_SEED ? seed - 1 : seed; }
 
 sampler::~sampler() {
     if (chain) {
         llama_sampler_free(chain);
     }
-    if (grammar) {
-        llama_sampler_free(grammar);
-    }
 }
 
-status sampler::configure(const sampling_options & options, const llama_vocab * vocab, int vocab_size) {
+status sampler::configure(const sampling_options & options, std::unique_ptr<grammar_matcher> constraint,
+                          int vocab_size) {
     n_vocab        = vocab_size;
     n_top_logprobs = options.n_top_logprobs;
-    if (!options.grammar.empty()) {
-        const muted_stderr mute;
-        grammar = llama_sampler_init_grammar(vocab, options.grammar.c_str(), "root");
-        if (!grammar) {
-            return status::failure(ERR_INVALID_GRAMMAR, "the GBNF grammar does not parse or has no rule 'root'");
-        }
-    }
+    grammar        = std::move(constraint);
     chain = llama_sampler_chain_init(llama_sampler_chain_default_params());
     if (!options.logit_bias.empty()) {
         std::vector<llama_logit_bias> bias;
@@ -92,10 +57,9 @@ status sampler::configure(const sampling_options & options, const llama_vocab * 
             llama_sampler_chain_add(chain, llama_sampler_init_min_p(options.min_p, 1));
         }
         llama_sampler_chain_add(chain, llama_sampler_init_temp(options.temperature));
-        llama_sampler_chain_add(chain, llama_sampler_init_dist(options.seed));
+        llama_sampler_chain_add(chain, llama_sampler_init_dist(to_dist_seed(options.seed)));
     }
     if (has_penalty) {
-        // The grammar is not told: it constrains what is generated, not the prompt.
         for (const int32_t token : options.prompt) {
             llama_sampler_accept(chain, token);
         }
@@ -104,41 +68,48 @@ status sampler::configure(const sampling_options & options, const llama_vocab * 
     return status::success();
 }
 
-bool sampler::grammar_allows(int32_t token) {
-    llama_token_data       only = { token, 1.0f, 0.0f };
-    llama_token_data_array one  = { &only, 1, -1, false };
-    llama_sampler_apply(grammar, &one);
-    return only.logit != -INFINITY;
-}
-
-// -1 when nothing is left to draw from.
-int32_t sampler::draw_through_chain(const float * logits) {
-    std::vector<llama_token_data> data(n_vocab);
-    llama_token_data_array candidates;
-    const auto fill = [&] {
+int32_t sampler::draw_among(const float * logits, const std::vector<uint64_t> * allowed) {
+    const auto is_allowed = [&](int token) { return !allowed || ((*allowed)[token / 64] >> (token % 64) & 1); };
+    if (is_plain_greedy) {
+        int32_t best = -1;
         for (int i = 0; i < n_vocab; ++i) {
-            data[i] = { i, logits[i], 0.0f };
+            if (is_allowed(i) && (best < 0 || logits[i] > logits[best])) {
+                best = i;
+            }
         }
-        candidates = { data.data(), data.size(), -1, false };
-    };
-    fill();
-    llama_sampler_apply(chain, &candidates);
-    int32_t token = candidates.selected >= 0 ? candidates.data[candidates.selected].id : -1;
-    if (token < 0 || !grammar || grammar_allows(token)) {
-        return token;
+        return best;
     }
-    // The draw broke the grammar: mask the whole vocabulary, which costs more, and draw again.
-    fill();
-    llama_sampler_apply(grammar, &candidates);
-    const bool is_any_left = std::any_of(data.begin(), data.end(), [](const llama_token_data & d) {
-        return d.logit != -INFINITY;
-    });
-    if (!is_any_left) {
+    std::vector<llama_token_data> data;
+    data.reserve(n_vocab);
+    for (int i = 0; i < n_vocab; ++i) {
+        if (is_allowed(i)) {
+            data.push_back({ i, logits[i], 0.0f });
+        }
+    }
+    llama_token_data_array candidates = { data.data(), data.size(), -1, false };
+    if (data.empty()) {
         return -1;
     }
     llama_sampler_apply(chain, &candidates);
-    token = candidates.selected >= 0 ? candidates.data[candidates.selected].id : -1;
-    return token >= 0 && grammar_allows(token) ? token : -1;
+    return candidates.selected >= 0 ? candidates.data[candidates.selected].id : -1;
+}
+
+// A draw from all tokens that the grammar allows is kept. One that it does not is drawn again from those
+// that it does, which needs a look at the whole vocabulary.
+int32_t sampler::draw_within_grammar(const float * logits) {
+    grammar->refill();
+    int32_t    token = draw_among(logits, nullptr);
+    const auto first = token < 0 ? grammar_matcher::verdict::NO : grammar->allows(token);
+    if (first == grammar_matcher::verdict::NO) {
+        const std::vector<uint64_t> * allowed = grammar->allowed();
+        token = allowed ? draw_among(logits, allowed) : -1;
+    } else if (first == grammar_matcher::verdict::TOO_AMBIGUOUS) {
+        token = -1;
+    }
+    if (token >= 0) {
+        grammar->accept(token);
+    }
+    return token;
 }
 
 void sampler::fill_logprobs(const float * logits, sampled_token & out) const {
@@ -175,25 +146,14 @@ sampled_token sampler::draw(const float * logits) {
         return out;
     }
     try {
-        if (is_plain_greedy) {
-            out.token = (int32_t) (std::max_element(logits, logits + n_vocab) - logits);
-            if (grammar && !grammar_allows(out.token)) {
-                out.token = draw_through_chain(logits);
-            }
-        } else {
-            out.token = draw_through_chain(logits);
-        }
+        out.token = grammar ? draw_within_grammar(logits) : draw_among(logits, nullptr);
         if (out.token < 0) {
-            out.is_non_finite = true;
+            out.is_stuck = true;
             return out;
-        }
-        if (grammar) {
-            llama_sampler_accept(grammar, out.token);
         }
         llama_sampler_accept(chain, out.token);
     } catch (const std::exception &) {
-        // libllama throws when a grammar is left without a way on.
-        out.is_non_finite = true;
+        out.is_stuck = true;
         return out;
     }
     if (n_top_logprobs >= 0) {

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "batch.h"
+#include "grammar-matcher.h"
 #include "status.h"
 
 struct llama_sampler;
-struct llama_vocab;
 
 namespace nozzle {
 
@@ -23,7 +23,7 @@ struct sampling_options {
     float    presence_penalty   = 0.0f;
     float    repetition_penalty = 1.0f;
     uint32_t seed               = 0;
-    std::string grammar;                // GBNF; empty = none
+    std::string grammar;                // GBNF; empty = none. The engine compiles it.
     std::vector<token_logprob> logit_bias;
     int      n_top_logprobs     = -1;   // -1 = no logprobs
     std::vector<int32_t> prompt;        // for the penalties
@@ -36,23 +36,25 @@ class sampler {
     sampler(const sampler &) = delete;
     sampler & operator=(const sampler &) = delete;
 
-    // Fails with invalid_grammar or invalid_argument.
-    status configure(const sampling_options & options, const llama_vocab * vocab, int n_vocab);
+    // `constraint` null = none. Fails with invalid_argument.
+    status configure(const sampling_options & options, std::unique_ptr<grammar_matcher> constraint, int vocab_size);
 
     // Draws from F32 logits [n_vocab] and takes the token into the chain's memory. A row with NaN or
-    // Inf, or one that the grammar leaves without a token, comes back is_non_finite, nothing drawn.
+    // Inf comes back is_non_finite, one whose grammar leaves no token, or costs too much, is_stuck; nothing
+    // is drawn then.
     sampled_token draw(const float * logits);
 
   private:
-    int32_t draw_through_chain(const float * logits);
-    bool    grammar_allows(int32_t token);
+    // Among the tokens whose bit is set, null = all; -1 = there is none.
+    int32_t draw_among(const float * logits, const std::vector<uint64_t> * allowed);
+    int32_t draw_within_grammar(const float * logits);
     void    fill_logprobs(const float * logits, sampled_token & out) const;
 
     int             n_vocab        = 0;
     int             n_top_logprobs = -1;
     bool            is_plain_greedy = false;
-    llama_sampler * chain   = nullptr; // owned
-    llama_sampler * grammar = nullptr; // owned; nullptr = none
+    llama_sampler * chain = nullptr; // owned
+    std::unique_ptr<grammar_matcher> grammar; // null = none
 };
 
 } // namespace nozzle

@@ -187,7 +187,9 @@ export class FakeEngine implements Engine {
       token: i === 0 ? token : (token + i) % 256,
       logprob: -0.5 - i,
     }))
-    return { sequence: number, token, isNonFinite, logprob: withLogprobs ? -0.5 : null, top }
+    const isStuck = options.sampling.grammar === 'stuck' && tokens.length % 8 === 0
+    const logprob = withLogprobs ? -0.5 : null
+    return { sequence: number, token, isNonFinite, isStuck, logprob, top }
   }
 
   #identity(slot: number): string {

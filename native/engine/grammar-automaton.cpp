@@ -1,0 +1,213 @@
+#include "grammar-automaton.h"
+
+#include <algorithm>
+
+namespace nozzle {
+
+// Together some 8 MB when all are used up; a JSON schema's automaton takes kilobytes.
+static constexpr size_t NODES_MAX     = 64 * 1024;
+static constexpr size_t SETS_MAX      = 4096;
+static constexpr size_t SET_NODES_MAX = 256 * 1024; // of all sets
+static constexpr size_t WIDE_MAX      = 16 * 1024;
+
+static constexpr int32_t UNKNOWN = -3;
+
+size_t grammar_automaton::node_hash::operator()(const node & n) const {
+    uint64_t h = ((uint64_t) n.element << 32 | n.parent) * 0x9e3779b97f4a7c15ull;
+    h ^= (h >> 29) ^ (uint64_t) n.count * 0xbf58476d1ce4e5b9ull;
+    return (size_t) (h ^ h >> 32);
+}
+
+size_t grammar_automaton::set_hash::operator()(const std::vector<uint32_t> & ids) const {
+    uint64_t h = ids.size();
+    for (const uint32_t id : ids) {
+        h = (h ^ id) * 0x9e3779b97f4a7c15ull;
+        h ^= h >> 32;
+    }
+    return (size_t) h;
+}
+
+grammar_automaton::grammar_automaton(std::shared_ptr<const grammar> s) : source(std::move(s)) {}
+
+uint32_t grammar_automaton::make_node(const node & n) {
+    const auto known = node_ids.find(n);
+    if (known != node_ids.end()) {
+        return known->second;
+    }
+    if (nodes.size() >= NODES_MAX) {
+        is_out_of_room = true;
+        return 0;
+    }
+    const uint32_t id = (uint32_t) nodes.size();
+    nodes.push_back(n);
+    seen_at.push_back(0);
+    node_ids.emplace(n, id);
+    return id;
+}
+
+// Nothing is stacked for an alternative that is at its end, so a list's tail does not pile up.
+uint32_t grammar_automaton::after(uint32_t element, uint32_t parent) {
+    const bool is_last = source->elements[element + 1].kind == element_kind::END;
+    return is_last ? parent : make_node({ element + 1, 0, parent });
+}
+
+void grammar_automaton::push(uint32_t id) {
+    if (id == NO_NODE) {
+        may_end = true;
+    } else if (seen_at[id] != round) {
+        seen_at[id] = round;
+        todo.push_back(id);
+    }
+}
+
+void grammar_automaton::enter(uint32_t rule, uint32_t parent) {
+    for (const uint32_t begin : source->rules[rule]) {
+        if (is_out_of_room) {
+            return;
+        }
+        if (source->elements[begin].kind == element_kind::END) {
+            push(parent);
+        } else {
+            push(make_node({ begin, 0, parent }));
+        }
+    }
+}
+
+void grammar_automaton::expand(uint32_t id) {
+    const node              n = nodes[id];
+    const grammar_element & e = source->elements[n.element];
+    switch (e.kind) {
+    case element_kind::CHARACTERS: found.push_back(id); return;
+    case element_kind::RULE: enter(e.value, after(n.element, n.parent)); return;
+    case element_kind::REPEAT: {
+        if (n.count >= e.min) {
+            push(after(n.element, n.parent));
+        }
+        if (n.count < e.max) {
+            // Beyond the minimum an endless repetition does not count, so its states repeat.
+            const uint32_t done = e.max == GRAMMAR_UNBOUNDED ? std::min(n.count + 1, e.min) : n.count + 1;
+            const bool     is_last = done == e.max;
+            enter(e.value, is_last ? after(n.element, n.parent) : make_node({ n.element, done, n.parent }));
+        }
+        return;
+    }
+    case element_kind::END: return; // never the start of a node
+    }
+}
+
+int grammar_automaton::close(long & work) {
+    while (!todo.empty() && !is_out_of_room) {
+        const uint32_t id = todo.back();
+        todo.pop_back();
+        expand(id);
+        if (--work < 0) {
+            break;
+        }
+    }
+    const bool is_whole = todo.empty() && !is_out_of_room;
+    todo.clear();
+    std::vector<uint32_t> key;
+    key.swap(found);
+    if (!is_whole) {
+        return EXHAUSTED;
+    }
+    if (key.empty() && !may_end) {
+        return DEAD;
+    }
+    std::sort(key.begin(), key.end());
+    if (may_end) {
+        key.push_back(NO_NODE);
+    }
+    const auto known = set_ids.find(key);
+    if (known != set_ids.end()) {
+        return known->second;
+    }
+    if (sets.size() >= SETS_MAX || n_set_nodes + key.size() > SET_NODES_MAX) {
+        is_out_of_room = true;
+        return EXHAUSTED;
+    }
+    n_set_nodes += key.size();
+    const int id = (int) sets.size();
+    set_ids.emplace(key, id);
+    if (may_end) {
+        key.pop_back();
+    }
+    sets.push_back({ std::move(key), may_end, {} });
+    sets.back().ascii.fill(UNKNOWN);
+    return id;
+}
+
+int grammar_automaton::start(long & work) {
+    ++round;
+    may_end = false;
+    enter(source->root, NO_NODE);
+    return close(work);
+}
+
+int grammar_automaton::advance(int set, uint32_t code_point, long & work) {
+    const bool     is_ascii = code_point < 128;
+    const uint64_t key      = (uint64_t) set << 32 | code_point;
+    if (is_ascii) {
+        const int32_t known = sets[set].ascii[code_point];
+        if (known != UNKNOWN) {
+            return known;
+        }
+    } else {
+        const auto known = wide.find(key);
+        if (known != wide.end()) {
+            return known->second;
+        }
+    }
+    if (is_out_of_room) {
+        return EXHAUSTED;
+    }
+    ++round;
+    may_end = false;
+    work -= (long) sets[set].nodes.size();
+    for (const uint32_t id : sets[set].nodes) {
+        const node n = nodes[id];
+        if (source->classes[source->elements[n.element].value].contains(code_point)) {
+            push(after(n.element, n.parent));
+        }
+    }
+    const int to = close(work);
+    if (to == EXHAUSTED) {
+        return to;
+    }
+    if (is_ascii) {
+        sets[set].ascii[code_point] = to;
+    } else {
+        if (wide.size() >= WIDE_MAX) {
+            wide.clear();
+        }
+        wide.emplace(key, to);
+    }
+    return to;
+}
+
+int grammar_automaton::adopt(const grammar_automaton & other, int set, long & work) {
+    ++round;
+    may_end = other.sets[set].is_accepting;
+    for (uint32_t id : other.sets[set].nodes) {
+        std::vector<node> stack;
+        for (; id != NO_NODE; id = other.nodes[id].parent) {
+            stack.push_back(other.nodes[id]);
+        }
+        work -= (long) stack.size();
+        uint32_t parent = NO_NODE;
+        for (; !stack.empty() && !is_out_of_room; stack.pop_back()) {
+            parent = make_node({ stack.back().element, stack.back().count, parent });
+        }
+        push(parent);
+    }
+    return close(work);
+}
+
+bool grammar_automaton::may_continue(int set, uint32_t low, uint32_t high) const {
+    const auto & ids = sets[set].nodes;
+    return std::any_of(ids.begin(), ids.end(), [&](uint32_t id) {
+        return source->classes[source->elements[nodes[id].element].value].meets(low, high);
+    });
+}
+
+} // namespace nozzle

@@ -1,0 +1,85 @@
+// Runs a grammar: sets of everything it could be doing at one place of the text, found as they come up
+// and kept, so that a text costs a look-up per character once its states are known. Shared by the
+// sequences that use the grammar; touched between steps and in steps, by one thread at a time.
+//
+// Work is counted and memory bounded: an ambiguous grammar grows without end, and the step that it
+// runs in is everybody's.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "grammar.h"
+
+namespace nozzle {
+
+class grammar_automaton {
+  public:
+    static constexpr int DEAD      = -1; // the text does not fit the grammar
+    static constexpr int EXHAUSTED = -2; // out of room, or of `work`
+
+    explicit grammar_automaton(std::shared_ptr<const grammar> source);
+
+    // The set before the first character. Each takes what it does off `work`.
+    int start(long & work);
+    int advance(int set, uint32_t code_point, long & work);
+    // The same set in this automaton as `set` is in `other`, which runs the same grammar.
+    int adopt(const grammar_automaton & other, int set, long & work);
+
+    bool is_accepting(int set) const { return sets[set].is_accepting; } // the text may end here
+    bool may_continue(int set, uint32_t low, uint32_t high) const;      // with a code point of low..high
+    bool is_full() const { return is_out_of_room; }
+
+    const std::shared_ptr<const grammar> source;
+
+    // Allowed tokens, one bit each, by set. Filled by grammar-matcher.cpp, which bounds it.
+    std::unordered_map<int, std::vector<uint64_t>> masks;
+
+  private:
+    static constexpr uint32_t NO_NODE = 0xffffffff;
+
+    // What is to be matched next, and where to go on after the end of its alternative: a stack whose
+    // lower part is shared.
+    struct node {
+        uint32_t element;
+        uint32_t count; // rounds of a repetition that are done
+        uint32_t parent; // NO_NODE = the text may end
+        bool operator==(const node & o) const { return element == o.element && count == o.count && parent == o.parent; }
+    };
+    struct node_hash {
+        size_t operator()(const node & n) const;
+    };
+    struct set_entry {
+        std::vector<uint32_t>    nodes; // each before a CHARACTERS element, ascending
+        bool                     is_accepting;
+        std::array<int32_t, 128> ascii; // UNKNOWN, DEAD or a set
+    };
+    struct set_hash {
+        size_t operator()(const std::vector<uint32_t> & nodes) const;
+    };
+
+    uint32_t make_node(const node & n);
+    uint32_t after(uint32_t element, uint32_t parent); // the continuation behind `element`
+    void     enter(uint32_t rule, uint32_t parent);
+    void     push(uint32_t node_id);
+    void     expand(uint32_t node_id);
+    int      close(long & work); // pending nodes -> set
+
+    std::vector<node>                                       nodes;
+    std::unordered_map<node, uint32_t, node_hash>           node_ids;
+    std::vector<set_entry>                                  sets;
+    std::unordered_map<std::vector<uint32_t>, int, set_hash> set_ids;
+    std::unordered_map<uint64_t, int>                       wide; // (set, code point >= 128) -> set
+    size_t                                                  n_set_nodes    = 0;
+    bool                                                    is_out_of_room = false;
+
+    // Of the closure that is being made.
+    std::vector<uint32_t> todo, found, seen_at;
+    uint32_t              round = 0;
+    bool                  may_end = false;
+};
+
+} // namespace nozzle
