@@ -119,7 +119,7 @@ export class CacheRig {
     const prompt = 7
     const expected = expectedTokens(image.payload, [prompt], { tokensMax: turns })
     const promptTokens = Int32Array.of(prompt)
-    const sampling = samplingOptions.parse({})
+    const sampling = samplingOptions.parse({ temperature: 0 })
     await this.#alone(async () =>
       this.engine.openSequence(sequence, { sampling, topLogprobs: -1, promptTokens }),
     )
