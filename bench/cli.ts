@@ -2,7 +2,9 @@
  * `npm run --silent bench -- <name>`: runs one benchmark; with --json its last line is the report.
  */
 import { parseArgs } from 'node:util'
-import { SHAPES, type ShapeName } from './lib/base-model.ts'
+import { POPULARITIES } from '../native/test/support/popularity.ts'
+import { runChurn } from './churn.ts'
+import { SHAPES } from './lib/base-model.ts'
 import { runMix } from './mix.ts'
 import { runSwap } from './swap.ts'
 
@@ -12,23 +14,46 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          --tenants N (8)  --no-peer
   swap   time from "adapter not in a slot" to "its first row can run"
          --swaps N (200) loads per tier and round
+  churn  thousands of adapters over a few slots through the whole host; every reply is checked
+         --adapters N (2000)  --slots N (32)  --clients N (16)  --requests N (20000)
+         --popularity identical|distinct|uniform|skewed|zipf (zipf)
 
-  --shape NAME        demo, 1b, 7b: random weights in Q8_0; default: what npm start serves (demo)
-  --rank N            adapter rank, on all seven linear layers (16)
+  --shape NAME        small, demo, 1b, 7b: random weights in Q8_0; default: what npm start serves
+                      (demo; churn: small)
+  --rank N            adapter rank, on all seven linear layers (16; small: 4)
   --rounds N          repetitions; figures are medians (5)
-  --threads N         engine threads, 0 = one per core (0)
+  --threads N         engine threads, 0 = one per core (churn: as the host starts) (0)
   --json              the report as one line of JSON`
 
 const EXIT_USAGE = 2
+const RANK = 16
+/** Keeps an adapter's share of the base's bytes near that of the other shapes. */
+const SMALL_RANK = 4
+
+type CountName =
+  | 'tenants'
+  | 'swaps'
+  | 'rank'
+  | 'rounds'
+  | 'threads'
+  | 'adapters'
+  | 'slots'
+  | 'clients'
+  | 'requests'
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      shape: { type: 'string', default: 'demo' },
+      shape: { type: 'string' },
       tenants: { type: 'string', default: '8' },
       swaps: { type: 'string', default: '200' },
-      rank: { type: 'string', default: '16' },
+      adapters: { type: 'string', default: '2000' },
+      slots: { type: 'string', default: '32' },
+      clients: { type: 'string', default: '16' },
+      requests: { type: 'string', default: '20000' },
+      popularity: { type: 'string', default: 'zipf' },
+      rank: { type: 'string' },
       rounds: { type: 'string', default: '5' },
       threads: { type: 'string', default: '0' },
       'no-peer': { type: 'boolean', default: false },
@@ -37,13 +62,11 @@ async function main(): Promise<void> {
     },
   })
   if (values.help) return void process.stdout.write(`${USAGE}\n`)
-  const shape = SHAPES.find((name): name is ShapeName => name === values.shape)
-  if (shape === undefined) throw new RangeError(`--shape must be one of ${SHAPES.join(', ')}`)
-  const count = (
-    name: 'tenants' | 'swaps' | 'rank' | 'rounds' | 'threads',
-    min: number,
-  ): number => {
-    const value = Number(values[name])
+  const name = positionals[0]
+  const shape = oneOf(SHAPES, values.shape ?? (name === 'churn' ? 'small' : 'demo'), '--shape')
+  const popularity = oneOf(POPULARITIES, values.popularity, '--popularity')
+  const count = (name: CountName, min: number): number => {
+    const value = Number(values[name] ?? (shape === 'small' ? SMALL_RANK : RANK))
     if (Number.isInteger(value) && value >= min) return value
     throw new RangeError(`--${name} must be an integer of at least ${min}`)
   }
@@ -57,13 +80,32 @@ async function main(): Promise<void> {
         withPeer: !values['no-peer'],
       }),
     swap: () => runSwap({ ...common, swaps: count('swaps', 20), rounds: count('rounds', 1) }),
+    churn: () =>
+      runChurn({
+        ...common,
+        popularity,
+        rounds: count('rounds', 1),
+        adapters: count('adapters', 1),
+        slots: count('slots', 2),
+        clients: count('clients', 1),
+        requests: count('requests', 1),
+      }),
   }
-  const name = positionals[0]
-  if (positionals.length !== 1 || !(name === 'mix' || name === 'swap')) {
+  if (positionals.length !== 1 || !isNameOf(runs, name)) {
     throw new RangeError(`name one benchmark: ${Object.keys(runs).join(', ')}`)
   }
   const report = await runs[name]()
   process.stdout.write(`${values.json ? JSON.stringify(report) : toLines(report)}\n`)
+}
+
+function oneOf<T extends string>(names: readonly T[], value: string, flag: string): T {
+  const name = names.find((known) => known === value)
+  if (name === undefined) throw new RangeError(`${flag} must be one of ${names.join(', ')}`)
+  return name
+}
+
+function isNameOf<T extends object>(table: T, name: string | undefined): name is keyof T & string {
+  return name !== undefined && Object.hasOwn(table, name)
 }
 
 function toLines(report: object): string {

@@ -15,17 +15,32 @@ import {
   ONE_B,
   SEVEN_B,
   type SyntheticShape,
+  TINY,
   writeSyntheticGguf,
 } from '../../native/test/support/synthetic-gguf.ts'
 import { locateDataDir } from '../../scripts/lib/data-dir.ts'
 import { ensureBaseModel } from '../../scripts/setup/base-model.ts'
 
-export const SHAPES = ['demo', '1b', '7b', 'default'] as const
+/**
+ * Small enough for tens of thousands of requests in minutes; its adapters still cost a real copy
+ * and a real read, so a swap weighs against a step about as it does at full size.
+ */
+const SMALL: SyntheticShape = {
+  ...TINY,
+  name: 'small',
+  layerCount: 6,
+  embeddingLength: 256,
+  headLength: 64,
+  feedForwardLength: 768,
+  weightType: 'Q8_0',
+}
+
+export const SHAPES = ['small', 'demo', '1b', '7b', 'default'] as const
 export type ShapeName = (typeof SHAPES)[number]
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const CACHE = join(ROOT, '.cache', 'bench')
-const SYNTHETIC = { demo: DEMO, '1b': ONE_B, '7b': SEVEN_B } as const
+const SYNTHETIC = { small: SMALL, demo: DEMO, '1b': ONE_B, '7b': SEVEN_B } as const
 
 /** Path of the GGUF of a shape; what is missing is fetched or written, with notes on stderr. */
 export async function ensureShape(shape: ShapeName): Promise<string> {
@@ -70,7 +85,14 @@ export function createBenchAdapters(
   count: number,
   rank: number,
 ): SyntheticAdapter[] {
-  const { info } = engine
+  return Array.from({ length: count }, (_, index) => createBenchAdapter(engine, index + 1, rank))
+}
+
+export function createBenchAdapter(
+  { info }: NativeEngine,
+  seed: number,
+  rank: number,
+): SyntheticAdapter {
   const shape: SyntheticShape = {
     ...DEMO,
     layerCount: info.layerCount,
@@ -81,7 +103,5 @@ export function createBenchAdapters(
     feedForwardLength: info.feedForwardLength,
   }
   const base = { model: info.baseModel, digest: info.baseDigest }
-  return Array.from({ length: count }, (_, index) =>
-    createSyntheticAdapter(shape, { seed: index + 1, rank, alpha: rank, base }),
-  )
+  return createSyntheticAdapter(shape, { seed, rank, alpha: rank, base })
 }

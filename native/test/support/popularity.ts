@@ -19,18 +19,30 @@ export function pickSlots(
   random: Random,
 ): number[] {
   return Array.from({ length: requestCount }, (_, index) => {
-    if (popularity === 'identical') return 1
     // Slot 0 takes its turn among the others.
     if (popularity === 'distinct') return index % (slotCount + 1)
-    if (random.fraction() < BASE_SHARE) return 0
-    if (popularity === 'uniform') return 1 + random.integer(slotCount)
-    if (popularity === 'skewed') {
-      return random.fraction() < FAVOURITE_SHARE ? 1 : 1 + random.integer(slotCount)
-    }
-    return pickZipf(slotCount, random)
+    if (popularity !== 'identical' && random.fraction() < BASE_SHARE) return 0
+    return pickAdapter(popularity, index, slotCount, random)
   })
 }
 
+/** The adapter, 1 … `adapterCount`, that request number `index` wants. */
+export function pickAdapter(
+  popularity: Popularity,
+  index: number,
+  adapterCount: number,
+  random: Random,
+): number {
+  if (popularity === 'identical') return 1
+  if (popularity === 'distinct') return 1 + (index % adapterCount)
+  if (popularity === 'uniform') return 1 + random.integer(adapterCount)
+  if (popularity === 'skewed') {
+    return random.fraction() < FAVOURITE_SHARE ? 1 : 1 + random.integer(adapterCount)
+  }
+  return pickZipf(adapterCount, random)
+}
+
+/** Exponent 1. */
 function pickZipf(slotCount: number, random: Random): number {
   let total = 0
   for (let slot = 1; slot <= slotCount; slot++) total += 1 / slot
