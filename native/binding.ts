@@ -13,6 +13,8 @@ export interface OpenArguments {
   readonly rankMax: number
   readonly sequenceCount: number
   readonly contextLength: number
+  /** 0 = contextLength for each sequence. */
+  readonly kvCells: number
   readonly rowsMax: number
   readonly threads: number
 }
@@ -36,6 +38,9 @@ export interface HandleInfo {
   readonly headLength: number
   readonly contextLengthTrained: number
   readonly slotBytes: number
+  readonly pageCount: number
+  readonly pageCells: number
+  readonly pageBytes: number
   readonly memory: MemoryPlan
 }
 
@@ -66,6 +71,8 @@ export interface SequenceArguments {
   readonly biasTokens: Int32Array
   readonly bias: Float32Array
   readonly prompt: Int32Array
+  readonly pages: Int32Array
+  readonly filledCells: number
 }
 
 export interface StepResult {
@@ -96,6 +103,7 @@ export interface NativeHandle {
   ): Promise<number>
   clearSlot(slot: number): void
   openSequence(sequence: number, options: SequenceArguments): void
+  setPages(sequence: number, pages: Int32Array, filledCells: number): void
   closeSequence(sequence: number): void
   step(
     tokens: Int32Array,

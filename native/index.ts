@@ -35,6 +35,8 @@ export interface NativeEngineOptions {
   readonly sequenceCount: number
   /** Tokens of one sequence. */
   readonly contextLength: number
+  /** KV cells of all sequences together, at least contextLength; 0 or absent = that for each. */
+  readonly kvCells?: number
   /** Rows of one step. */
   readonly rowsMax: number
   /** 0 = one less than there are cores, and at least one. */
@@ -43,7 +45,10 @@ export interface NativeEngineOptions {
 
 /** What the GGUF says of itself; null where it says nothing. */
 export interface NativeEngineInfo
-  extends Omit<HandleInfo, 'slotBytes' | 'chatTemplate' | `${'bos' | 'eos'}${'Token' | 'Text'}`> {
+  extends Omit<
+    HandleInfo,
+    'slotBytes' | `page${string}` | 'chatTemplate' | `${'bos' | 'eos'}${'Token' | 'Text'}`
+  > {
   readonly baseModel: string
   /** `sha256:<hex>` of the GGUF file. */
   readonly baseDigest: string
@@ -61,6 +66,10 @@ export interface NativeEngineLimits {
   readonly sequenceCount: number
   readonly contextLength: number
   readonly rowsMax: number
+  /** Pages of the KV pool, the cells (tokens) of each, and its bytes over all layers. */
+  readonly pageCount: number
+  readonly pageCells: number
+  readonly pageBytes: number
 }
 
 /** Linear layers an adapter may change, in the order of the engine's target numbers. */
@@ -110,6 +119,13 @@ export interface NativeSequenceOptions {
   /** −1 = no logprobs; n ≥ 0 = the drawn token's and the n best. */
   readonly topLogprobs: number
   readonly promptTokens: Int32Array
+  /**
+   * Pages of its KV cells, of which the first `filledCells` (absent = 0) hold what the sequence's
+   * first tokens left there under the same adapter. Absent = a stretch of its own that no other
+   * sequence is given, for callers that share nothing.
+   */
+  readonly pages?: Int32Array
+  readonly filledCells?: number
 }
 
 /** Parallel arrays, one entry per row. */
@@ -157,8 +173,8 @@ export class NativeEngine {
       }),
       pipeline(createReadStream(modelPath, { highWaterMark: 1 << 20 }), digest),
     ])
-    const { slotBytes, ...about } = handle.info()
-    const { threads: _, ...limits } = sizes
+    const { slotBytes, pageCount, pageCells, pageBytes, ...about } = handle.info()
+    const { threads: _, kvCells: __, ...limits } = sizes
     const info: NativeEngineInfo = {
       ...about,
       baseModel: modelName,
@@ -169,7 +185,8 @@ export class NativeEngine {
       bosText: about.bosText || null,
       eosText: about.eosText || null,
     }
-    return new NativeEngine(handle, info, { ...limits, slotBytes })
+    const pages = { pageCount, pageCells, pageBytes }
+    return new NativeEngine(handle, info, { ...limits, slotBytes, ...pages })
   }
 
   tokenize(text: string, options: { addSpecial: boolean; parseSpecial: boolean }): Int32Array {
@@ -231,7 +248,20 @@ export class NativeEngine {
       biasTokens: Int32Array.from(bias, ([token]) => this.#requireToken(Number(token))),
       bias: Float32Array.from(bias, ([, value]) => value),
       prompt: promptTokens,
+      pages: options.pages ?? this.#stretch(sequence),
+      filledCells: options.filledCells ?? 0,
     })
+  }
+
+  /**
+   * Gives an open sequence other pages between two steps; its sampler goes on. A page may stand in
+   * the tables of several sequences as long as no step writes to it. Throws invalid_argument.
+   */
+  setPages(sequence: number, pages: Int32Array, filledCells: number): void {
+    requireInteger(sequence, 'sequence', 0, this.limits.sequenceCount - 1)
+    requireInteger(filledCells, 'filledCells', 0, this.limits.contextLength)
+    if (!(pages instanceof Int32Array)) throw invalidArgument('pages must be an Int32Array')
+    this.#handle.setPages(sequence, pages, filledCells)
   }
 
   closeSequence(sequence: number): void {
@@ -263,6 +293,12 @@ export class NativeEngine {
     }
   }
 
+  #stretch(sequence: number): Int32Array {
+    const { contextLength, pageCells } = this.limits
+    const count = Math.ceil(contextLength / pageCells)
+    return Int32Array.from({ length: count }, (_, index) => sequence * count + index)
+  }
+
   #requireToken(token: number): number {
     requireInteger(token, 'token', 0, this.info.vocabularySize - 1)
     return token
@@ -277,11 +313,13 @@ function toSizes(options: NativeEngineOptions) {
   requireInteger(sequenceCount, 'sequenceCount', 1, 65_536)
   requireInteger(contextLength, 'contextLength', 1, INT32_MAX)
   requireInteger(rowsMax, 'rowsMax', 1, 65_536)
+  const kvCells = options.kvCells ?? 0
+  requireInteger(kvCells, 'kvCells', 0, Number.MAX_SAFE_INTEGER)
   requireInteger(options.threads, 'threads', 0, 1024)
   // ggml's threads spin where they meet: one that has to share its core holds up all others.
   const spare = Math.max(1, availableParallelism() - 1)
   const threads = options.threads === 0 ? spare : options.threads
-  return { slotCount, rankMax, sequenceCount, contextLength, rowsMax, threads }
+  return { slotCount, rankMax, sequenceCount, contextLength, kvCells, rowsMax, threads }
 }
 
 let binding: NativeBinding | null = null

@@ -23,6 +23,7 @@ static Napi::Value JS_open_engine(const Napi::CallbackInfo & info) {
     options.rank_max    = number("rankMax");
     options.n_sequences = number("sequenceCount");
     options.n_ctx       = number("contextLength");
+    options.n_cells     = o.Get("kvCells").As<Napi::Number>().Int64Value();
     options.n_rows_max  = number("rowsMax");
     options.n_threads   = number("threads");
     auto * worker = new OpenWorker(info.Env(), std::move(options));

@@ -13,6 +13,11 @@ static void throw_status(Napi::Env env, const status & s) {
     throw Napi::Error(env, make_engine_error(env, s));
 }
 
+static std::vector<int32_t> copy_integers(const Napi::Value & value) {
+    const Napi::Int32Array from = value.As<Napi::Int32Array>();
+    return std::vector<int32_t>(from.Data(), from.Data() + from.ElementLength());
+}
+
 Napi::Function EngineObject::Define(Napi::Env env) {
     return DefineClass(env, "NativeEngineHandle", {
         InstanceMethod("info", &EngineObject::JS_info),
@@ -22,6 +27,7 @@ Napi::Function EngineObject::Define(Napi::Env env) {
         InstanceMethod("loadSlot", &EngineObject::JS_load_slot),
         InstanceMethod("clearSlot", &EngineObject::JS_clear_slot),
         InstanceMethod("openSequence", &EngineObject::JS_open_sequence),
+        InstanceMethod("setPages", &EngineObject::JS_set_pages),
         InstanceMethod("closeSequence", &EngineObject::JS_close_sequence),
         InstanceMethod("step", &EngineObject::JS_step),
         InstanceMethod("close", &EngineObject::JS_close),
@@ -66,6 +72,9 @@ Napi::Value EngineObject::JS_info(const Napi::CallbackInfo & info) {
     number("bosToken", about.bos);
     number("eosToken", about.eos);
     number("slotBytes", (double) about.slot_bytes);
+    number("pageCount", about.n_pages);
+    number("pageCells", about.page_cells);
+    number("pageBytes", (double) about.page_bytes);
     Napi::Object memory = Napi::Object::New(env);
     const auto bytes = [&](const char * key, size_t value) { memory.Set(key, Napi::Number::New(env, (double) value)); };
     bytes("weights", about.memory.weights);
@@ -153,13 +162,27 @@ Napi::Value EngineObject::JS_open_sequence(const Napi::CallbackInfo & info) {
     for (size_t i = 0; i < bias_tokens.ElementLength(); ++i) {
         options.logit_bias.push_back({ bias_tokens[i], bias[i] });
     }
-    const Napi::Int32Array prompt = o.Get("prompt").As<Napi::Int32Array>();
-    options.prompt.assign(prompt.Data(), prompt.Data() + prompt.ElementLength());
-    const status result = engine->open_sequence(info[0].As<Napi::Number>().Int32Value(), options);
+    options.prompt = copy_integers(o.Get("prompt"));
+    const status result = engine->open_sequence(info[0].As<Napi::Number>().Int32Value(), options,
+                                                copy_integers(o.Get("pages")), (int) number("filledCells"));
     if (!result.ok()) {
         throw_status(env, result);
     }
     return env.Undefined();
+}
+
+// (sequence, pages: Int32Array, filled cells)
+Napi::Value EngineObject::JS_set_pages(const Napi::CallbackInfo & info) {
+    require_open(info.Env());
+    if (is_stepping) {
+        throw_status(info.Env(), status::failure("step_in_flight", "pages change only between two steps"));
+    }
+    const status result = engine->set_pages(info[0].As<Napi::Number>().Int32Value(), copy_integers(info[1]),
+                                            info[2].As<Napi::Number>().Int32Value());
+    if (!result.ok()) {
+        throw_status(info.Env(), result);
+    }
+    return info.Env().Undefined();
 }
 
 Napi::Value EngineObject::JS_close_sequence(const Napi::CallbackInfo & info) {
@@ -181,15 +204,11 @@ Napi::Value EngineObject::JS_step(const Napi::CallbackInfo & info) {
     if (is_stepping) {
         throw_status(env, status::failure("step_in_flight", "one step runs at a time"));
     }
-    const auto copy = [&](int i) {
-        const Napi::Int32Array from = info[i].As<Napi::Int32Array>();
-        return std::vector<int32_t>(from.Data(), from.Data() + from.ElementLength());
-    };
     nozzle::batch rows;
-    rows.tokens    = copy(0);
-    rows.positions = copy(1);
-    rows.sequences = copy(2);
-    rows.slots     = copy(3);
+    rows.tokens    = copy_integers(info[0]);
+    rows.positions = copy_integers(info[1]);
+    rows.sequences = copy_integers(info[2]);
+    rows.slots     = copy_integers(info[3]);
     const Napi::Uint8Array outputs = info[4].As<Napi::Uint8Array>();
     rows.outputs.assign(outputs.Data(), outputs.Data() + outputs.ElementLength());
     for (const int slot : rows.slots) {

@@ -38,6 +38,7 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     Napi::Value JS_load_slot(const Napi::CallbackInfo & info);
     Napi::Value JS_clear_slot(const Napi::CallbackInfo & info);
     Napi::Value JS_open_sequence(const Napi::CallbackInfo & info);
+    Napi::Value JS_set_pages(const Napi::CallbackInfo & info);
     Napi::Value JS_close_sequence(const Napi::CallbackInfo & info);
     Napi::Value JS_step(const Napi::CallbackInfo & info);
     Napi::Value JS_close(const Napi::CallbackInfo & info);

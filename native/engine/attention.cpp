@@ -31,7 +31,7 @@ void attention::assign(const batch & b) {
 
 void attention::store(int layer, int row, const float * key, const float * value) const {
     const int64_t width = (int64_t) dims->n_head_kv * dims->head_dim;
-    const int64_t cell  = (int64_t) rows->sequences[row] * kv->n_ctx() + rows->positions[row];
+    const int64_t cell  = kv->cell(rows->sequences[row], rows->positions[row]);
     kernels->to_half(key, (int) width, (uint16_t *) kv->k(layer)->data + cell * width);
     kernels->to_half(value, (int) width, (uint16_t *) kv->v(layer)->data + cell * width);
 }
@@ -45,16 +45,16 @@ void attention::run_task(int layer, int task, int worker, const float * q, int64
     float * scratch = scores.data() + (size_t) worker * QUERY_BLOCK_MAX * n_ctx;
     const block & part    = blocks[task / dims->n_head_kv];
     const int     kv_head = task % dims->n_head_kv;
-    const int64_t begin   = rows->sequences[part.first_row] * n_ctx * kv_stride + kv_head * dims->head_dim;
-    const uint16_t * keys   = (const uint16_t *) kv->k(layer)->data + begin;
-    const uint16_t * values = (const uint16_t *) kv->v(layer)->data + begin;
+    const uint16_t * keys   = (const uint16_t *) kv->k(layer)->data + kv_head * dims->head_dim;
+    const uint16_t * values = (const uint16_t *) kv->v(layer)->data + kv_head * dims->head_dim;
+    const paged_cells at = { kv->pages(rows->sequences[part.first_row]), KV_PAGE_CELLS, kv_stride };
     const float * qs[QUERY_BLOCK_MAX];
     float * outs[QUERY_BLOCK_MAX];
     int n_kv[QUERY_BLOCK_MAX];
     int n_q = 0;
     const auto flush = [&] {
         if (n_q > 0) {
-            kernels->attend(qs, n_q, n_kv, keys, values, kv_stride, dims->head_dim,
+            kernels->attend(qs, n_q, n_kv, keys, values, at, dims->head_dim,
                             1.0f / std::sqrt((float) dims->head_dim), scratch, n_ctx, outs);
         }
         n_q = 0;

@@ -26,7 +26,9 @@ class engine_impl : public engine {
 
     status load_slot(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) override;
     status clear_slot(int slot) override;
-    status open_sequence(int sequence, const sampling_options & options) override;
+    status open_sequence(int sequence, const sampling_options & options, const std::vector<int32_t> & pages,
+                         int length) override;
+    status set_pages(int sequence, const std::vector<int32_t> & pages, int length) override;
     status close_sequence(int sequence) override;
     status step(const batch & rows, std::vector<sampled_token> & sampled) override;
 
@@ -85,7 +87,7 @@ status engine_impl::init(const engine_options & o) {
                                  " tokens, the embeddings " + std::to_string(base.dims.n_vocab));
     }
     if (result.ok()) {
-        result = kv.allocate(base.dims, o.n_sequences, o.n_ctx, on.backend());
+        result = kv.allocate(base.dims, o.n_sequences, o.n_ctx, o.n_cells, is_portable, on.backend());
     }
     if (result.ok()) {
         result = is_portable ? init_portable(o) : init_cpu(o);
@@ -103,6 +105,9 @@ status engine_impl::init(const engine_options & o) {
     about.bos_text      = words.text(about.bos);
     about.eos_text      = words.text(about.eos);
     about.slot_bytes    = bank->slot_bytes();
+    about.n_pages       = kv.n_pages();
+    about.page_cells    = KV_PAGE_CELLS;
+    about.page_bytes    = kv.page_bytes();
     return result;
 }
 
@@ -167,7 +172,8 @@ status engine_impl::clear_slot(int slot) {
     return result;
 }
 
-status engine_impl::open_sequence(int sequence, const sampling_options & options) {
+status engine_impl::open_sequence(int sequence, const sampling_options & options, const std::vector<int32_t> & pages,
+                                  int length) {
     status result = check_sequence(sequence);
     if (!result.ok()) {
         return result;
@@ -187,19 +193,32 @@ status engine_impl::open_sequence(int sequence, const sampling_options & options
     auto made = std::make_unique<sampler>();
     result = made->configure(options, std::move(constraint), base.dims.n_vocab);
     if (result.ok()) {
+        result = kv.set_pages(sequence, pages, length);
+    }
+    if (result.ok()) {
         samplers[sequence] = std::move(made);
-        kv.set_length(sequence, 0);
     }
     return result;
 }
 
+status engine_impl::set_pages(int sequence, const std::vector<int32_t> & pages, int length) {
+    const status result = check_sequence(sequence);
+    if (!result.ok()) {
+        return result;
+    }
+    if (!samplers[sequence]) {
+        return status::failure(ERR_INVALID_ARGUMENT, "sequence " + std::to_string(sequence) + " is not open");
+    }
+    return kv.set_pages(sequence, pages, length);
+}
+
 status engine_impl::close_sequence(int sequence) {
     const status result = check_sequence(sequence);
-    if (result.ok()) {
-        samplers[sequence].reset();
-        kv.set_length(sequence, 0);
+    if (!result.ok()) {
+        return result;
     }
-    return result;
+    samplers[sequence].reset();
+    return kv.set_pages(sequence, {}, 0);
 }
 
 status engine_impl::check(const batch & b) const {
@@ -230,6 +249,13 @@ status engine_impl::check(const batch & b) const {
         if (b.positions[i] >= kv.n_ctx()) {
             return refuse(row + "position " + std::to_string(b.positions[i]) + " is past the context of " +
                           std::to_string(kv.n_ctx()));
+        }
+        if (b.positions[i] / KV_PAGE_CELLS >= kv.page_count(s)) {
+            return refuse(row + "position " + std::to_string(b.positions[i]) + " is past the pages of sequence " +
+                          std::to_string(s));
+        }
+        if (const int page = kv.pages(s)[b.positions[i] / KV_PAGE_CELLS]; !kv.is_writable(page)) {
+            return refuse(row + "page " + std::to_string(page) + " is shared and cannot be written");
         }
         if (b.tokens[i] < 0 || b.tokens[i] >= base.dims.n_vocab) {
             return refuse(row + "token " + std::to_string(b.tokens[i]) + " is not in the vocabulary");

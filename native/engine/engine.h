@@ -1,7 +1,7 @@
 // The engine's narrow front: one resident base model, adapter slots, KV cells and sampler state. Knows
 // tokens, rows and slots; nothing of tenants, HTTP or files other than the base GGUF.
 //
-// Threads: one caller at a time for step, open_sequence and close_sequence. load_slot may run beside a
+// Threads: one caller at a time for step, open_sequence, set_pages and close_sequence. load_slot may run beside a
 // step on another thread as long as that step has no row of the slot. tokenize, decode and
 // is_end_of_generation read only and may be called at any time.
 #pragma once
@@ -30,6 +30,7 @@ struct engine_options {
     int rank_max    = 16;
     int n_sequences = 16;
     int n_ctx       = 2048;   // tokens of one sequence
+    int64_t n_cells = 0;      // KV cells of all sequences together, at least n_ctx; 0 = n_sequences * n_ctx
     int n_rows_max  = 512;    // rows of one step
     int n_threads   = 2;
 };
@@ -44,6 +45,9 @@ struct engine_info {
     std::string device;        // e.g. "cpu, 2 threads, kernels avx512"
     memory_plan memory;        // what was taken at open
     size_t      slot_bytes = 0;
+    int         n_pages    = 0;
+    int         page_cells = 0; // KV_PAGE_CELLS
+    size_t      page_bytes = 0; // keys and values of a page, all layers
 };
 
 class engine {
@@ -60,12 +64,19 @@ class engine {
     virtual status load_slot(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) = 0;
     virtual status clear_slot(int slot) = 0;
 
-    // Starts sequence 0..n_sequences-1 anew with no filled cells. invalid_argument, invalid_grammar.
-    virtual status open_sequence(int sequence, const sampling_options & options) = 0;
+    // Starts sequence 0..n_sequences-1 anew with the pages of its KV cells, of which the first `length`
+    // cells are filled already (see set_pages). invalid_argument, invalid_grammar.
+    virtual status open_sequence(int sequence, const sampling_options & options, const std::vector<int32_t> & pages,
+                                 int length) = 0;
+    // Gives an open sequence other pages; its sampler goes on as it was. Whoever says that cells are
+    // filled vouches that they hold what this sequence's tokens left there under the same adapter, in
+    // this sequence or another. Pages may be shared while nothing is written to them. invalid_argument.
+    virtual status set_pages(int sequence, const std::vector<int32_t> & pages, int length) = 0;
     virtual status close_sequence(int sequence) = 0;
 
-    // Runs the rows together. Each sequence's rows continue its filled cells without a gap. One entry
-    // in `sampled` per row with outputs 1, in row order. A refused batch changes nothing.
+    // Runs the rows together. Each sequence's rows continue its filled cells without a gap, in pages that
+    // are its own alone. One entry in `sampled` per row with outputs 1, in row order. A refused batch
+    // changes nothing.
     virtual status step(const batch & rows, std::vector<sampled_token> & sampled) = 0;
 };
 

@@ -111,31 +111,52 @@ static float soften(float * scores, int n) {
     return 1.0f / sum;
 }
 
-// Scores of N queries against cells [0, n_kv): K rows are widened once for all queries.
-template <int N>
-static void score_queries(const float * const * q, int n_kv, const uint16_t * k, int64_t kv_stride, int head_dim,
-                          float qk_scale, float * scores, int64_t score_stride) {
-    for (int j = 0; j < n_kv; ++j) {
-        const uint16_t * row = k + j * kv_stride;
-        vec acc[N];
-        for (int i = 0; i < N; ++i) {
-            acc[i] = vec::zero();
-        }
-        for (int d = 0; d < head_dim; d += vec::W) {
-            const vec w = vec::load_f16(row + d);
-            for (int i = 0; i < N; ++i) {
-                acc[i] = vec::fma(w, vec::load(q[i] + d), acc[i]);
-            }
-        }
-        for (int i = 0; i < N; ++i) {
-            scores[i * score_stride + j] = sum_lanes(acc[i]) * qk_scale;
-        }
+// Calls visit(row, ahead, first cell, cells) for each page of cells [0, n_kv): `row` is the page's first
+// row, `ahead` the next page's (or `row` again), to be fetched meanwhile: the processor sees a stream of
+// rows only within a page.
+template <class F> static inline void each_page(const uint16_t * rows, const paged_cells & at, int n_kv, F visit) {
+    const int64_t page_stride = at.page_cells * at.kv_stride;
+    for (int first = 0, page = 0; first < n_kv; first += at.page_cells, ++page) {
+        const bool is_last = first + at.page_cells >= n_kv;
+        visit(rows + at.pages[page] * page_stride, rows + at.pages[is_last ? page : page + 1] * page_stride, first,
+              std::min(at.page_cells, n_kv - first));
     }
 }
 
-// out = sum_j p[j] · V[j] for N queries, V vectors of columns at a time.
+// Brings n values to the first cache level.
+static inline void prefetch(const uint16_t * values, int n) {
+    for (int d = 0; d < n; d += 32) {
+        __builtin_prefetch(values + d);
+    }
+}
+
+// Scores of N queries against cells [0, n_kv): K rows are widened once for all queries.
+template <int N>
+static void score_queries(const float * const * q, int n_kv, const uint16_t * k, const paged_cells & at, int head_dim,
+                          float qk_scale, float * scores, int64_t score_stride) {
+    each_page(k, at, n_kv, [&](const uint16_t * row, const uint16_t * ahead, int first, int n_cells) {
+        for (int j = first; j < first + n_cells; ++j, row += at.kv_stride, ahead += at.kv_stride) {
+            prefetch(ahead, head_dim);
+            vec acc[N];
+            for (int i = 0; i < N; ++i) {
+                acc[i] = vec::zero();
+            }
+            for (int d = 0; d < head_dim; d += vec::W) {
+                const vec w = vec::load_f16(row + d);
+                for (int i = 0; i < N; ++i) {
+                    acc[i] = vec::fma(w, vec::load(q[i] + d), acc[i]);
+                }
+            }
+            for (int i = 0; i < N; ++i) {
+                scores[i * score_stride + j] = sum_lanes(acc[i]) * qk_scale;
+            }
+        }
+    });
+}
+
+// out = sum_j p[j] · V[j] for N queries, V vectors of columns at a time; one sum over all pages.
 template <int N, int V>
-static void mix_values(const float * scores, int64_t score_stride, int n_kv, const uint16_t * v, int64_t kv_stride,
+static void mix_values(const float * scores, int64_t score_stride, int n_kv, const uint16_t * v, const paged_cells & at,
                        const float * inverse, float * const * out, int d) {
     vec acc[N][V];
     for (int i = 0; i < N; ++i) {
@@ -143,19 +164,21 @@ static void mix_values(const float * scores, int64_t score_stride, int n_kv, con
             acc[i][k] = vec::zero();
         }
     }
-    for (int j = 0; j < n_kv; ++j) {
-        const uint16_t * row = v + j * kv_stride + d;
-        vec w[V];
-        for (int k = 0; k < V; ++k) {
-            w[k] = vec::load_f16(row + k * vec::W);
-        }
-        for (int i = 0; i < N; ++i) {
-            const vec p = vec::set(scores[i * score_stride + j]);
+    each_page(v + d, at, n_kv, [&](const uint16_t * row, const uint16_t * ahead, int first, int n_cells) {
+        for (int j = first; j < first + n_cells; ++j, row += at.kv_stride, ahead += at.kv_stride) {
+            prefetch(ahead, V * vec::W);
+            vec w[V];
             for (int k = 0; k < V; ++k) {
-                acc[i][k] = vec::fma(w[k], p, acc[i][k]);
+                w[k] = vec::load_f16(row + k * vec::W);
+            }
+            for (int i = 0; i < N; ++i) {
+                const vec p = vec::set(scores[i * score_stride + j]);
+                for (int k = 0; k < V; ++k) {
+                    acc[i][k] = vec::fma(w[k], p, acc[i][k]);
+                }
             }
         }
-    }
+    });
     for (int i = 0; i < N; ++i) {
         const vec s = vec::set(inverse[i]);
         for (int k = 0; k < V; ++k) {
@@ -166,10 +189,10 @@ static void mix_values(const float * scores, int64_t score_stride, int n_kv, con
 
 template <int N>
 static void attend_queries(const float * const * q, const int * n_kv, const uint16_t * k, const uint16_t * v,
-                           int64_t kv_stride, int head_dim, float qk_scale, float * scores, int64_t score_stride,
+                           const paged_cells & at, int head_dim, float qk_scale, float * scores, int64_t score_stride,
                            float * const * out) {
     const int n_max = *std::max_element(n_kv, n_kv + N);
-    score_queries<N>(q, n_max, k, kv_stride, head_dim, qk_scale, scores, score_stride);
+    score_queries<N>(q, n_max, k, at, head_dim, qk_scale, scores, score_stride);
     float inverse[N];
     for (int i = 0; i < N; ++i) {
         float * row = scores + i * score_stride;
@@ -178,20 +201,25 @@ static void attend_queries(const float * const * q, const int * n_kv, const uint
         std::fill(row + n_kv[i], row + n_max, 0.0f);
     }
     int d = 0;
+    // As many columns at once as there are registers to sum them in.
+    if constexpr (N <= 4 && vec::W == 16) {
+        for (; d + 4 * vec::W <= head_dim; d += 4 * vec::W) {
+            mix_values<N, 4>(scores, score_stride, n_max, v, at, inverse, out, d);
+        }
+    }
     for (; d + 2 * vec::W <= head_dim; d += 2 * vec::W) {
-        mix_values<N, 2>(scores, score_stride, n_max, v, kv_stride, inverse, out, d);
+        mix_values<N, 2>(scores, score_stride, n_max, v, at, inverse, out, d);
     }
     for (; d < head_dim; d += vec::W) {
-        mix_values<N, 1>(scores, score_stride, n_max, v, kv_stride, inverse, out, d);
+        mix_values<N, 1>(scores, score_stride, n_max, v, at, inverse, out, d);
     }
 }
 
 static void attend(const float * const * q, int n_q, const int * n_kv, const uint16_t * k, const uint16_t * v,
-                   int64_t kv_stride, int head_dim, float qk_scale, float * scores, int64_t score_stride,
+                   const paged_cells & at, int head_dim, float qk_scale, float * scores, int64_t score_stride,
                    float * const * out) {
     const auto run = [&](auto block) {
-        attend_queries<decltype(block)::value>(q, n_kv, k, v, kv_stride, head_dim, qk_scale, scores, score_stride,
-                                               out);
+        attend_queries<decltype(block)::value>(q, n_kv, k, v, at, head_dim, qk_scale, scores, score_stride, out);
     };
     switch (n_q) {
         case 1: return run(std::integral_constant<int, 1>{});

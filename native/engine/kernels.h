@@ -14,6 +14,14 @@ namespace nozzle {
 // Query rows that one attend call shares K and V loads between.
 constexpr int QUERY_BLOCK_MAX = 8;
 
+// Where a sequence's cells lie: cell j in row pages[j / page_cells] * page_cells + j % page_cells of K
+// and of V, a row being kv_stride values.
+struct paged_cells {
+    const int32_t * pages;
+    int             page_cells;
+    int64_t         kv_stride;
+};
+
 struct kernel_set {
     const char * name;
 
@@ -22,11 +30,11 @@ struct kernel_set {
     void (*expand)(const uint16_t * bt, int64_t bt_stride, int rank, int n_cols, float scale,
                    const float * const * h, float * const * y, int n_rows);
 
-    // q: n_q pointers to F32 [head_dim]; n_kv[i]: cells that query i may see (>= 1);
-    // k, v: F16, cell j at + j * kv_stride values; scores: n_q rows of score_stride floats (scratch);
-    // out: n_q pointers to F32 [head_dim]. n_q <= QUERY_BLOCK_MAX.
+    // q: n_q pointers to F32 [head_dim]; n_kv[i]: cells that query i may see (>= 1); k, v: F16, the
+    // head's first value in row 0; scores: n_q rows of score_stride floats (scratch); out: n_q pointers
+    // to F32 [head_dim]. n_q <= QUERY_BLOCK_MAX. The bits do not depend on where the cells lie.
     void (*attend)(const float * const * q, int n_q, const int * n_kv, const uint16_t * k, const uint16_t * v,
-                   int64_t kv_stride, int head_dim, float qk_scale, float * scores, int64_t score_stride,
+                   const paged_cells & at, int head_dim, float qk_scale, float * scores, int64_t score_stride,
                    float * const * out);
 
     // F32 [n] to F16 [n], to the nearest.

@@ -4,6 +4,7 @@
 #include "device.h"
 #include "engine.h"
 #include "graph.h"
+#include "kv-cache.h"
 
 #include <cstdio>
 
@@ -15,7 +16,7 @@ static constexpr size_t RESERVE_CPU    = 256u << 20;
 
 memory_plan plan_memory(const model & base, const engine_options & o, bool is_portable, const device & on) {
     const model_dims & dims = base.dims;
-    const size_t n_cells = (size_t) o.n_sequences * o.n_ctx;
+    const size_t n_cells = kv_cache::pages_needed(o.n_sequences, o.n_ctx, o.n_cells) * KV_PAGE_CELLS;
     memory_plan plan;
     plan.weights   = base.weight_bytes();
     plan.slots     = is_portable ? device_bank::bytes_needed(dims, o.n_slots, o.rank_max)
@@ -41,7 +42,7 @@ status memory_plan::check(const device & on) const {
     return status::failure(ERR_OUT_OF_MEMORY,
         on.name() + " has " + mib(available) + " of memory left, the engine needs " + mib(needed()) + ": weights " +
         mib(weights) + ", adapter slots " + mib(slots) + ", KV cells " + mib(kv) + ", workspace " + mib(workspace) +
-        ", reserve " + mib(reserve) + ". Lower the slots or the largest rank, the sequences or their context, or the "
+        ", reserve " + mib(reserve) + ". Lower the slots or the largest rank, the KV cells, or the "
         "rows of a step, or take a smaller base model");
 }
 

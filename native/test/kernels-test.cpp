@@ -1,7 +1,9 @@
 // Every instruction set's kernels against a float64 loop, over the popularity shapes and odd lengths.
 // Prints one line per failure and exits 1; exits 0 when all agree.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -74,10 +76,21 @@ static void test_lora(const kernel_set & set, int n_rows, int n_in, int n_out, i
     }
 }
 
-static void test_attend(const kernel_set & set, int n_q, int n_kv, int head_dim) {
+// The cells lie in pages in no order; a page's rest past the last cell is NaN.
+static void test_attend(const kernel_set & set, int n_q, int n_kv, int head_dim, int page_cells) {
     random_source random;
     const int64_t stride = 2 * head_dim;
-    std::vector<uint16_t> k = random.halves(n_kv * stride), v = random.halves(n_kv * stride);
+    const std::vector<uint16_t> k = random.halves(n_kv * stride), v = random.halves(n_kv * stride);
+    const int n_pages = (n_kv + page_cells - 1) / page_cells;
+    std::vector<int32_t> pages(n_pages);
+    std::iota(pages.begin(), pages.end(), 1);
+    std::shuffle(pages.begin(), pages.end(), random.engine);
+    std::vector<uint16_t> k_rows((n_pages + 1) * page_cells * stride, 0x7e00), v_rows = k_rows;
+    for (int j = 0; j < n_kv; ++j) {
+        const int64_t row = ((int64_t) pages[j / page_cells] * page_cells + j % page_cells) * stride;
+        std::copy_n(k.begin() + j * stride, stride, k_rows.begin() + row);
+        std::copy_n(v.begin() + j * stride, stride, v_rows.begin() + row);
+    }
     std::vector<float> q = random.floats((size_t) n_q * head_dim), out((size_t) n_q * head_dim);
     std::vector<float> scores((size_t) QUERY_BLOCK_MAX * n_kv);
     std::vector<int> visible;
@@ -87,8 +100,18 @@ static void test_attend(const kernel_set & set, int n_q, int n_kv, int head_dim)
     auto qs = row_pointers(q, n_q, head_dim);
     auto outs = row_pointers(out, n_q, head_dim);
     const double qk_scale = 1.0 / std::sqrt((double) head_dim);
-    set.attend(qs.data(), n_q, visible.data(), k.data(), v.data(), stride, head_dim, (float) qk_scale, scores.data(),
-               n_kv, outs.data());
+    const auto attend = [&](const uint16_t * keys, const uint16_t * values, const paged_cells & at) {
+        set.attend(qs.data(), n_q, visible.data(), keys, values, at, head_dim, (float) qk_scale, scores.data(), n_kv,
+                   outs.data());
+    };
+    const int32_t first = 0;
+    attend(k.data(), v.data(), { &first, n_kv, stride });
+    const std::vector<float> in_one_piece = out;
+    attend(k_rows.data(), v_rows.data(), { pages.data(), page_cells, stride });
+    if (out != in_one_piece) {
+        printf("attend on %s: %d cells in pages of %d differ from one piece\n", set.name, n_kv, page_cells);
+        failures++;
+    }
     for (int i = 0; i < n_q; ++i) {
         std::vector<double> weight(visible[i]);
         double top = -1e300, sum = 0;
@@ -128,8 +151,9 @@ int main() {
         }
         for (int n_q = 1; n_q <= QUERY_BLOCK_MAX; ++n_q) {
             for (const int n_kv : { 1, 5, 64, 333 }) {
-                test_attend(*set, n_q, n_kv, 16);
-                test_attend(*set, n_q, n_kv, 96);
+                test_attend(*set, n_q, n_kv, 16, 16);
+                test_attend(*set, n_q, n_kv, 96, 32);
+                test_attend(*set, n_q, n_kv, 96, 1);
             }
         }
     }
