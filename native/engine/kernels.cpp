@@ -56,6 +56,9 @@ static void expand_rows(const uint16_t * bt, int64_t bt_stride, int rank, int n_
     for (; c + 4 * vec::W <= n_cols; c += 4 * vec::W) {
         expand_tile<N, 4>(bt, bt_stride, rank, scale, h, y, c);
     }
+    for (; c + 2 * vec::W <= n_cols; c += 2 * vec::W) {
+        expand_tile<N, 2>(bt, bt_stride, rank, scale, h, y, c);
+    }
     for (; c + vec::W <= n_cols; c += vec::W) {
         expand_tile<N, 1>(bt, bt_stride, rank, scale, h, y, c);
     }

@@ -216,6 +216,16 @@ void cpu_runner::shrink(int layer, int task, module_group group, const activatio
 
 void cpu_runner::multiply(int layer, const columns & part, const activation_rows & in, float * y, int64_t stride) {
     const int n_rows = rows->n_rows();
+    const int n_out  = base->dims.target_n_out(part.target);
+    // B is read in short pieces, which the processor does not foresee: asked for before the product.
+    for (const lora_segment & s : segments) {
+        const lora_view & view = bank->view(s.slot, layer, part.target);
+        for (int r = 0; r < view.rank; ++r) {
+            for (int c = 0; c < part.count; c += 32) {
+                __builtin_prefetch(view.bt + (int64_t) r * n_out + part.first + c);
+            }
+        }
+    }
     float * ys[ROW_BLOCK];
     // All rows of a block of rows before the next one: the weights of the part stay in the cache.
     for (int begin = 0; begin < n_rows; begin += ROW_BLOCK) {
@@ -229,7 +239,6 @@ void cpu_runner::multiply(int layer, const columns & part, const activation_rows
     const int place    = part.target == TARGET_ATTN_K || part.target == TARGET_FFN_UP ? 1
                        : part.target == TARGET_ATTN_V                                 ? 2
                                                                                       : 0;
-    const int n_out = base->dims.target_n_out(part.target);
     for (const lora_segment & s : segments) {
         const lora_view & view = bank->view(s.slot, layer, part.target);
         if (view.rank == 0) {

@@ -237,28 +237,39 @@ struct block4 {
 static constexpr int SHIFT8 = 0, SHIFT4 = 0;
 #endif
 
+// How far ahead of its use a tile is asked for.
+static constexpr int PREFETCH_BYTES = 2048;
+
 // N rows against one tile: every block's weights are unpacked once for all of them.
 template <class W, int BYTES, int SHIFT, int N>
 static void multiply_tile(const integer_tile & t, const quantised_row * rows, float * const * y) {
     sums acc[N];
+#pragma GCC unroll 8
     for (int i = 0; i < N; ++i) {
         acc[i] = sums::zero();
     }
     for (int b = 0; b < t.n_blocks; ++b) {
+        // A block is computed about as fast as it arrives; tiles follow each other in memory.
+        for (int line = 0; line < BYTES; line += 64) {
+            __builtin_prefetch(t.q + (int64_t) b * BYTES + PREFETCH_BYTES + line);
+        }
         W w;
         w.load(t.q + (int64_t) b * BYTES);
         const sums d = sums::load_f16(t.d + b * MATRIX_TILE);
+#pragma GCC unroll 8
         for (int i = 0; i < N; ++i) {
             const lanes start = lanes::set((SHIFT - t.offset) * rows[i].q_sum[b]);
             acc[i].add(w.dot(rows[i].q + b * MATRIX_BLOCK, start), d, rows[i].d[b]);
         }
         if (t.m) {
             const sums m = sums::load_f16(t.m + b * MATRIX_TILE);
+#pragma GCC unroll 8
             for (int i = 0; i < N; ++i) {
                 acc[i].add(m, rows[i].x_sum[b]);
             }
         }
     }
+#pragma GCC unroll 8
     for (int i = 0; i < N; ++i) {
         acc[i].store(y[i]);
     }
