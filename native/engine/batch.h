@@ -17,6 +17,18 @@ struct batch {
     int n_rows() const { return (int) tokens.size(); }
 };
 
+// What a row's logits come to, where the runner has looked at them on the way.
+struct logits_summary {
+    int32_t best      = 0;    // the largest logit's token, the first of equals
+    bool    is_finite = true; // false: NaN or Inf among them, `best` says nothing
+};
+
+// F32 [n_vocab, rows with outputs 1], in row order; valid until the runner's next step.
+struct step_logits {
+    const float          * values    = nullptr; // nullptr when the batch has no outputs
+    const logits_summary * summaries = nullptr; // one per row, or nullptr
+};
+
 struct token_logprob {
     int32_t token;
     float   logprob; // natural

@@ -278,8 +278,8 @@ status engine_impl::step(const batch & rows, std::vector<sampled_token> & sample
     if (!result.ok()) {
         return result;
     }
-    const float * logits = nullptr;
-    result = runner->run(rows, &logits);
+    step_logits logits;
+    result = runner->run(rows, logits);
     if (!result.ok()) {
         return result;
     }
@@ -287,10 +287,17 @@ status engine_impl::step(const batch & rows, std::vector<sampled_token> & sample
     for (int i = 0; i < rows.n_rows(); ++i) {
         kv.set_length(rows.sequences[i], rows.positions[i] + 1);
         if (rows.outputs[i]) {
-            sampled.push_back(samplers[rows.sequences[i]]->draw(logits + sampled.size() * base.dims.n_vocab));
+            sampled.emplace_back();
             sampled.back().sequence = rows.sequences[i];
         }
     }
+    // Beside each other: a draw over a large vocabulary takes as long as a layer.
+    runner->for_each((int) sampled.size(), [&](int i) {
+        const int sequence = sampled[i].sequence;
+        sampled[i] = samplers[sequence]->draw(logits.values + (size_t) i * base.dims.n_vocab,
+                                              logits.summaries ? logits.summaries + i : nullptr);
+        sampled[i].sequence = sequence;
+    });
     return result;
 }
 

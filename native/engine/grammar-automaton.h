@@ -1,6 +1,6 @@
 // Runs a grammar: sets of everything it could be doing at one place of the text, found as they come up
 // and kept, so that a text costs a look-up per character once its states are known. Shared by the
-// sequences that use the grammar; touched between steps and in steps, by one thread at a time.
+// sequences that use the grammar; touched between steps and in steps, by one thread at a time: `mutex`.
 //
 // Work is counted and memory bounded: an ambiguous grammar grows without end, and the step that it
 // runs in is everybody's.
@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <unordered_map>
 #include <vector>
 
@@ -22,6 +23,8 @@ class grammar_automaton {
     static constexpr int EXHAUSTED = -2; // out of room, or of `work`
 
     explicit grammar_automaton(std::shared_ptr<const grammar> source);
+
+    std::mutex mutex; // guards all below while several threads draw
 
     // The set before the first character. Each takes what it does off `work`.
     int start(long & work);

@@ -43,6 +43,9 @@ class grammar_matcher {
     verdict allows(int32_t token);
     // One bit per token, valid until the next call; nullptr = too ambiguous.
     const std::vector<uint64_t> * allowed();
+    // Its mutex is held around all of the above: what a matcher finds out is kept in the automaton, which
+    // other sequences' matchers may share.
+    std::shared_ptr<grammar_automaton> automaton() const { return states; }
     // Takes a token that `allows`.
     void accept(int32_t token);
 

@@ -185,7 +185,7 @@ void graph_runner::set_inputs(graph & g, const batch & rows) {
     operators.set_inputs(g.device, rows);
 }
 
-status graph_runner::run(const batch & rows, const float ** logits) {
+status graph_runner::run(const batch & rows, step_logits & logits) {
     const int n_outputs = (int) std::count(rows.outputs.begin(), rows.outputs.end(), 1);
     const bool has_lora = std::any_of(rows.slots.begin(), rows.slots.end(), [](int32_t slot) { return slot > 0; });
     graph * g = find_graph({ rows.n_rows(), n_outputs, has_lora, operators.cells_of(rows) });
@@ -196,14 +196,14 @@ status graph_runner::run(const batch & rows, const float ** logits) {
     if (ggml_backend_graph_compute(backend, g->nodes) != GGML_STATUS_SUCCESS) {
         return status::failure(ERR_BACKEND, "the backend could not compute a step");
     }
-    *logits = nullptr;
+    logits = {};
     if (g->logits) {
         if (ggml_backend_buffer_is_host(g->logits->buffer)) {
-            *logits = (const float *) g->logits->data;
+            logits.values = (const float *) g->logits->data;
         } else {
             logits_copy.resize(ggml_nelements(g->logits));
             ggml_backend_tensor_get(g->logits, logits_copy.data(), 0, ggml_nbytes(g->logits));
-            *logits = logits_copy.data();
+            logits.values = logits_copy.data();
         }
     }
     return status::success();

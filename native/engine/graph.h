@@ -27,7 +27,7 @@ class graph_runner : public step_runner {
     // Fails with unsupported_architecture where the device lacks an operator, and with out_of_memory.
     status init(const model * base, const device_bank * bank, kv_cache * kv, ggml_backend_t backend, int n_rows_max);
 
-    status run(const batch & rows, const float ** logits) override;
+    status run(const batch & rows, step_logits & logits) override;
 
     // Memory for what a step computes on its way, taken at init for the largest step.
     size_t workspace_bytes() const;

@@ -94,11 +94,17 @@ int32_t sampler::draw_among(const float * logits, const std::vector<uint64_t> * 
     return candidates.selected >= 0 ? candidates.data[candidates.selected].id : -1;
 }
 
+int32_t sampler::draw_freely(const float * logits, int32_t best) {
+    return is_plain_greedy ? best : draw_among(logits, nullptr);
+}
+
 // A draw from all tokens that the grammar allows is kept. One that it does not is drawn again from those
 // that it does, which needs a look at the whole vocabulary.
-int32_t sampler::draw_within_grammar(const float * logits) {
+int32_t sampler::draw_within_grammar(const float * logits, int32_t best) {
+    const std::shared_ptr<grammar_automaton> held = grammar->automaton(); // the matcher may move to another
+    const std::lock_guard<std::mutex>        alone(held->mutex);
     grammar->refill();
-    int32_t    token = draw_among(logits, nullptr);
+    int32_t    token = draw_freely(logits, best);
     const auto first = token < 0 ? grammar_matcher::verdict::NO : grammar->allows(token);
     if (first == grammar_matcher::verdict::NO) {
         const std::vector<uint64_t> * allowed = grammar->allowed();
@@ -134,30 +140,34 @@ void sampler::fill_logprobs(const float * logits, sampled_token & out) const {
     }
 }
 
-sampled_token sampler::draw(const float * logits) {
-    sampled_token out;
+logits_summary sampler::summarise(const float * logits) const {
     // Sum of x - x: 0 for finite numbers, NaN for anything else; vectorises where a test would not.
     float trace = 0;
     for (int i = 0; i < n_vocab; ++i) {
         trace += logits[i] - logits[i];
     }
-    if (trace != 0.0f || std::isnan(trace)) {
+    return { (int32_t) (std::max_element(logits, logits + n_vocab) - logits), trace == 0.0f };
+}
+
+sampled_token sampler::draw(const float * logits, const logits_summary * known) {
+    sampled_token out;
+    const logits_summary summary = known ? *known : summarise(logits);
+    if (!summary.is_finite) {
         out.is_non_finite = true;
         return out;
     }
     try {
-        out.token = grammar ? draw_within_grammar(logits) : draw_among(logits, nullptr);
+        out.token = grammar ? draw_within_grammar(logits, summary.best) : draw_freely(logits, summary.best);
         if (out.token < 0) {
             out.is_stuck = true;
             return out;
         }
         llama_sampler_accept(chain, out.token);
+        if (n_top_logprobs >= 0) {
+            fill_logprobs(logits, out);
+        }
     } catch (const std::exception &) {
         out.is_stuck = true;
-        return out;
-    }
-    if (n_top_logprobs >= 0) {
-        fill_logprobs(logits, out);
     }
     return out;
 }

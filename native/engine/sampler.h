@@ -41,13 +41,17 @@ class sampler {
 
     // Draws from F32 logits [n_vocab] and takes the token into the chain's memory. A row with NaN or
     // Inf comes back is_non_finite, one whose grammar leaves no token, or costs too much, is_stuck; nothing
-    // is drawn then.
-    sampled_token draw(const float * logits);
+    // is drawn then. `known`: what the runner found in the logits, or nullptr. Different samplers may draw
+    // at the same time.
+    sampled_token draw(const float * logits, const logits_summary * known);
 
   private:
+    logits_summary summarise(const float * logits) const;
     // Among the tokens whose bit is set, null = all; -1 = there is none.
     int32_t draw_among(const float * logits, const std::vector<uint64_t> * allowed);
-    int32_t draw_within_grammar(const float * logits);
+    // `best`: the largest logit's token.
+    int32_t draw_freely(const float * logits, int32_t best);
+    int32_t draw_within_grammar(const float * logits, int32_t best);
     void    fill_logprobs(const float * logits, sampled_token & out) const;
 
     int             n_vocab        = 0;

@@ -2,6 +2,8 @@
 // backend, and the CPU's own executor in cpu/, which runs the same model without a graph.
 #pragma once
 
+#include <functional>
+
 #include "batch.h"
 #include "status.h"
 
@@ -11,9 +13,15 @@ class step_runner {
   public:
     virtual ~step_runner() = default;
 
-    // Runs a checked batch and fills the KV cells of its rows. `logits` receives a pointer to F32
-    // [n_vocab, n_outputs], valid until the next call; nullptr when the batch has no outputs.
-    virtual status run(const batch & rows, const float ** logits) = 0;
+    // Runs a checked batch and fills the KV cells of its rows.
+    virtual status run(const batch & rows, step_logits & logits) = 0;
+
+    // Calls task(i) for i in [0, n), in any order, perhaps on several threads. It must not throw.
+    virtual void for_each(int n, const std::function<void(int)> & task) {
+        for (int i = 0; i < n; ++i) {
+            task(i);
+        }
+    }
 };
 
 } // namespace nozzle

@@ -154,20 +154,30 @@ void cpu_runner::plan(const batch & b) {
     }
     if (!output_rows.empty()) {
         const int n_outputs = (int) output_rows.size();
-        const size_t wanted = (size_t) n_outputs * base->dims.n_vocab;
-        if (logits.size() < wanted) {
-            logits.resize(wanted);
-        }
+        const int n_parts   = (base->dims.n_vocab + LOGIT_COLUMNS - 1) / LOGIT_COLUMNS;
+        const auto grow = [](auto & buffer, size_t size) { buffer.resize(std::max(buffer.size(), size)); };
+        grow(logits, (size_t) n_outputs * base->dims.n_vocab);
+        grow(logit_parts, (size_t) n_outputs * n_parts);
+        grow(summaries, n_outputs);
         stages.push_back({ norm_final, 0, n_outputs });
-        stages.push_back({ multiply_logits, 0, (base->dims.n_vocab + LOGIT_COLUMNS - 1) / LOGIT_COLUMNS });
+        stages.push_back({ multiply_logits, 0, n_parts });
+        stages.push_back({ summarise, 0, n_outputs });
     }
 }
 
-status cpu_runner::run(const batch & b, const float ** out) {
+status cpu_runner::run(const batch & b, step_logits & out) {
     plan(b);
     team.run(stages, this);
-    *out = output_rows.empty() ? nullptr : logits.data();
+    out = {};
+    if (!output_rows.empty()) {
+        out = { logits.data(), summaries.data() };
+    }
     return status::success();
+}
+
+void cpu_runner::for_each(int n, const std::function<void(int)> & task) {
+    const auto call = [](void * f, int, int index, int) { (*(const std::function<void(int)> *) f)(index); };
+    team.run({ { call, 0, n } }, (void *) &task);
 }
 
 // ---- what several stages do -------------------------------------------------------------------------
@@ -424,15 +434,36 @@ void cpu_runner::multiply_logits(void * context, int, int task, int) {
     const int n_vocab   = self.base->dims.n_vocab;
     const int first     = task * LOGIT_COLUMNS;
     const int n_outputs = (int) self.output_rows.size();
+    const int n_parts   = (n_vocab + LOGIT_COLUMNS - 1) / LOGIT_COLUMNS;
     float * ys[ROW_BLOCK];
     for (int begin = 0; begin < n_outputs; begin += ROW_BLOCK) {
         const int n = std::min(ROW_BLOCK, n_outputs - begin);
         for (int i = 0; i < n; ++i) {
             ys[i] = self.logits.data() + (size_t) (begin + i) * n_vocab + first;
         }
-        self.output.multiply(*self.kernels->matrix, self.final_rows, begin, n, first,
-                             std::min(LOGIT_COLUMNS, n_vocab - first), ys);
+        const int count = std::min(LOGIT_COLUMNS, n_vocab - first);
+        self.output.multiply(*self.kernels->matrix, self.final_rows, begin, n, first, count, ys);
+        for (int i = 0; i < n; ++i) {
+            int best;
+            const bool is_finite = self.kernels->matrix->find_best(ys[i], count, &best);
+            self.logit_parts[(size_t) (begin + i) * n_parts + task] = { ys[i][best], first + best, is_finite };
+        }
     }
+}
+
+void cpu_runner::summarise(void * context, int, int index, int) {
+    cpu_runner & self = *(cpu_runner *) context;
+    const int n_parts = (self.base->dims.n_vocab + LOGIT_COLUMNS - 1) / LOGIT_COLUMNS;
+    const logits_part * parts = self.logit_parts.data() + (size_t) index * n_parts;
+    logits_part total = parts[0];
+    for (int i = 1; i < n_parts; ++i) {
+        total.is_finite = total.is_finite && parts[i].is_finite;
+        if (parts[i].top > total.top) {
+            total.top  = parts[i].top;
+            total.best = parts[i].best;
+        }
+    }
+    self.summaries[index] = { total.best, total.is_finite };
 }
 
 } // namespace nozzle

@@ -34,7 +34,8 @@ class cpu_runner : public step_runner {
     status init(const model * base, const lora_bank * bank, kv_cache * kv, cpu_traits_fn traits, int n_threads,
                 int n_rows_max);
 
-    status run(const batch & rows, const float ** logits) override;
+    status run(const batch & rows, step_logits & logits) override;
+    void   for_each(int n, const std::function<void(int)> & task) override;
 
   private:
     // Target modules that read the same rows, so that they share a shrink.
@@ -47,6 +48,12 @@ class cpu_runner : public step_runner {
     static constexpr module_group GATE_UP = { TARGET_FFN_GATE, 2 };
     static constexpr module_group DOWN    = { TARGET_FFN_DOWN, 1 };
 
+    // logits_summary of one task's outputs.
+    struct logits_part {
+        float   top;
+        int32_t best;
+        bool    is_finite;
+    };
     struct layer_weights {
         packed_matrix linear[TARGET_COUNT];
     };
@@ -90,6 +97,7 @@ class cpu_runner : public step_runner {
     static void multiply_down(void * self, int layer, int task, int worker);
     static void norm_final(void * self, int layer, int index, int worker);
     static void multiply_logits(void * self, int layer, int task, int worker);
+    static void summarise(void * self, int layer, int index, int worker);
 
     const model      * base    = nullptr;
     const lora_bank  * bank    = nullptr;
@@ -110,6 +118,8 @@ class cpu_runner : public step_runner {
     std::unique_ptr<float[]> rope;      // rope_dim: cosines, then sines
     activation_rows normed, attended, gated, final_rows;
     std::vector<float> logits;          // [n_outputs][n_vocab]
+    std::vector<logits_part>    logit_parts; // [n_outputs][tasks over the vocabulary]
+    std::vector<logits_summary> summaries;   // [n_outputs]
     const batch * rows = nullptr;
     std::vector<int>          output_rows;
     std::vector<lora_segment> segments;

@@ -409,6 +409,29 @@ static void rms_norm(const float * x, const float * weight, float epsilon, int n
     }
 }
 
+static bool find_best(const float * x, int n, int * best) {
+    vec tops = vec::set(x[0]), trace = vec::zero();
+    int i = 0;
+    for (; i + vec::W <= n; i += vec::W) {
+        const vec v = vec::load(x + i);
+        tops  = vec::max(v, tops);
+        trace = vec::fma(v, vec::zero(), trace); // 0, or NaN for good
+    }
+    float top = max_lanes(tops), rest = sum_lanes(trace);
+    for (; i < n; ++i) {
+        top = x[i] > top ? x[i] : top;
+        rest += x[i] * 0.0f;
+    }
+    *best = 0;
+    if (rest != 0.0f) {
+        return false;
+    }
+    while (x[*best] != top) {
+        ++*best;
+    }
+    return true;
+}
+
 static void swiglu(float * gate, const float * up, int n) {
     for (int i = 0; i < n; ++i) {
         const float g = gate[i];
@@ -420,7 +443,8 @@ static void swiglu(float * gate, const float * up, int n) {
 }
 
 extern const matrix_kernel_set matrix_kernels;
-const matrix_kernel_set matrix_kernels = { quantise, multiply_8bit, multiply_4bit, multiply_float, rms_norm, swiglu };
+const matrix_kernel_set matrix_kernels = { quantise, multiply_8bit, multiply_4bit, multiply_float, rms_norm,
+                                           find_best, swiglu };
 
 } // namespace NOZZLE_SIMD_NAMESPACE
 } // namespace nozzle

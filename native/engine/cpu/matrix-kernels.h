@@ -45,6 +45,10 @@ struct matrix_kernel_set {
     // out = x / rms(x) · weight; all F32 [n].
     void (*rms_norm)(const float * x, const float * weight, float epsilon, int n, float * out);
 
+    // False when x holds NaN or Inf; else `best` is the place of the largest of F32 [n], the first of
+    // equals.
+    bool (*find_best)(const float * x, int n, int * best);
+
     // gate = silu(gate) · up; all F32 [n].
     void (*swiglu)(float * gate, const float * up, int n);
 };
