@@ -102,6 +102,13 @@ export class EdgeError extends Error {
   }
 }
 
+/** A field of the request that cannot be honoured. */
+export function unsupported(param: string, why: string): EdgeError {
+  return new EdgeError('unsupported_parameter', `Unsupported parameter: "${param}". ${why}`, {
+    param,
+  })
+}
+
 /**
  * Anything thrown → EdgeError; what is not one is `internal_error`, its own text kept from the
  * wire.

@@ -88,7 +88,7 @@ export const samplingOptions = z.object({
   /** Token id (decimal) → bias added to its logit, −100 … 100. */
   logit_bias: z.record(z.string().regex(/^\d+$/), z.number().min(-100).max(100)).default({}),
   /** GBNF grammar that constrains the output; null = none. */
-  grammar: z.string().max(65_536).nullable().default(null),
+  grammar: z.string().max(262_144).nullable().default(null),
 })
 export type SamplingOptions = z.infer<typeof samplingOptions>
 

@@ -5,7 +5,8 @@
  */
 import { z } from 'zod'
 import { CHOICES_MAX, type GenerateRequest, type SamplingOptions, samplingOptions } from '#protocol'
-import { EdgeError } from '../errors.ts'
+import { unsupported } from '../errors.ts'
+import { responseFormat, toGrammar } from './output-format.ts'
 
 /** The part of a host's request that the body decides. */
 export type GenerateFields = Pick<
@@ -23,6 +24,8 @@ export interface Call {
 }
 
 const { shape } = samplingOptions
+/** Of a client's own grammar. */
+const GRAMMAR_CHARACTERS_MAX = 65_536
 const STOP_MAX = 4
 const stopText = z.string().min(1).max(256)
 
@@ -44,17 +47,18 @@ export const callFields = {
   top_k: z.int().min(-1).max(1000).nullish(),
   min_p: shape.min_p.unwrap().nullish(),
   repetition_penalty: shape.repetition_penalty.unwrap().nullish(),
-  grammar: shape.grammar.unwrap(),
+  grammar: z.string().max(GRAMMAR_CHARACTERS_MAX).nullish(),
+  response_format: responseFormat.nullish(),
   ignore_eos: z.boolean().nullish(),
 }
 
-const callSchema = z.object({ ...callFields, grammar: callFields.grammar.optional() })
+const callSchema = z.object(callFields)
 type CallFields = z.infer<typeof callSchema>
 
 /** `top_p: 0` is allowed by OpenAI: only the likeliest token is left. */
 const TOP_P_MIN = 1e-6
 
-export function toSampling(fields: CallFields, grammar: string | null): SamplingOptions {
+export function toSampling(fields: CallFields): SamplingOptions {
   return samplingOptions.parse({
     temperature: fields.temperature ?? undefined,
     top_p: fields.top_p == null ? undefined : Math.max(fields.top_p, TOP_P_MIN),
@@ -66,7 +70,7 @@ export function toSampling(fields: CallFields, grammar: string | null): Sampling
     // OpenAI's seeds are 64 bits and may be negative; the host's are 32.
     seed: fields.seed == null ? null : Number(BigInt.asUintN(32, BigInt(fields.seed))),
     logit_bias: fields.logit_bias ?? undefined,
-    grammar,
+    grammar: toGrammar(fields.response_format, fields.grammar),
   })
 }
 
@@ -88,18 +92,41 @@ export type RefusedFields = Readonly<
   Record<string, { readonly isHarmless: (value: unknown) => boolean; readonly why: string }>
 >
 
+const NOT_SERVED = 'It is not served.'
+const USE_FORMAT = 'Use "response_format", or a "grammar" in GBNF.'
+
+/** Fields of other servers that would change the answer, each with what leaves it as it is. */
+const REFUSED_EVERYWHERE: RefusedFields = {
+  guided_json: { isHarmless: isUnset, why: USE_FORMAT },
+  guided_regex: { isHarmless: isUnset, why: USE_FORMAT },
+  guided_choice: { isHarmless: isUnset, why: USE_FORMAT },
+  guided_grammar: { isHarmless: isUnset, why: USE_FORMAT },
+  structured_outputs: { isHarmless: isUnset, why: USE_FORMAT },
+  json_schema: { isHarmless: isUnset, why: USE_FORMAT },
+  min_tokens: { isHarmless: isOneOf(0), why: NOT_SERVED },
+  stop_token_ids: { isHarmless: isEmpty, why: 'Use "stop".' },
+  bad_words: { isHarmless: isEmpty, why: 'Use "logit_bias".' },
+  allowed_token_ids: { isHarmless: isEmpty, why: 'Use a "grammar".' },
+  use_beam_search: { isHarmless: isOneOf(false), why: NOT_SERVED },
+  length_penalty: { isHarmless: isOneOf(1), why: NOT_SERVED },
+  typical_p: { isHarmless: isOneOf(1), why: 'Use "min_p" or "top_p".' },
+  mirostat: { isHarmless: isOneOf(0), why: 'Use "min_p" or "top_p".' },
+  dry_multiplier: { isHarmless: isOneOf(0), why: 'Use "repetition_penalty".' },
+  xtc_probability: { isHarmless: isOneOf(0), why: NOT_SERVED },
+  prompt_logprobs: { isHarmless: isUnset, why: 'Log probabilities are of the answer alone.' },
+  truncate_prompt_tokens: { isHarmless: isUnset, why: 'Shorten the prompt.' },
+  chat_template: { isHarmless: isUnset, why: "The model's own is used." },
+  chat_template_kwargs: { isHarmless: isUnset, why: "The model's own template is used as it is." },
+  continue_final_message: { isHarmless: isOneOf(false), why: NOT_SERVED },
+}
+
 /** Throws `unsupported_parameter` for the first field that cannot be honoured. */
 export function refuseFields(body: unknown, refused: RefusedFields): void {
   if (typeof body !== 'object' || body === null) return
+  const rules = { ...REFUSED_EVERYWHERE, ...refused }
   for (const [param, value] of Object.entries(body)) {
-    const rule = Object.hasOwn(refused, param) ? refused[param] : undefined
+    const rule = Object.hasOwn(rules, param) ? rules[param] : undefined
     if (rule === undefined || rule.isHarmless(value)) continue
     throw unsupported(param, rule.why)
   }
-}
-
-export function unsupported(param: string, why: string): EdgeError {
-  return new EdgeError('unsupported_parameter', `Unsupported parameter: "${param}". ${why}`, {
-    param,
-  })
 }

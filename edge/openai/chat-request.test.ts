@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { parseChatRequest } from './chat-request.ts'
 import { parseCompletionRequest } from './completion-request.ts'
-import { JSON_OBJECT_GRAMMAR } from './json-grammar.ts'
+import { JSON_OBJECT_GRAMMAR } from './json-schema/schema-grammar.ts'
 
 const messages = [{ role: 'user', content: 'hi' }]
 const chat = (extra: object) => parseChatRequest({ model: 'm', messages, ...extra }).generate
@@ -73,6 +73,8 @@ describe('parseChatRequest', () => {
       prompt_cache_key: 'k',
       safety_identifier: 's',
       response_format: { type: 'text' },
+      min_tokens: 0,
+      typical_p: 1,
       lora: [{ id: 0, scale: 1 }],
     }
     expect(chat(harmless)).toEqual(chat({}))
@@ -90,7 +92,8 @@ describe('parseChatRequest', () => {
     [{ audio: {} }, 'audio'],
     [{ modalities: ['audio'] }, 'modalities'],
     [{ top_logprobs: 2 }, 'top_logprobs'],
-    [{ response_format: { type: 'json_schema', json_schema: {} } }, 'response_format'],
+    [{ guided_json: {} }, 'guided_json'],
+    [{ min_tokens: 4 }, 'min_tokens'],
     [{ messages: [{ role: 'assistant', tool_calls: [{}] }] }, 'messages.0.tool_calls'],
     [
       { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] },
@@ -108,6 +111,12 @@ describe('parseChatRequest', () => {
     [{ logit_bias: { x: 1 } }, 'logit_bias.x'],
     [{ stream: 'yes' }, 'stream'],
     [{ n: 0 }, 'n'],
+    [{ grammar: 'x'.repeat(65_537) }, 'grammar'],
+    [{ response_format: { type: 'xml' } }, 'response_format.type'],
+    [
+      { response_format: { type: 'json_schema', json_schema: { schema: {} } } },
+      'response_format.json_schema.name',
+    ],
     [{ n: 17 }, 'n'],
     [{ stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'],
     [{ top_logprobs: 21, logprobs: true }, 'top_logprobs'],
@@ -119,6 +128,12 @@ describe('parseChatRequest', () => {
 })
 
 describe('parseCompletionRequest', () => {
+  it('constrains to a format as chat does', () => {
+    const response_format = { type: 'json_object' }
+    const { sampling } = parseCompletionRequest({ prompt: 'a', response_format }).generate
+    expect(sampling.grammar).toBe(JSON_OBJECT_GRAMMAR)
+  })
+
   it('takes text or tokens, one prompt', () => {
     const parse = (prompt: unknown) => parseCompletionRequest({ model: 'm', prompt }).generate.input
     expect(parse('a')).toEqual({ kind: 'text', prompt: 'a' })

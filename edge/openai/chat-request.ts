@@ -1,6 +1,7 @@
 /** Body of POST …/chat/completions: unknown in, a Call out. */
 import { z } from 'zod'
 import { type ChatMessage, chatMessage } from '#protocol'
+import { unsupported } from '../errors.ts'
 import { parseValue } from '../read-body.ts'
 import {
   type Call,
@@ -13,9 +14,7 @@ import {
   tokenLimit,
   toSampling,
   toStop,
-  unsupported,
 } from './call-fields.ts'
-import { JSON_OBJECT_GRAMMAR } from './json-grammar.ts'
 
 const NO_TOOLS = 'Tools are not served yet.'
 const TEXT_ONLY = 'Only text is served.'
@@ -42,17 +41,13 @@ const message = z.object({
   function_call: z.unknown().optional(),
 })
 
-const responseFormat = z.looseObject({ type: z.enum(['text', 'json_object', 'json_schema']) })
-
 const chatBody = z.object({
   ...callFields,
-  grammar: callFields.grammar.optional(),
   messages: z.array(message).min(1).max(2048),
   max_tokens: tokenLimit,
   max_completion_tokens: tokenLimit,
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
-  response_format: responseFormat.nullish(),
 })
 type ChatBody = z.infer<typeof chatBody>
 
@@ -70,7 +65,7 @@ export function parseChatRequest(body: unknown): Call {
     withUsage: fields.stream_options?.include_usage ?? false,
     generate: {
       input: { kind: 'chat', messages: fields.messages.map(toMessage) },
-      sampling: toSampling(fields, toGrammar(fields)),
+      sampling: toSampling(fields),
       n: fields.n ?? 1,
       max_tokens: fields.max_completion_tokens ?? fields.max_tokens ?? null,
       stop: toStop(fields.stop),
@@ -79,15 +74,6 @@ export function parseChatRequest(body: unknown): Call {
       top_logprobs: topLogprobs,
     },
   }
-}
-
-function toGrammar({ response_format: format, grammar }: ChatBody): string | null {
-  if (format == null || format.type === 'text') return grammar ?? null
-  if (format.type === 'json_schema') {
-    throw unsupported('response_format', 'Use "json_object", or a "grammar" in GBNF.')
-  }
-  if (grammar != null) throw unsupported('grammar', 'It excludes a JSON "response_format".')
-  return JSON_OBJECT_GRAMMAR
 }
 
 function toMessage(message: ChatBody['messages'][number], index: number): ChatMessage {

@@ -1,6 +1,7 @@
 /** Body of POST …/completions (legacy: plain text or tokens): unknown in, a Call out. */
 import { z } from 'zod'
 import type { GenerateRequest } from '#protocol'
+import { unsupported } from '../errors.ts'
 import { parseValue } from '../read-body.ts'
 import {
   type Call,
@@ -11,7 +12,6 @@ import {
   tokenLimit,
   toSampling,
   toStop,
-  unsupported,
 } from './call-fields.ts'
 
 /** OpenAI's default here, unlike that of chat. */
@@ -26,7 +26,6 @@ const tokens = z.array(z.int().min(0)).min(1)
 
 const completionBody = z.object({
   ...callFields,
-  grammar: callFields.grammar.optional(),
   prompt: z.union([z.string(), tokens, z.array(z.string()).min(1), z.array(tokens).min(1)]),
   max_tokens: tokenLimit,
   logprobs: z.int().min(0).max(5).nullish(),
@@ -47,7 +46,7 @@ export function parseCompletionRequest(body: unknown): Call {
     withUsage: fields.stream_options?.include_usage ?? false,
     generate: {
       input: toInput(fields.prompt),
-      sampling: toSampling(fields, fields.grammar ?? null),
+      sampling: toSampling(fields),
       n,
       max_tokens: fields.max_tokens ?? MAX_TOKENS_DEFAULT,
       stop: toStop(fields.stop),

@@ -357,7 +357,16 @@ describe('errors as the SDK reads them', () => {
     [{ stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop', 'invalid_request'],
     [{ n: 17 }, 'n', 'invalid_request'],
     [{ tools: [{ type: 'function' }] }, 'tools', 'unsupported_parameter'],
-    [{ response_format: { type: 'json_schema' } }, 'response_format', 'unsupported_parameter'],
+    [
+      {
+        response_format: {
+          type: 'json_schema',
+          json_schema: { name: 'a', schema: { properties: { b: { oneOf: [] } } } },
+        },
+      },
+      'response_format.json_schema.schema.properties.b.oneOf',
+      'unsupported_parameter',
+    ],
     [{ grammar: 'invalid' }, null, 'invalid_request'],
     [
       { messages: [{ role: 'user', content: 'x'.repeat(600) }] },
