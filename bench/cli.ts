@@ -6,12 +6,14 @@ import { POPULARITIES } from '../native/test/support/popularity.ts'
 import { runChurn } from './churn.ts'
 import { SHAPES } from './lib/base-model.ts'
 import { runMix } from './mix.ts'
+import { PEERS, type PeerName } from './peers/start-peer.ts'
 import { runSwap } from './swap.ts'
 
 const USAGE = `usage: npm run --silent bench -- <name> [options]
 
-  mix    N sequences decode at once, each with its own adapter, against one adapter and the peer
-         --tenants N (8)  --no-peer
+  mix    N sequences decode at once, each with its own adapter, against one adapter and peers
+         --tenants N (8)  --tokens N (64)  --no-peer
+         --peer NAME,… (node-llama-cpp): node-llama-cpp, llama-server, vllm
   swap   time from "adapter not in a slot" to "its first row can run"
          --swaps N (200) loads per tier and round
   churn  thousands of adapters over a few slots through the whole host; every reply is checked
@@ -33,6 +35,7 @@ const SMALL_RANK = 4
 type CountName =
   | 'tenants'
   | 'swaps'
+  | 'tokens'
   | 'rank'
   | 'rounds'
   | 'threads'
@@ -56,6 +59,8 @@ async function main(): Promise<void> {
       rank: { type: 'string' },
       rounds: { type: 'string', default: '5' },
       threads: { type: 'string', default: '0' },
+      tokens: { type: 'string', default: '64' },
+      peer: { type: 'string', multiple: true, default: ['node-llama-cpp'] },
       'no-peer': { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -77,7 +82,8 @@ async function main(): Promise<void> {
         ...common,
         tenants: count('tenants', 1),
         rounds: count('rounds', 1),
-        withPeer: !values['no-peer'],
+        tokens: count('tokens', 1),
+        peers: values['no-peer'] ? [] : toPeers(values.peer),
       }),
     swap: () => runSwap({ ...common, swaps: count('swaps', 20), rounds: count('rounds', 1) }),
     churn: () =>
@@ -106,6 +112,11 @@ function oneOf<T extends string>(names: readonly T[], value: string, flag: strin
 
 function isNameOf<T extends object>(table: T, name: string | undefined): name is keyof T & string {
   return name !== undefined && Object.hasOwn(table, name)
+}
+
+function toPeers(values: readonly string[]): PeerName[] {
+  const names = values.flatMap((value) => value.split(','))
+  return [...new Set(names.map((name) => oneOf(PEERS, name.trim(), '--peer')))]
 }
 
 function toLines(report: object): string {

@@ -28,23 +28,29 @@ export function ensureHeaders(cacheDir: string, note: (text: string) => void): s
   const target = join(cacheDir, `llama.cpp-${LLAMA_RELEASE}`)
   const include = join(target, 'include')
   if (existsSync(include)) return include
-  for (const tool of ['npm', 'tar', 'git']) requireTool(tool)
   note(`native: headers of llama.cpp ${LLAMA_RELEASE} from ${PACKAGE}, ${PACKAGE_MB} MB, once`)
-  mkdirSync(cacheDir, { recursive: true })
-  const scratch = mkdtempSync(join(cacheDir, 'headers-'))
-  try {
-    unpackSources(scratch)
-    const staged = join(scratch, 'staged')
-    const sources = join(scratch, 'llama.cpp')
+  withLlamaSources(cacheDir, (sources) => {
+    const staged = `${sources}-staged`
     cpSync(join(sources, 'ggml', 'include'), join(staged, 'include'), { recursive: true })
     cpSync(join(sources, 'include', 'llama.h'), join(staged, 'include', 'llama.h'))
     cpSync(join(sources, 'LICENSE'), join(staged, 'LICENSE'))
     rmSync(target, { recursive: true, force: true })
     renameSync(staged, target)
+  })
+  return include
+}
+
+/** Fetches the release's whole source tree (36 MB), hands its path to `use`, and removes it. */
+export function withLlamaSources(cacheDir: string, use: (sources: string) => void): void {
+  for (const tool of ['npm', 'tar', 'git']) requireTool(tool)
+  mkdirSync(cacheDir, { recursive: true })
+  const scratch = mkdtempSync(join(cacheDir, 'sources-'))
+  try {
+    unpackSources(scratch)
+    use(join(scratch, 'llama.cpp'))
   } finally {
     rmSync(scratch, { recursive: true, force: true })
   }
-  return include
 }
 
 /** npm package → git bundle → working tree at `<scratch>/llama.cpp`. */

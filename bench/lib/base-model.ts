@@ -42,6 +42,11 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const CACHE = join(ROOT, '.cache', 'bench')
 const SYNTHETIC = { small: SMALL, demo: DEMO, '1b': ONE_B, '7b': SEVEN_B } as const
 
+/** What the weights of a shape are generated from; null for the model that is fetched. */
+export function syntheticShapeOf(shape: ShapeName): SyntheticShape | null {
+  return shape === 'default' ? null : SYNTHETIC[shape]
+}
+
 /** Path of the GGUF of a shape; what is missing is fetched or written, with notes on stderr. */
 export async function ensureShape(shape: ShapeName): Promise<string> {
   const note = (text: string): void => void process.stderr.write(`${text}\n`)

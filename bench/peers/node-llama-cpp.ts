@@ -3,7 +3,17 @@
  * share an adapter are sequences of one context and are batched; an adapter belongs to a context,
  * so requests with adapters of their own need a context each.
  */
-import type { FromPeer, PeerSetup, ToPeer, Workload } from './protocol.ts'
+import { writeSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import {
+  ANSWER_DESCRIPTOR,
+  type PeerAnswer,
+  type PeerRun,
+  type PeerSetup,
+  peerQuestion,
+  peerSetup,
+  type Workload,
+} from './protocol.ts'
 
 interface PeerSequence {
   evaluate(
@@ -39,7 +49,7 @@ const CONTEXT_TOKENS = 512
 /** Greedy, and never ended by the model: every request makes the same number of tokens. */
 const ALL_TOKENS = { temperature: 0, yieldEogToken: true } as const
 
-class Peer {
+class NodeLlamaCpp {
   readonly #setup: PeerSetup
   readonly #model: PeerModel
 
@@ -48,22 +58,20 @@ class Peer {
     this.#model = model
   }
 
-  static async open(setup: PeerSetup): Promise<Peer> {
-    const { getLlama } = (await import(setup.entry)) as PeerModule
+  static async open(entry: string, setup: PeerSetup): Promise<NodeLlamaCpp> {
+    const { getLlama } = (await import(entry)) as PeerModule
     const llama = await getLlama({
       build: 'never',
       gpu: false,
       maxThreads: setup.threads,
       logLevel: 'error',
     })
-    return new Peer(setup, await llama.loadModel({ modelPath: setup.modelPath }))
+    return new NodeLlamaCpp(setup, await llama.loadModel({ modelPath: setup.modelPath }))
   }
 
-  /**
-   * Completion tokens per second of N requests at once. Contexts are made before the clock runs.
-   */
-  async run(workload: Workload): Promise<number> {
-    const { adapterPaths, completionTokens, threads } = this.#setup
+  /** N requests at once. Contexts are made before the clock runs. */
+  async run(workload: Workload): Promise<PeerRun> {
+    const { adapterPaths, completionTokens, threads, prompts } = this.#setup
     const contexts: PeerContext[] = []
     const sequences: PeerSequence[] = []
     const open = async (count: number, lora?: string): Promise<void> => {
@@ -77,40 +85,36 @@ class Peer {
       for (let i = 0; i < count; i++) sequences.push(context.getSequence())
     }
     if (workload === 'distinct') for (const path of adapterPaths) await open(1, path)
-    else await open(adapterPaths.length, workload === 'same' ? adapterPaths[0] : undefined)
+    else await open(prompts.length, workload === 'same' ? adapterPaths[0] : undefined)
     const startedAt = performance.now()
-    await Promise.all(sequences.map((sequence, index) => this.#generate(sequence, index)))
+    const completions = await Promise.all(
+      sequences.map((sequence, index) => this.#generate(sequence, prompts[index] ?? 0)),
+    )
     const seconds = (performance.now() - startedAt) / 1000
     for (const context of contexts) await context.dispose()
-    return (sequences.length * completionTokens) / seconds
+    return { tokensPerSecond: (sequences.length * completionTokens) / seconds, completions }
   }
 
-  async #generate(sequence: PeerSequence, index: number): Promise<void> {
-    const { promptTokens, completionTokens } = this.#setup
-    const prompt = Array.from({ length: promptTokens }, (_, i) => 300 + index * 31 + i)
-    let generated = 0
-    for await (const _ of sequence.evaluate(prompt, ALL_TOKENS)) {
-      generated += 1
-      if (generated === completionTokens) return
+  async #generate(sequence: PeerSequence, prompt: number): Promise<number[]> {
+    const completion: number[] = []
+    for await (const token of sequence.evaluate([prompt], ALL_TOKENS)) {
+      completion.push(token)
+      if (completion.length === this.#setup.completionTokens) return completion
     }
     throw new Error('the peer ended early')
   }
 }
 
-let peer: Peer | null = null
+let peer: NodeLlamaCpp | null = null
 
-async function answer(message: ToPeer): Promise<FromPeer> {
-  if (message.type === 'setup') {
-    peer = await Peer.open(message.setup)
-    return { type: 'ready' }
-  }
-  if (peer === null) throw new Error('run before setup')
-  return { type: 'result', tokensPerSecond: await peer.run(message.workload) }
+async function answer(line: string): Promise<PeerAnswer> {
+  const message: unknown = JSON.parse(line)
+  if (peer !== null) return { run: await peer.run(peerQuestion.parse(message).workload) }
+  peer = await NodeLlamaCpp.open(process.argv[2] ?? '', peerSetup.parse(message))
+  return { ready: { release: process.argv[3] } }
 }
 
-process.on('message', (message: ToPeer) => {
-  answer(message).then(
-    (reply) => process.send?.(reply),
-    (error: unknown) => process.send?.({ type: 'failed', message: String(error) }),
-  )
-})
+for await (const line of createInterface({ input: process.stdin })) {
+  const reply = await answer(line).catch((error: unknown) => ({ failed: String(error) }))
+  writeSync(ANSWER_DESCRIPTOR, `${JSON.stringify(reply)}\n`)
+}

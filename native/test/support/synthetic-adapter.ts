@@ -157,11 +157,11 @@ function fillModule(random: Random, module: SyntheticModule, payload: Uint8Array
   stream.fillHalves(halvesAt(payload, module.b_offset, rank * n_out), deviation)
 }
 
-function halvesAt(payload: Uint8Array, offset: number, count: number): Uint16Array {
+export function halvesAt(payload: Uint8Array, offset: number, count: number): Uint16Array {
   return new Uint16Array(payload.buffer, payload.byteOffset + offset, count)
 }
 
-function transpose(rows: Uint16Array, rowCount: number, rowLength: number): Uint16Array {
+export function transpose(rows: Uint16Array, rowCount: number, rowLength: number): Uint16Array {
   const out = new Uint16Array(rows.length)
   for (let row = 0; row < rowCount; row++) {
     for (let column = 0; column < rowLength; column++) {

