@@ -1,4 +1,4 @@
-/** N requests through the engine at once, greedily: all prompts in one step, then a token a step. */
+/** N requests through the engine at once, greedily: prompts in one step, then a token a step. */
 import type { NativeEngine } from '../../native/index.ts'
 import { GREEDY } from '../../native/test/support/requests.ts'
 
