@@ -1,6 +1,6 @@
 /**
- * The GBNF that a schema becomes: rules by name, each body once, below a bound of bytes. The names of
- * what all JSON has in common are fixed; a rule of those is written only where it is used.
+ * The GBNF that a schema becomes: rules by name, each body once, below a bound of bytes. What all
+ * JSON has in common goes by fixed names, and is written only where it is used.
  */
 import { EdgeError } from '../../errors.ts'
 

@@ -1,6 +1,7 @@
 /**
- * `pattern` of strings: ECMA regexes without look-around, back-references and word borders → GBNF of
- * the characters as a JSON string writes them. Unanchored ends take any text, as the keyword means.
+ * `pattern` of strings: ECMA regexes without look-around, back-references and word borders → GBNF
+ * of the characters as a JSON string writes them. Unanchored ends take any text, as the keyword
+ * means.
  */
 import { type CodePoints, characterClass, literal, repeated } from './grammar-rules.ts'
 

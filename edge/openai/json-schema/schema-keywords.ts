@@ -1,4 +1,4 @@
-/** The keywords of JSON schema that are served, those that say nothing of the value, and the rest. */
+/** JSON schema's keywords: those served, those that say nothing of the value, and the rest. */
 
 export const TYPES = ['object', 'array', 'string', 'number', 'integer', 'boolean', 'null'] as const
 export type TypeName = (typeof TYPES)[number]
