@@ -3,6 +3,7 @@
  */
 import { parseArgs } from 'node:util'
 import { POPULARITIES } from '../native/test/support/popularity.ts'
+import { runBase } from './base.ts'
 import { runChurn } from './churn.ts'
 import { SHAPES } from './lib/base-model.ts'
 import { runMix } from './mix.ts'
@@ -14,6 +15,8 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
   mix    N sequences decode at once, each with its own adapter, against one adapter and peers
          --tenants N (8)  --tokens N (64)  --no-peer
          --peer NAME,… (node-llama-cpp): node-llama-cpp, llama-server, vllm
+  base   no adapters: decoding and prefill against llama.cpp's own llama-batched-bench
+         --tokens N (64) decoding steps
   swap   time from "adapter not in a slot" to "its first row can run"
          --swaps N (200) loads per tier and round
   churn  thousands of adapters over a few slots through the whole host; every reply is checked
@@ -84,6 +87,12 @@ async function main(): Promise<void> {
         rounds: count('rounds', 1),
         tokens: count('tokens', 1),
         peers: values['no-peer'] ? [] : toPeers(values.peer),
+      }),
+    base: () =>
+      runBase({
+        ...{ shape, threads: common.threads },
+        tokens: count('tokens', 1),
+        rounds: count('rounds', 1),
       }),
     swap: () => runSwap({ ...common, swaps: count('swaps', 20), rounds: count('rounds', 1) }),
     churn: () =>

@@ -21,7 +21,14 @@ import {
 import { generateTogether } from './lib/generate.ts'
 import { countAgreed, type Figures, toReport } from './lib/mix-report.ts'
 import { significant } from './lib/statistics.ts'
-import { type Peer, type PeerRun, promptOf, WORKLOADS, type Workload } from './peers/protocol.ts'
+import {
+  type Peer,
+  type PeerRun,
+  promptOf,
+  SETTLE_MS,
+  WORKLOADS,
+  type Workload,
+} from './peers/protocol.ts'
 import { type PeerName, startPeer } from './peers/start-peer.ts'
 
 export interface MixOptions {
@@ -40,9 +47,6 @@ interface Runner {
   readonly name: string
   run(workload: Workload): Promise<PeerRun>
 }
-
-/** Idle worker threads spin for a moment after their last work; the next runner waits it out. */
-const SETTLE_MS = 300
 
 /** Fields of the report are explained in this folder's README. */
 export async function runMix(options: MixOptions) {

@@ -7,6 +7,9 @@ import { z } from 'zod'
 
 export const ANSWER_DESCRIPTOR = 3
 
+/** Idle worker threads spin for a moment after their last work; the next runner waits it out. */
+export const SETTLE_MS = 300
+
 /** Which adapter each of the N requests has: its own, all the same, or none. */
 export const WORKLOADS = ['distinct', 'same', 'base'] as const
 export type Workload = (typeof WORKLOADS)[number]
