@@ -1,16 +1,18 @@
 #include "lora-bank.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 namespace nozzle {
 
+// One step reads the same place of many slots: apart by a whole number of pages they would all fall into
+// the same few lines of the cache.
+static constexpr size_t SLOT_STAGGER = 17 * LORA_BLOCK_ALIGN;
+static constexpr int    RANK_COMMON  = 16;
+
 static size_t align_block(size_t size) {
     return (size + LORA_BLOCK_ALIGN - 1) / LORA_BLOCK_ALIGN * LORA_BLOCK_ALIGN;
 }
-
-lora_bank::~lora_bank() { free(arena); }
 
 size_t slot_payload_bytes(const model_dims & dims, int rank_max) {
     size_t bytes = 0;
@@ -33,13 +35,17 @@ void slot_bank::size_slots(const model_dims & model, int n_slots, int rank_max) 
 
 status lora_bank::allocate(const model_dims & model, int n_slots, int rank_max) {
     size_slots(model, n_slots, rank_max);
-    arena = (uint8_t *) aligned_alloc(4096, (bytes_per_slot * n_slots + 4095) / 4096 * 4096);
-    if (!arena) {
+    stride = bytes_per_slot + SLOT_STAGGER;
+    if (!arena.reserve(stride * n_slots)) {
         return status::failure(ERR_OUT_OF_MEMORY, "no memory for " + std::to_string(n_slots) + " adapter slots of " +
                                std::to_string(bytes_per_slot) + " bytes");
     }
-    // Touched now, so that the first swap pays for a copy and not for page faults.
-    memset(arena, 0, bytes_per_slot * n_slots);
+    // Touched now, so that the first swap of a common rank pays for a copy and not for page faults.
+    const size_t common = slot_payload_bytes(dims, std::min(rank_max, RANK_COMMON));
+    touched.assign(n_slots + 1, common);
+    for (int slot = 0; slot < n_slots; ++slot) {
+        memset(arena.data() + slot * stride, 0, common);
+    }
     views.assign((size_t) (n_slots + 1) * dims.n_layer * TARGET_COUNT, {});
     return status::success();
 }
@@ -81,8 +87,16 @@ status lora_bank::load(int slot, const std::vector<lora_module> & modules, const
         return result;
     }
     clear(slot);
-    uint8_t * base = arena + (size_t) (slot - 1) * bytes_per_slot;
+    const size_t begin  = (size_t) (slot - 1) * stride;
+    const size_t common = slot_payload_bytes(dims, std::min(rank_limit, RANK_COMMON));
+    uint8_t * base = arena.data() + begin;
     memcpy(base, payload, size);
+    // What a larger adapter left behind goes back to the machine.
+    const size_t kept = std::max(size, common);
+    if (touched[slot] > kept) {
+        arena.release(begin + kept, begin + touched[slot]);
+    }
+    touched[slot] = kept;
     for (const lora_module & m : modules) {
         lora_view & v = views[((size_t) slot * dims.n_layer + m.layer) * TARGET_COUNT + m.target];
         v.a     = (const uint16_t *) (base + m.a_offset);

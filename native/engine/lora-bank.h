@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/host-memory.h"
 #include "model.h"
 #include "status.h"
 
@@ -61,10 +62,10 @@ class slot_bank {
 // Bytes of a pack with rank_max on every target of every layer.
 size_t slot_payload_bytes(const model_dims & dims, int rank_max);
 
-// The slots in host memory, as the CPU's kernels read them.
+// The slots in host memory, as the CPU's kernels read them. Every slot has addresses for rank_max, but
+// holds memory for what its adapters had alone: a large rank costs where it is used.
 class lora_bank : public slot_bank {
   public:
-    ~lora_bank() override;
     // Room for n_slots adapters of at most rank_max on every target. Fails with out_of_memory.
     status allocate(const model_dims & dims, int n_slots, int rank_max);
     // One contiguous copy of the payload.
@@ -76,7 +77,9 @@ class lora_bank : public slot_bank {
     }
 
   private:
-    uint8_t              * arena = nullptr; // n_slots * bytes_per_slot, owned
+    host_region            arena;           // n_slots stretches of `stride` bytes
+    size_t                 stride = 0;      // bytes from slot to slot
+    std::vector<size_t>    touched;         // [n_slots + 1] bytes of a slot that hold memory of the machine
     std::vector<lora_view> views;           // [(n_slots + 1) * n_layer * TARGET_COUNT]; slot 0 stays empty
 };
 

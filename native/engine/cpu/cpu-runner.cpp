@@ -36,12 +36,12 @@ status cpu_runner::init(const model * m, const lora_bank * b, kv_cache * kv, cpu
     layers.resize(m->dims.n_layer);
     for (int il = 0; il < m->dims.n_layer; ++il) {
         for (int target = 0; target < TARGET_COUNT; ++target) {
-            if (!layers[il].linear[target].pack(m->layers[il].linear[target], traits)) {
+            if (!layers[il].linear[target].pack(m->layers[il].linear[target], traits, weights)) {
                 return no_memory();
             }
         }
     }
-    if (!output.pack(m->output, traits)) {
+    if (!output.pack(m->output, traits, weights)) {
         return no_memory();
     }
     const int half = m->dims.rope_dim / 2;

@@ -104,6 +104,7 @@ class cpu_runner : public step_runner {
     const kernel_set * kernels = nullptr;
     thread_team        team;
     attention          attending;
+    host_arena         weights;
     std::vector<layer_weights> layers;
     packed_matrix      output;
     std::vector<double> rope_frequencies; // [rope_dim / 2]

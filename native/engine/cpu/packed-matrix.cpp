@@ -4,7 +4,6 @@
 #include "ggml.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 namespace nozzle {
@@ -64,10 +63,6 @@ const void * activation_rows::rounded(int row, int type) const {
 }
 
 // ---- weights ----------------------------------------------------------------------------------------
-
-void packed_matrix::free_aligned::operator()(void * p) const { free(p); }
-
-static void * allocate_aligned(size_t size) { return aligned_alloc(64, (size + 63) / 64 * 64); }
 
 // One block of 32 weights as the tiles hold it: w = d · (q - offset) + m.
 struct block_values {
@@ -185,7 +180,7 @@ static int offset_of(int type) {
     }
 }
 
-bool packed_matrix::pack(const ggml_tensor * tensor, cpu_traits_fn traits) {
+bool packed_matrix::pack(const ggml_tensor * tensor, cpu_traits_fn traits, host_arena & arena) {
     inputs  = (int) tensor->ne[0];
     outputs = (int) tensor->ne[1];
     raw        = (const uint8_t *) tensor->data;
@@ -194,13 +189,13 @@ bool packed_matrix::pack(const ggml_tensor * tensor, cpu_traits_fn traits) {
         case GGML_TYPE_F16:  layout = floats; float_kind = float_type::f16;  return true;
         case GGML_TYPE_BF16: layout = floats; float_kind = float_type::bf16; return true;
         case GGML_TYPE_F32:  layout = floats; float_kind = float_type::f32;  return true;
-        case GGML_TYPE_Q4_0: return pack_tiles(tensor, 4, false);
+        case GGML_TYPE_Q4_0: return pack_tiles(tensor, 4, false, arena);
         case GGML_TYPE_Q4_1:
-        case GGML_TYPE_Q4_K: return pack_tiles(tensor, 4, true);
+        case GGML_TYPE_Q4_K: return pack_tiles(tensor, 4, true, arena);
         case GGML_TYPE_Q5_0:
-        case GGML_TYPE_Q8_0: return pack_tiles(tensor, 8, false);
+        case GGML_TYPE_Q8_0: return pack_tiles(tensor, 8, false, arena);
         case GGML_TYPE_Q5_1:
-        case GGML_TYPE_Q5_K: return pack_tiles(tensor, 8, true);
+        case GGML_TYPE_Q5_K: return pack_tiles(tensor, 8, true, arena);
         default: break;
     }
     layout  = by_ggml;
@@ -209,7 +204,7 @@ bool packed_matrix::pack(const ggml_tensor * tensor, cpu_traits_fn traits) {
     return vec_dot != nullptr;
 }
 
-bool packed_matrix::pack_tiles(const ggml_tensor * tensor, int bits, bool has_min) {
+bool packed_matrix::pack_tiles(const ggml_tensor * tensor, int bits, bool has_min, host_arena & arena) {
     layout   = bits == 4 ? four_bit : eight_bit;
     needs    = { row_form::quantised, 0 };
     n_blocks = inputs / MATRIX_BLOCK;
@@ -217,15 +212,15 @@ bool packed_matrix::pack_tiles(const ggml_tensor * tensor, int bits, bool has_mi
     const int    n_tiles     = (outputs + MATRIX_TILE - 1) / MATRIX_TILE;
     const size_t block_bytes = (size_t) bits * MATRIX_BLOCK * MATRIX_TILE / 8;
     const size_t n_scales    = (size_t) n_tiles * n_blocks * MATRIX_TILE;
-    tiles.reset((uint8_t *) allocate_aligned(n_tiles * n_blocks * block_bytes));
-    scales.reset((uint16_t *) allocate_aligned(n_scales * sizeof(uint16_t)));
-    mins.reset(has_min ? (uint16_t *) allocate_aligned(n_scales * sizeof(uint16_t)) : nullptr);
+    tiles  = (uint8_t *) arena.take(n_tiles * n_blocks * block_bytes);
+    scales = (uint16_t *) arena.take(n_scales * sizeof(uint16_t));
+    mins   = has_min ? (uint16_t *) arena.take(n_scales * sizeof(uint16_t)) : nullptr;
     if (!tiles || !scales || (has_min && !mins)) {
         return false;
     }
     for (int tile = 0; tile < n_tiles; ++tile) {
         for (int b = 0; b < n_blocks; ++b) {
-            uint8_t    * out   = tiles.get() + ((size_t) tile * n_blocks + b) * block_bytes;
+            uint8_t    * out   = tiles + ((size_t) tile * n_blocks + b) * block_bytes;
             const size_t scale = ((size_t) tile * n_blocks + b) * MATRIX_TILE;
             for (int o = 0; o < MATRIX_TILE; ++o) {
                 const int output = tile * MATRIX_TILE + o;
@@ -233,9 +228,9 @@ bool packed_matrix::pack_tiles(const ggml_tensor * tensor, int bits, bool has_mi
                 if (output < outputs) {
                     read_block(tensor->type, raw + output * raw_stride, b, values);
                 }
-                scales.get()[scale + o] = values.d;
+                scales[scale + o] = values.d;
                 if (has_min) {
-                    mins.get()[scale + o] = values.m;
+                    mins[scale + o] = values.m;
                 }
                 for (int i = 0; i < MATRIX_BLOCK; ++i) {
                     const int group = i / 4;
@@ -278,8 +273,8 @@ void packed_matrix::multiply(const matrix_kernel_set & kernels, const activation
     const size_t block_bytes = (layout == four_bit ? 4 : 8) * MATRIX_BLOCK * MATRIX_TILE / 8;
     for (int o = 0; o < n; o += MATRIX_TILE) {
         const size_t block = (size_t) ((first + o) / MATRIX_TILE) * n_blocks;
-        const integer_tile tile = { tiles.get() + block * block_bytes, scales.get() + block * MATRIX_TILE,
-                                    mins ? mins.get() + block * MATRIX_TILE : nullptr, n_blocks, offset };
+        const integer_tile tile = { tiles + block * block_bytes, scales + block * MATRIX_TILE,
+                                    mins ? mins + block * MATRIX_TILE : nullptr, n_blocks, offset };
         const int width = std::min(MATRIX_TILE, n - o);
         float * targets[ROWS_MAX];
         float   partial[ROWS_MAX][MATRIX_TILE]; // where the matrix ends inside a tile

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "host-memory.h"
 #include "matrix-kernels.h"
 
 struct ggml_tensor;
@@ -58,8 +59,8 @@ class activation_rows {
 
 class packed_matrix {
   public:
-    // The tensor's data must stay where it is for as long as the matrix lives. False = out of memory.
-    bool pack(const ggml_tensor * tensor, cpu_traits_fn traits);
+    // The tensor's data and the arena must live as long as the matrix. False = out of memory.
+    bool pack(const ggml_tensor * tensor, cpu_traits_fn traits, host_arena & arena);
 
     row_form form() const { return needs; }
     int n_in()  const { return inputs; }
@@ -74,7 +75,7 @@ class packed_matrix {
   private:
     enum layout_t { four_bit, eight_bit, floats, by_ggml };
 
-    bool pack_tiles(const ggml_tensor * tensor, int bits, bool has_min);
+    bool pack_tiles(const ggml_tensor * tensor, int bits, bool has_min, host_arena & arena);
 
     layout_t   layout  = floats;
     row_form   needs;
@@ -86,10 +87,9 @@ class packed_matrix {
     const uint8_t * raw      = nullptr; // floats, by_ggml: the tensor's own data
     size_t          raw_stride = 0;     // bytes of an output's weights there
     void (*vec_dot)(int, float *, size_t, const void *, size_t, const void *, size_t, int) = nullptr;
-    struct free_aligned { void operator()(void * p) const; };
-    std::unique_ptr<uint8_t, free_aligned>  tiles;   // see integer_tile, one tile after the other
-    std::unique_ptr<uint16_t, free_aligned> scales;  // F16 [n_tiles][n_blocks][16]
-    std::unique_ptr<uint16_t, free_aligned> mins;    // the same; nullptr = 0
+    uint8_t  * tiles  = nullptr; // see integer_tile, one tile after the other; the arena's
+    uint16_t * scales = nullptr; // F16 [n_tiles][n_blocks][16]; the arena's
+    uint16_t * mins   = nullptr; // the same; nullptr = 0
 };
 
 } // namespace nozzle
