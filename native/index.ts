@@ -22,7 +22,7 @@ import { checkEqualLengths, requireInteger, requireText } from './validate.ts'
 export { EngineError, type EngineErrorCode } from './engine-error.ts'
 
 export interface NativeEngineOptions {
-  /** GGUF file of the llama architecture. */
+  /** GGUF file of a served architecture: llama, qwen2 or qwen3. */
   readonly modelPath: string
   /** Name served to clients. */
   readonly modelName: string

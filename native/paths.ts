@@ -19,6 +19,7 @@ export const NATIVE_PATHS = Object.freeze({
   /** Where a box with the CUDA toolkit puts a library of its own (gpu-acceptance). */
   cudaBuiltPath: join(root, '..', '.cache', 'ggml-cuda-built', 'libggml-cuda.so'),
   grammarTestPath: join(buildDir, 'grammar-test'),
+  quantizerPath: join(buildDir, 'ggml-quantize'),
   libraryPackage: `@node-llama-cpp/${platform}`,
   libraryDir: join(root, '..', 'node_modules', '@node-llama-cpp', platform, 'bins', platform),
 })

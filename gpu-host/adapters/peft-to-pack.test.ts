@@ -31,16 +31,19 @@ describe('a pack made from PEFT files', () => {
     }
   })
 
-  it('leaves the rows of q and k where they are for other architectures', async () => {
-    const image = await convert(vectorDirectory('plain'), { ...VECTOR_BASE, architecture: 'qwen2' })
-    for (const [index, { probe, delta }] of readExpected('plain').entries()) {
-      const { y, magnitude } = applyModule(image, index, probe)
-      for (const [row, value] of delta.entries()) {
-        const error = Math.abs((y[row] ?? Number.NaN) - value)
-        expect(error).toBeLessThanOrEqual(TOLERANCE * (magnitude[row] ?? 0))
+  it.each(['qwen2', 'qwen3'])(
+    'leaves the rows of q and k where they are: %s',
+    async (architecture) => {
+      const image = await convert(vectorDirectory('plain'), { ...VECTOR_BASE, architecture })
+      for (const [index, { probe, delta }] of readExpected('plain').entries()) {
+        const { y, magnitude } = applyModule(image, index, probe)
+        for (const [row, value] of delta.entries()) {
+          const error = Math.abs((y[row] ?? Number.NaN) - value)
+          expect(error).toBeLessThanOrEqual(TOLERANCE * (magnitude[row] ?? 0))
+        }
       }
-    }
-  })
+    },
+  )
 
   it('folds ranks, scales and patterns as peft does', async () => {
     const plain = await convert(vectorDirectory('plain'))

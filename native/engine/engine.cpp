@@ -69,7 +69,7 @@ status engine_impl::init(const engine_options & o) {
     }
     status result = on.open(o.device);
     if (result.ok()) {
-        result = base.read_shape(o.model_path);
+        result = base.read_shape(o.model_path, o.n_ctx);
     }
     const bool is_portable = !on.is_cpu() || o.graph == "portable";
     if (result.ok()) {

@@ -70,18 +70,28 @@ ggml_tensor * graph_runner::build_layer(graph & g, ggml_tensor * x, int il, bool
         if (has_lora) {
             operators.add_lora(c, g.nodes, g.device, il, first, in, y);
         }
+        for (int t = 0; t < count; ++t) {
+            if (ggml_tensor * bias = layer.bias[first + t]) {
+                y[t] = ggml_add(c, y[t], bias);
+            }
+        }
     };
-    const auto rope = [&](ggml_tensor * t, int64_t n_heads) {
-        return ggml_rope_ext(c, ggml_reshape_3d(c, t, dims.head_dim, n_heads, n_rows), g.positions, base->rope_freqs,
-                             dims.rope_dim, GGML_ROPE_TYPE_NORMAL, dims.n_ctx_train, dims.rope_base, dims.rope_scale,
-                             0.0f, 1.0f, 32.0f, 1.0f);
+    // Heads of q or k: normalised where the architecture does, then rotated.
+    const auto rotated = [&](ggml_tensor * t, int64_t n_heads, ggml_tensor * norm) {
+        const rope_params & r = dims.rope;
+        t = ggml_reshape_3d(c, t, dims.head_dim, n_heads, n_rows);
+        if (norm) {
+            t = ggml_mul(c, ggml_rms_norm(c, t, dims.rms_epsilon), norm);
+        }
+        return ggml_rope_ext(c, t, g.positions, base->rope_freqs, dims.head_dim, r.mode, r.n_ctx_origin, r.base, r.scale,
+                             r.ext_factor, r.attn_factor, r.beta_fast, r.beta_slow);
     };
 
     ggml_tensor * normed = ggml_mul(c, ggml_rms_norm(c, x, dims.rms_epsilon), layer.attn_norm); // F32 [n_embd, n_rows]
     ggml_tensor * qkv[3];
     linear(TARGET_ATTN_Q, 3, normed, qkv);
-    ggml_tensor * q = rope(qkv[0], dims.n_head);    // F32 [head_dim, n_head, n_rows]
-    ggml_tensor * k = rope(qkv[1], dims.n_head_kv); // F32 [head_dim, n_head_kv, n_rows]
+    ggml_tensor * q = rotated(qkv[0], dims.n_head, layer.attn_q_norm);    // F32 [head_dim, n_head, n_rows]
+    ggml_tensor * k = rotated(qkv[1], dims.n_head_kv, layer.attn_k_norm); // F32 [head_dim, n_head_kv, n_rows]
     k = ggml_reshape_2d(c, k, (int64_t) dims.head_dim * dims.n_head_kv, n_rows);
     k = operators.finite(c, k);
     ggml_tensor * v = operators.finite(c, qkv[2]);
@@ -133,6 +143,9 @@ bool graph_runner::build(graph & g, const shape & key) {
         x = ggml_get_rows(g.context, x, g.outputs);
         x = ggml_mul(g.context, ggml_rms_norm(g.context, x, dims.rms_epsilon), base->output_norm);
         g.logits = ggml_mul_mat(g.context, base->output, x);
+        if (base->output_bias) {
+            g.logits = ggml_add(g.context, g.logits, base->output_bias);
+        }
         ggml_set_output(g.logits);
         ggml_build_forward_expand(g.nodes, g.logits);
     }

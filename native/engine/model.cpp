@@ -17,25 +17,6 @@
 
 namespace nozzle {
 
-int model_dims::target_n_in(int target) const {
-    switch (target) {
-        case TARGET_ATTN_OUTPUT: return n_head * head_dim;
-        case TARGET_FFN_DOWN:    return n_ff;
-        default:                 return n_embd;
-    }
-}
-
-int model_dims::target_n_out(int target) const {
-    switch (target) {
-        case TARGET_ATTN_Q:   return n_head * head_dim;
-        case TARGET_ATTN_K:
-        case TARGET_ATTN_V:   return n_head_kv * head_dim;
-        case TARGET_FFN_GATE:
-        case TARGET_FFN_UP:   return n_ff;
-        default:              return n_embd;
-    }
-}
-
 model::~model() {
     if (gguf) {
         gguf_free(gguf);
@@ -51,34 +32,7 @@ model::~model() {
     }
 }
 
-// Typed look-ups over GGUF metadata; every accessor checks the stored type first, since gguf's own
-// accessors abort on a wrong one.
-struct metadata {
-    const gguf_context * gguf;
-
-    bool has(const std::string & key, gguf_type type) const {
-        const int64_t id = gguf_find_key(gguf, key.c_str());
-        return id >= 0 && gguf_get_kv_type(gguf, id) == type;
-    }
-    int integer(const std::string & key, int fallback) const {
-        if (has(key, GGUF_TYPE_UINT32)) {
-            const uint32_t value = gguf_get_val_u32(gguf, gguf_find_key(gguf, key.c_str()));
-            return value > 0x7fffffffu ? -1 : (int) value;
-        }
-        if (has(key, GGUF_TYPE_INT32)) {
-            return gguf_get_val_i32(gguf, gguf_find_key(gguf, key.c_str()));
-        }
-        return fallback;
-    }
-    float number(const std::string & key, float fallback) const {
-        return has(key, GGUF_TYPE_FLOAT32) ? gguf_get_val_f32(gguf, gguf_find_key(gguf, key.c_str())) : fallback;
-    }
-    std::string text(const std::string & key) const {
-        return has(key, GGUF_TYPE_STRING) ? gguf_get_val_str(gguf, gguf_find_key(gguf, key.c_str())) : "";
-    }
-};
-
-status model::read_shape(const std::string & path) {
+status model::read_shape(const std::string & path, int n_ctx) {
     FILE * probe = fopen(path.c_str(), "rb");
     if (!probe) {
         return status::failure(ERR_MODEL_NOT_FOUND, "cannot open " + path);
@@ -90,7 +44,7 @@ status model::read_shape(const std::string & path) {
     if (!gguf) {
         return status::failure(ERR_MODEL_INVALID, path + " is not a readable GGUF file");
     }
-    const status result = read_dims();
+    const status result = read_dims(gguf, n_ctx, dims);
     return result.ok() ? bind_tensors() : result;
 }
 
@@ -118,44 +72,17 @@ status model::allocate_weights(const std::string & path, ggml_backend_t backend)
     return read_weights(path);
 }
 
-status model::read_dims() {
-    const metadata meta = { gguf };
-    dims.architecture = meta.text("general.architecture");
-    if (dims.architecture != "llama") {
-        return status::failure(ERR_UNSUPPORTED, "architecture '" + dims.architecture +
-                               "' is not served; use a GGUF whose general.architecture is llama");
+// Types that the parity tests cover; ggml has others, and aborts on some of them.
+static bool is_served(ggml_type type) {
+    switch (type) {
+        case GGML_TYPE_F32:  case GGML_TYPE_F16:  case GGML_TYPE_BF16:
+        case GGML_TYPE_Q4_0: case GGML_TYPE_Q4_1: case GGML_TYPE_Q5_0: case GGML_TYPE_Q5_1: case GGML_TYPE_Q8_0:
+        case GGML_TYPE_Q2_K: case GGML_TYPE_Q3_K: case GGML_TYPE_Q4_K: case GGML_TYPE_Q5_K: case GGML_TYPE_Q6_K:
+        case GGML_TYPE_IQ4_NL: case GGML_TYPE_IQ4_XS:
+            return true;
+        default:
+            return false;
     }
-    const std::string arch = dims.architecture + ".";
-    dims.n_layer     = meta.integer(arch + "block_count", 0);
-    dims.n_embd      = meta.integer(arch + "embedding_length", 0);
-    dims.n_ff        = meta.integer(arch + "feed_forward_length", 0);
-    dims.n_head      = meta.integer(arch + "attention.head_count", 0);
-    dims.n_head_kv   = meta.integer(arch + "attention.head_count_kv", dims.n_head);
-    dims.n_ctx_train = meta.integer(arch + "context_length", 0);
-    if (dims.n_layer <= 0 || dims.n_embd <= 0 || dims.n_ff <= 0 || dims.n_head <= 0 || dims.n_head_kv <= 0 ||
-        dims.n_ctx_train <= 0 || dims.n_head % dims.n_head_kv != 0) {
-        return status::failure(ERR_MODEL_INVALID, "the GGUF lacks a usable block_count, embedding_length, "
-                               "feed_forward_length, context_length or attention.head_count");
-    }
-    if (meta.integer(arch + "expert_count", 0) > 0) {
-        return status::failure(ERR_UNSUPPORTED, "mixture-of-experts models are not served");
-    }
-    dims.head_dim    = meta.integer(arch + "attention.key_length", dims.n_embd / dims.n_head);
-    dims.rope_dim    = meta.integer(arch + "rope.dimension_count", dims.head_dim);
-    dims.rope_base   = meta.number(arch + "rope.freq_base", 10000.0f);
-    dims.rms_epsilon = meta.number(arch + "attention.layer_norm_rms_epsilon", 1e-5f);
-    if (dims.head_dim <= 0 || dims.head_dim % 16 != 0 || dims.rope_dim <= 0 || dims.rope_dim > dims.head_dim) {
-        return status::failure(ERR_UNSUPPORTED, "attention heads must be a multiple of 16 values long");
-    }
-    const std::string scaling = meta.text(arch + "rope.scaling.type");
-    if (!scaling.empty() && scaling != "none" && scaling != "linear") {
-        return status::failure(ERR_UNSUPPORTED, "RoPE scaling '" + scaling + "' is not served");
-    }
-    if (scaling == "linear") {
-        const float factor = meta.number(arch + "rope.scaling.factor", 1.0f);
-        dims.rope_scale = factor > 0 ? 1.0f / factor : 1.0f;
-    }
-    return status::success();
 }
 
 status model::bind(ggml_tensor ** out, const std::string & name, int64_t ne0, int64_t ne1) {
@@ -166,18 +93,50 @@ status model::bind(ggml_tensor ** out, const std::string & name, int64_t ne0, in
     if (tensor->ne[0] != ne0 || tensor->ne[1] != ne1 || tensor->ne[2] != 1 || tensor->ne[3] != 1) {
         return status::failure(ERR_MODEL_INVALID, "tensor " + name + " has the wrong shape");
     }
-    const bool is_norm = ne1 == 1;
-    if (is_norm && tensor->type != GGML_TYPE_F32) {
+    const bool is_vector = ne1 == 1;
+    if (is_vector && tensor->type != GGML_TYPE_F32) {
         return status::failure(ERR_MODEL_INVALID, "tensor " + name + " must be F32");
     }
+    if (!is_served(tensor->type)) {
+        return status::failure(ERR_UNSUPPORTED, "tensor " + name + " is of type " + ggml_type_name(tensor->type) +
+                               ", which is not served; quantize the model to another one, for example Q8_0 or Q4_K_M");
+    }
+    bound.insert(name);
     *out = tensor;
     return status::success();
 }
 
-status model::bind_tensors() {
+status model::bind_optional(ggml_tensor ** out, const std::string & name, int64_t ne0, int64_t ne1) {
+    return ggml_get_tensor(context, name.c_str()) ? bind(out, name, ne0, ne1) : status::success();
+}
+
+status model::bind_layer(int il) {
     static const char * const names[TARGET_COUNT] = {
         "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down",
     };
+    model_layer & layer = layers[il];
+    const std::string prefix = "blk." + std::to_string(il) + ".";
+    status result = bind(&layer.attn_norm, prefix + "attn_norm.weight", dims.n_embd, 1);
+    if (result.ok()) {
+        result = bind(&layer.ffn_norm, prefix + "ffn_norm.weight", dims.n_embd, 1);
+    }
+    for (int target = 0; target < TARGET_COUNT && result.ok(); ++target) {
+        const int n_out = dims.target_n_out(target);
+        result = bind(&layer.linear[target], prefix + names[target] + ".weight", dims.target_n_in(target), n_out);
+        if (result.ok()) {
+            result = bind_optional(&layer.bias[target], prefix + names[target] + ".bias", n_out, 1);
+        }
+    }
+    if (result.ok() && dims.has_qk_norm) {
+        result = bind(&layer.attn_q_norm, prefix + "attn_q_norm.weight", dims.head_dim, 1);
+    }
+    if (result.ok() && dims.has_qk_norm) {
+        result = bind(&layer.attn_k_norm, prefix + "attn_k_norm.weight", dims.head_dim, 1);
+    }
+    return result;
+}
+
+status model::bind_tensors() {
     ggml_tensor * embeddings = ggml_get_tensor(context, "token_embd.weight");
     if (!embeddings) {
         return status::failure(ERR_MODEL_INVALID, "tensor token_embd.weight is missing");
@@ -188,28 +147,35 @@ status model::bind_tensors() {
         result = bind(&output_norm, "output_norm.weight", dims.n_embd, 1);
     }
     output = token_embd;
-    if (result.ok() && ggml_get_tensor(context, "output.weight")) {
-        result = bind(&output, "output.weight", dims.n_embd, dims.n_vocab);
+    if (result.ok()) {
+        result = bind_optional(&output, "output.weight", dims.n_embd, dims.n_vocab);
     }
-    if (result.ok() && ggml_get_tensor(context, "rope_freqs.weight")) {
-        result = bind(&rope_freqs, "rope_freqs.weight", dims.rope_dim / 2, 1);
+    if (result.ok()) {
+        result = bind_optional(&output_bias, "output.bias", dims.n_vocab, 1);
+    }
+    if (result.ok() && dims.rope.needs_factors) {
+        result = bind(&rope_freqs, dims.rope.factors, dims.head_dim / 2, 1);
+    } else if (result.ok() && !dims.rope.factors.empty()) {
+        result = bind_optional(&rope_freqs, dims.rope.factors, dims.head_dim / 2, 1);
     }
     layers.resize(dims.n_layer);
     for (int il = 0; il < dims.n_layer && result.ok(); ++il) {
-        const std::string prefix = "blk." + std::to_string(il) + ".";
-        result = bind(&layers[il].attn_norm, prefix + "attn_norm.weight", dims.n_embd, 1);
-        if (result.ok()) {
-            result = bind(&layers[il].ffn_norm, prefix + "ffn_norm.weight", dims.n_embd, 1);
-        }
-        for (int target = 0; target < TARGET_COUNT && result.ok(); ++target) {
-            result = bind(&layers[il].linear[target], prefix + names[target] + ".weight",
-                          dims.target_n_in(target), dims.target_n_out(target));
-            if (result.ok() && ggml_get_tensor(context, (prefix + names[target] + ".bias").c_str())) {
-                result = status::failure(ERR_UNSUPPORTED, "bias " + prefix + names[target] + " is not served");
-            }
+        result = bind_layer(il);
+    }
+    return result.ok() ? check_all_bound() : result;
+}
+
+// A tensor that nothing reads would be a part of the model that is left out.
+status model::check_all_bound() const {
+    for (ggml_tensor * t = ggml_get_first_tensor(context); t; t = ggml_get_next_tensor(context, t)) {
+        const std::string name = t->name;
+        const bool is_other_length = dims.rope.needs_factors && name.rfind("rope_factors_", 0) == 0;
+        if (!bound.count(name) && !is_other_length) {
+            return status::failure(ERR_UNSUPPORTED, "tensor " + name + " is none that a model of architecture " +
+                                   dims.architecture + " is served with; use a model without it");
         }
     }
-    return result;
+    return status::success();
 }
 
 status model::map_weights(const std::string & path) {

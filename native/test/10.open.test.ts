@@ -2,8 +2,22 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { NativeEngine } from '../index.ts'
-import { TINY, writeSyntheticGguf } from './support/synthetic-gguf.ts'
-import { createScratchDir, openTinyEngine, tinyOptions } from './support/tiny-engine.ts'
+import type { MetadataValue } from './support/gguf-writer.ts'
+import {
+  type RopeScaling,
+  type SyntheticShape,
+  TINY,
+  TINY_QWEN2,
+  TINY_QWEN3,
+  writeSyntheticGguf,
+} from './support/synthetic-gguf.ts'
+import {
+  createScratchDir,
+  openGreedy,
+  openTinyEngine,
+  rowsOf,
+  tinyOptions,
+} from './support/tiny-engine.ts'
 
 const dir = createScratchDir()
 let engine: NativeEngine
@@ -77,12 +91,12 @@ describe('open refuses', () => {
 
   it('an architecture that it does not compute', async () => {
     const path = join(dir, 'other.gguf')
-    writeSyntheticGguf(path, TINY)
-    const bytes = readFileSync(path)
-    // Same length, so that every offset stays: the name stands once as the architecture's value.
-    bytes.write('bloom', bytes.indexOf('llama', bytes.indexOf('general.architecture')))
-    writeFileSync(path, bytes)
-    await refuses({ modelPath: path }, 'unsupported_architecture', 'bloom')
+    writeSyntheticGguf(path, TINY, { 'general.architecture': { text: 'bloom' } })
+    await refuses(
+      { modelPath: path },
+      'unsupported_architecture',
+      "general.architecture is 'bloom'",
+    )
   })
 
   it.each([
@@ -96,4 +110,104 @@ describe('open refuses', () => {
 
   it('more slots than memory', () =>
     refuses({ slotCount: 65_536, rankMax: 4096 }, 'out_of_memory', ''))
+})
+
+/** What changes the meaning of a model and is not computed: the key is named, and what it holds. */
+const UNSERVED: readonly [SyntheticShape, string, MetadataValue, string][] = [
+  [TINY, 'expert_count', { u32: 8 }, 'llama.expert_count is 8: a mixture of experts'],
+  [TINY_QWEN2, 'attention.sliding_window', { u32: 32 }, 'context length of at most 32'],
+  [TINY, 'attn_logit_softcapping', { f32: 50 }, 'soft-capping of attention scores'],
+  [TINY, 'final_logit_softcapping', { f32: 30 }, 'soft-capping of logits'],
+  [TINY, 'attention.scale', { f32: 0.0625 }, 'llama.attention.scale is 0.0625'],
+  [TINY, 'attention.causal', { bool: false }, 'llama.attention.causal is 0'],
+  [TINY, 'logit_scale', { f32: 8 }, 'a scale of the logits'],
+  [TINY, 'attention.key_length', { u32: 20 }, 'llama.attention.key_length is 20'],
+  [TINY, 'attention.value_length', { u32: 32 }, 'llama.attention.value_length is 32'],
+  [TINY_QWEN3, 'rope.dimension_count', { u32: 16 }, 'qwen3.rope.dimension_count is 16'],
+  [TINY, 'rope.scaling.type', { text: 'dynamic' }, 'none, linear, yarn and longrope'],
+  [TINY_QWEN2, 'rope.scaling.type', { text: 'longrope' }, 'none, linear and yarn are served'],
+  [TINY_QWEN3, 'rope.scaling.yarn_beta_fast', { f32: 16 }, 'qwen3.rope.scaling.yarn_beta_fast'],
+  [TINY, 'attention.head_count_kv', { i32s: [2, 1] }, 'llama.attention.head_count_kv is a list'],
+]
+
+describe('open refuses a model whose', () => {
+  it.each(UNSERVED.map(([shape, key, value, text]) => ({ shape, key, value, text })))(
+    '$key = $value is not served',
+    async ({ shape, key, value, text }) => {
+      const path = join(dir, 'unserved.gguf')
+      writeSyntheticGguf(path, shape, { [`${shape.architecture}.${key}`]: value })
+      await expect(NativeEngine.open(tinyOptions(path))).rejects.toMatchObject({
+        code: 'unsupported_architecture',
+        message: expect.stringContaining(text),
+      })
+    },
+  )
+
+  it.each<[string, MetadataValue, string]>([
+    ['block_count', { u32: 0 }, 'llama.block_count is missing or 0'],
+    ['embedding_length', { text: '64' }, 'llama.embedding_length is not a number'],
+    ['feed_forward_length', { f32: 12.5 }, 'llama.feed_forward_length is 12.5'],
+    ['attention.head_count_kv', { u32: 3 }, 'llama.attention.head_count_kv does not divide'],
+    ['attention.layer_norm_rms_epsilon', { f32: 0 }, 'layer_norm_rms_epsilon is missing or 0'],
+    ['rope.scaling.type', { u32: 1 }, 'llama.rope.scaling.type is not a text'],
+  ])('llama.%s makes no sense', async (key, value, text) => {
+    const path = join(dir, 'senseless.gguf')
+    writeSyntheticGguf(path, TINY, { [`llama.${key}`]: value })
+    await expect(NativeEngine.open(tinyOptions(path))).rejects.toMatchObject({
+      code: 'model_invalid',
+      message: expect.stringContaining(text),
+    })
+  })
+
+  it('tensors are more than it reads, since part of the model would be left out', async () => {
+    const path = join(dir, 'more.gguf')
+    writeSyntheticGguf(path, { ...TINY_QWEN2, ropeScaling: { type: 'divisors' } })
+    await expect(NativeEngine.open(tinyOptions(path))).rejects.toMatchObject({
+      code: 'unsupported_architecture',
+      message: expect.stringContaining('tensor rope_freqs.weight'),
+    })
+  })
+
+  it('weights are of a type that no test covers', async () => {
+    const path = join(dir, 'type.gguf')
+    writeSyntheticGguf(path, TINY)
+    const bytes = readFileSync(path)
+    const name = 'blk.0.ffn_up.weight'
+    // Name, count of lengths, two lengths; then the type, of which I32 (26) has the size of F32.
+    bytes.writeUInt32LE(26, bytes.indexOf(name) + name.length + 4 + 16)
+    writeFileSync(path, bytes)
+    await expect(NativeEngine.open(tinyOptions(path))).rejects.toMatchObject({
+      code: 'unsupported_architecture',
+      message: expect.stringContaining(`tensor ${name} is of type i32`),
+    })
+  })
+})
+
+describe('open takes', () => {
+  it('a window of attention that holds the whole context', async () => {
+    const path = join(dir, 'window.gguf')
+    const { contextLength } = tinyOptions(path)
+    writeSyntheticGguf(path, TINY_QWEN2, {
+      'qwen2.attention.sliding_window': { u32: contextLength },
+    })
+    await (await NativeEngine.open(tinyOptions(path))).close()
+  })
+
+  it('a RoPE factor without a type as a linear one, as libllama does', async () => {
+    const path = join(dir, 'factor.gguf')
+    const drawWith = async (ropeScaling: RopeScaling, changes: Record<string, MetadataValue>) => {
+      writeSyntheticGguf(path, { ...TINY, ropeScaling }, changes)
+      const opened = await NativeEngine.open(tinyOptions(path))
+      openGreedy(opened, 0, 1)
+      const { sampled } = await opened.step(rowsOf(0, [50, 51, 52, 53, 54]))
+      await opened.close()
+      return sampled
+    }
+    const linear = await drawWith({ type: 'linear', factor: 4 }, {})
+    expect(await drawWith({ type: 'none' }, {})).not.toEqual(linear)
+    const factor = { 'llama.rope.scaling.factor': { f32: 4 } }
+    expect(await drawWith({ type: 'none' }, factor)).toEqual(linear)
+    const formerName = { 'llama.rope.scale_linear': { f32: 4 } }
+    expect(await drawWith({ type: 'none' }, formerName)).toEqual(linear)
+  })
 })

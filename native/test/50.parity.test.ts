@@ -1,188 +1,59 @@
 /**
- * The engine computes what the model says: its logits agree with libllama's on the same files and
- * with a naive float64 model, and a request's numbers do not change by a bit with its company.
+ * The engine computes what the model says, for every architecture, every way to turn positions into
+ * angles, and the plain weight types. The other types: 55.types.test.ts.
  */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Float64Model } from './support/float64-model.ts'
-import { referenceLogits } from './support/llama-reference.ts'
-import { firstDifference, logSoftmax, relativeError } from './support/logprobs.ts'
-import { POPULARITIES, pickSlots } from './support/popularity.ts'
-import { Random } from './support/random.ts'
-import { runTogether, type TestRequest, type Trace } from './support/requests.ts'
-import { type SyntheticShape, TINY } from './support/synthetic-gguf.ts'
-import { MIXED_RECIPES, openTestBase, SPARE_SLOT, type TestBase } from './support/test-base.ts'
+import { describeCompany, describeLogits, EVERY_SLOT, FEW_SLOTS } from './support/parity-suite.ts'
+import { type SyntheticShape, TINY, TINY_QWEN2, TINY_QWEN3 } from './support/synthetic-gguf.ts'
+import { CONTEXT_LENGTH } from './support/test-base.ts'
 import { TOLERANCES } from './support/tolerances.ts'
 
+const YARN = { type: 'yarn', factor: 4, originalContextLength: 64 } as const
+const LONGROPE = { type: 'longrope', attentionFactor: 1.2 } as const
+
 const SHAPES: Record<string, SyntheticShape> = {
-  'F32, tied': TINY,
-  'F32, untied': { ...TINY, isTied: false },
-  'F32, every query head its own keys': { ...TINY, headCountKv: 4 },
-  'F32, heads wider than the embedding': { ...TINY, headLength: 32 },
-  'F32, linear RoPE scaling': { ...TINY, ropeFactor: 4 },
-  'F32, RoPE frequency divisors': { ...TINY, hasRopeFrequencies: true },
-  'F16, untied': { ...TINY, isTied: false, weightType: 'F16' },
-  'Q8_0, tied': { ...TINY, weightType: 'Q8_0' },
-  'Q8_0, untied': { ...TINY, isTied: false, weightType: 'Q8_0' },
-}
-const DRAW_COUNT = 32
-const EVERY_SLOT = [0, ...MIXED_RECIPES.map((_, index) => index + 1)]
-/** libllama takes a process per run; float64 checks the rest. */
-const FEW_SLOTS = [0, 2]
-
-function randomPrompt(random: Random, length: number): number[] {
-  return Array.from({ length }, () => random.integer(TINY.vocabularySize))
-}
-
-/** Requests that come and go at different steps, with prompts in pieces. */
-function randomRequests(random: Random, slots: readonly number[]): TestRequest[] {
-  return slots.map((slot) => ({
-    prompt: randomPrompt(random, 1 + random.integer(30)),
-    slot,
-    drawCount: 1 + random.integer(16),
-    startStep: random.integer(6),
-    chunkRows: 1 + random.integer(12),
-  }))
-}
-
-function expectSameBits(actual: Trace | undefined, expected: Trace | undefined, of: string): void {
-  expect(expected?.rows.length, of).toBeGreaterThan(0)
-  expect(firstDifference(actual?.rows ?? [], expected?.rows ?? []), of).toBeNull()
-  expect(actual?.tokens, of).toEqual(expected?.tokens)
+  'llama, F32, tied': TINY,
+  'llama, F32, untied': { ...TINY, isTied: false },
+  'llama, every query head its own keys': { ...TINY, headCountKv: 4 },
+  'llama, heads wider than the embedding': { ...TINY, headLength: 32 },
+  'llama, biases on every layer': {
+    ...TINY,
+    biases: ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'],
+  },
+  'llama, linear RoPE': { ...TINY, ropeScaling: { type: 'linear', factor: 4 } },
+  'llama, RoPE divisors': { ...TINY, ropeScaling: { type: 'divisors' } },
+  'llama, YaRN': { ...TINY, ropeScaling: YARN },
+  'llama, LongRoPE within its original context': {
+    ...TINY,
+    ropeScaling: { ...LONGROPE, originalContextLength: 2 * CONTEXT_LENGTH },
+  },
+  'llama, LongRoPE beyond its original context': {
+    ...TINY,
+    ropeScaling: { ...LONGROPE, originalContextLength: CONTEXT_LENGTH / 2 },
+  },
+  'llama, F16, untied': { ...TINY, isTied: false, weightType: 'F16' },
+  'llama, Q8_0, tied': { ...TINY, weightType: 'Q8_0' },
+  'llama, Q8_0, untied': { ...TINY, isTied: false, weightType: 'Q8_0' },
+  'qwen2, F32, tied': TINY_QWEN2,
+  'qwen2, F32, untied': { ...TINY_QWEN2, isTied: false, biases: [...TINY_QWEN2.biases, 'output'] },
+  'qwen2, linear RoPE': { ...TINY_QWEN2, ropeScaling: { type: 'linear', factor: 4 } },
+  'qwen2, YaRN': { ...TINY_QWEN2, ropeScaling: YARN },
+  'qwen2, Q8_0, untied': { ...TINY_QWEN2, isTied: false, weightType: 'Q8_0' },
+  'qwen3, F32, tied': TINY_QWEN3,
+  'qwen3, F32, untied': { ...TINY_QWEN3, isTied: false },
+  'qwen3, YaRN': { ...TINY_QWEN3, ropeScaling: YARN },
+  'qwen3, Q8_0, untied': { ...TINY_QWEN3, isTied: false, weightType: 'Q8_0' },
 }
 
-async function runAlone(base: TestBase, request: TestRequest): Promise<Trace | undefined> {
-  const [trace] = await runTogether(base.engine, [request])
-  return trace
+for (const [name, shape] of Object.entries(SHAPES)) {
+  describeLogits(name, shape, {
+    tolerance: TOLERANCES[shape.weightType],
+    librarySlots: shape.isTied ? FEW_SLOTS : EVERY_SLOT,
+    float64Slots: EVERY_SLOT,
+  })
 }
 
-describe.each(Object.entries(SHAPES))('logits of %s', (_, shape) => {
-  const tolerance = TOLERANCES[shape.weightType]
-  const prompt = randomPrompt(new Random('parity'), 24)
-  const requests = EVERY_SLOT.map((slot): TestRequest => ({ prompt, slot, drawCount: DRAW_COUNT }))
-  let base: TestBase
-  /** One of the base alone, then one of each adapter, all in the same steps. */
-  let mixed: Trace[]
-
-  beforeAll(async () => {
-    base = await openTestBase(shape)
-    mixed = await runTogether(base.engine, requests)
-  })
-  afterAll(() => base.close())
-
-  /** The tokens whose rows a trace has. */
-  function textOf(trace: Trace): number[] {
-    return [...prompt, ...trace.tokens.slice(0, -1)]
-  }
-
-  function expectClose(
-    trace: Trace,
-    logits: readonly (Float32Array | Float64Array)[],
-    max: number,
-  ) {
-    expect(trace.rows.length).toBe(prompt.length + DRAW_COUNT - 1)
-    expect(logits.length).toBe(trace.rows.length)
-    const errors = logits.map((row, at) => relativeError(trace.rows[at] ?? [], logSoftmax(row)))
-    expect(Math.max(...errors)).toBeLessThan(max)
-  }
-
-  it.each(shape.isTied ? FEW_SLOTS : EVERY_SLOT)(
-    'agree with libllama, slot %i among others',
-    async (slot) => {
-      const trace = mixed[slot] ?? expect.fail('no such request')
-      const logits = await referenceLogits({
-        modelPath: base.modelPath,
-        adapterPath: base.adapters[slot - 1]?.path ?? null,
-        tokens: textOf(trace),
-        vocabularySize: shape.vocabularySize,
-      })
-      expectClose(trace, logits, tolerance.libllama)
-    },
-  )
-
-  it('agree with the model computed in float64', () => {
-    const model = new Float64Model(shape)
-    for (const [slot, trace] of mixed.entries()) {
-      const logits = model.logits(textOf(trace), base.adapters[slot - 1]?.adapter ?? null)
-      expectClose(trace, logits, tolerance.float64)
-    }
-  })
-
-  it('are the same alone, to the last of 32 tokens', async () => {
-    for (const request of requests) {
-      expectSameBits(mixed[request.slot], await runAlone(base, request), `slot ${request.slot}`)
-    }
-  })
-
-  it('differ between any two adapters by more than the tolerances', () => {
-    const floor = 2 * Math.max(tolerance.float64, tolerance.libllama)
-    for (const [slot, { rows }] of mixed.entries()) {
-      for (const [other, { rows: others }] of mixed.entries()) {
-        if (slot === other) continue
-        const at = prompt.length - 1
-        const difference = relativeError(rows[at] ?? [], others[at] ?? new Float32Array())
-        expect(difference, `slots ${slot} and ${other}`).toBeGreaterThan(floor)
-      }
-    }
-  })
-})
-
-describe.each(['F32', 'F16', 'Q8_0'] as const)('company with %s weights', (weightType) => {
-  const shape: SyntheticShape = { ...TINY, isTied: false, weightType }
-  let base: TestBase
-
-  beforeAll(async () => {
-    base = await openTestBase(shape)
-  })
-  afterAll(() => base.close())
-
-  it.each(POPULARITIES)('of %s adapters changes no bit of any row', async (popularity) => {
-    const random = new Random(popularity, weightType)
-    const slots = pickSlots(popularity, 12, MIXED_RECIPES.length, random)
-    const requests = randomRequests(random, slots)
-    const mixed = await runTogether(base.engine, requests)
-    for (const [index, request] of requests.entries()) {
-      expectSameBits(mixed[index], await runAlone(base, request), JSON.stringify(request))
-    }
-  })
-
-  it('changes no bit when only the newest rows ask for outputs, as a scheduler does', async () => {
-    const requests = randomRequests(new Random('outputs'), EVERY_SLOT)
-    const newest = requests.map((request): TestRequest => ({ ...request, outputs: 'newest' }))
-    const mixed = await runTogether(base.engine, newest)
-    for (const [index, request] of requests.entries()) {
-      const every = await runAlone(base, request)
-      const rows = every?.rows.slice(request.prompt.length - 1) ?? []
-      expectSameBits(mixed[index], every && { ...every, rows }, JSON.stringify(request))
-    }
-  })
-
-  it('changes no bit with the number of threads', async () => {
-    const requests = randomRequests(new Random('threads'), EVERY_SLOT)
-    const expected = await runTogether(base.engine, requests)
-    const other = await openTestBase(shape, 2)
-    try {
-      const actual = await runTogether(other.engine, requests)
-      for (const [index, trace] of actual.entries()) {
-        expectSameBits(trace, expected[index], `request ${index}`)
-      }
-    } finally {
-      await other.close()
-    }
-  })
-
-  it('lets NaN of one adapter reach no request but its own, then or later', async () => {
-    const { payload, manifest } = base.adapters[0]?.adapter ?? expect.fail('no adapter')
-    const poison = new Uint8Array(new Uint16Array(payload.length / 2).fill(0x7e00).buffer)
-    await base.engine.loadSlot(SPARE_SLOT, { manifest, payload: poison })
-    const request: TestRequest = { prompt: [5, 6, 7, 8], slot: 1, drawCount: 12 }
-    const before = await runAlone(base, request)
-    const [poisoned, beside] = await runTogether(base.engine, [
-      { ...request, slot: SPARE_SLOT },
-      request,
-    ])
-    expect(poisoned?.isNonFinite).toBe(true)
-    expectSameBits(beside, before, 'beside')
-    // Uses the cells of the poisoned sequence.
-    expectSameBits(await runAlone(base, request), before, 'afterwards')
-  })
-})
+for (const weightType of ['F32', 'F16', 'Q8_0'] as const) {
+  describeCompany(`${weightType} weights`, { ...TINY, isTied: false, weightType })
+}
+describeCompany('qwen2', TINY_QWEN2)
+describeCompany('qwen3', { ...TINY_QWEN3, isTied: false, weightType: 'Q8_0' })

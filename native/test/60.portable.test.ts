@@ -11,8 +11,14 @@ import { POPULARITIES, pickSlots } from './support/popularity.ts'
 import { Random } from './support/random.ts'
 import { runTogether, type TestRequest, type Trace } from './support/requests.ts'
 import { createSyntheticAdapter } from './support/synthetic-adapter.ts'
-import { type SyntheticShape, TINY } from './support/synthetic-gguf.ts'
-import { MIXED_RECIPES, openTestBase, SPARE_SLOT, type TestBase } from './support/test-base.ts'
+import { type SyntheticShape, TINY, TINY_QWEN2, TINY_QWEN3 } from './support/synthetic-gguf.ts'
+import {
+  CONTEXT_LENGTH,
+  MIXED_RECIPES,
+  openTestBase,
+  SPARE_SLOT,
+  type TestBase,
+} from './support/test-base.ts'
 import { PORTABLE_TOLERANCES } from './support/tolerances.ts'
 
 const SHAPES: Record<string, SyntheticShape> = {
@@ -21,6 +27,16 @@ const SHAPES: Record<string, SyntheticShape> = {
   'F32, lengths that are no multiple of 64': { ...TINY, embeddingLength: 96, headCount: 6 },
   'F16, untied': { ...TINY, isTied: false, weightType: 'F16' },
   'Q8_0, tied': { ...TINY, weightType: 'Q8_0' },
+  'qwen2, F32, untied, linear RoPE': {
+    ...TINY_QWEN2,
+    isTied: false,
+    biases: [...TINY_QWEN2.biases, 'output'],
+    ropeScaling: { type: 'linear', factor: 4 },
+  },
+  'qwen3, F32, YaRN': {
+    ...TINY_QWEN3,
+    ropeScaling: { type: 'yarn', factor: 4, originalContextLength: 64 },
+  },
 }
 const EVERY_SLOT = [0, ...MIXED_RECIPES.map((_, index) => index + 1)]
 /** libllama takes a process per run; float64 checks the rest. */
@@ -57,6 +73,7 @@ function commonRows(one: Trace, other: Trace, promptLength: number): number {
 
 describe.each(Object.entries(SHAPES))('the portable graph of %s', (_, shape) => {
   const tolerance = PORTABLE_TOLERANCES[shape.weightType]
+  if (!tolerance) throw new RangeError(`no tolerance is stated for ${shape.weightType}`)
   const prompt = randomPrompt(new Random('portable'), 24)
   const requests = EVERY_SLOT.map((slot): TestRequest => ({ prompt, slot, drawCount: DRAW_COUNT }))
   let portable: TestBase
@@ -75,7 +92,7 @@ describe.each(Object.entries(SHAPES))('the portable graph of %s', (_, shape) => 
   }
 
   it('agrees with the float64 model for the base and every adapter, in one batch', () => {
-    const model = new Float64Model(shape)
+    const model = new Float64Model(shape, CONTEXT_LENGTH)
     for (const [slot, trace] of mixed.entries()) {
       expect(trace.rows.length).toBe(prompt.length + DRAW_COUNT - 1)
       const logits = model.logits(textOf(trace), portable.adapters[slot - 1]?.adapter ?? null)

@@ -3,7 +3,6 @@
 #include "ggml.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 namespace nozzle {
@@ -23,6 +22,12 @@ static int task_columns(int n_out) { return n_out >= 2048 ? 64 : 32; }
 static int tasks_of(int n_out) { return (n_out + task_columns(n_out) - 1) / task_columns(n_out); }
 
 static const float * data_of(const ggml_tensor * tensor) { return tensor ? (const float *) tensor->data : nullptr; }
+
+static void add(const float * in, int n, float * sum) {
+    for (int i = 0; i < n; ++i) {
+        sum[i] += in[i];
+    }
+}
 
 // ---- opening ----------------------------------------------------------------------------------------
 
@@ -44,11 +49,7 @@ status cpu_runner::init(const model * m, const lora_bank * b, kv_cache * kv, cpu
     if (!output.pack(m->output, traits, weights)) {
         return no_memory();
     }
-    const int half = m->dims.rope_dim / 2;
-    for (int i = 0; i < half; ++i) {
-        const double factor = m->rope_freqs ? data_of(m->rope_freqs)[i] : 1.0;
-        rope_frequencies.push_back(std::pow((double) m->dims.rope_base, -(double) i / half) / factor);
-    }
+    rope.init(m->dims, data_of(m->rope_freqs));
     allocate(n_rows_max, traits);
     team.start(n_threads);
     return status::success();
@@ -72,7 +73,7 @@ void cpu_runner::allocate(int n_rows_max, cpu_traits_fn traits) {
     projected = room(dims.n_embd);
     up        = room(dims.n_ff);
     shrunk    = room(3 * bank->rank_max());
-    rope      = room(dims.rope_dim);
+    angles    = room(dims.head_dim);
     std::vector<row_form> normed_forms = forms(QKV);
     for (const row_form & form : forms(GATE_UP)) {
         normed_forms.push_back(form);
@@ -263,6 +264,11 @@ void cpu_runner::multiply(int layer, const columns & part, const activation_rows
             kernels->expand(view.bt + part.first, n_out, view.rank, part.count, view.scale, hs, ys, n);
         });
     }
+    if (const float * bias = data_of(base->layers[layer].bias[part.target])) {
+        for (int row = 0; row < n_rows; ++row) {
+            add(bias + part.first, part.count, y + row * stride + part.first);
+        }
+    }
 }
 
 cpu_runner::columns cpu_runner::column_task(module_group group, int task) const {
@@ -279,27 +285,13 @@ cpu_runner::columns cpu_runner::column_task(module_group group, int task) const 
     return { group.first, 0, 0 };
 }
 
-void cpu_runner::fill_rope(int row) {
-    const int half = base->dims.rope_dim / 2;
-    float * cosines = rope.get() + (size_t) row * base->dims.rope_dim;
-    for (int i = 0; i < half; ++i) {
-        const double angle = rows->positions[row] * (double) base->dims.rope_scale * rope_frequencies[i];
-        cosines[i]        = (float) std::cos(angle);
-        cosines[half + i] = (float) std::sin(angle);
+// A head of q or k: normalised where the model does, then turned.
+void cpu_runner::rotate(int row, float * head, const ggml_tensor * norm) const {
+    const int head_dim = base->dims.head_dim;
+    if (norm) {
+        kernels->matrix->rms_norm(head, data_of(norm), base->dims.rms_epsilon, head_dim, head);
     }
-}
-
-void cpu_runner::rotate(int row, float * head, const float * norm) const {
-    const model_dims & dims = base->dims;
-    const int half = dims.rope_dim / 2;
-    const float * cosines = rope.get() + (size_t) row * dims.rope_dim;
-    const float * sines   = cosines + half;
-    for (int i = 0; i < half; ++i) {
-        const float a = head[2 * i], b = head[2 * i + 1];
-        head[2 * i]     = a * cosines[i] - b * sines[i];
-        head[2 * i + 1] = a * sines[i] + b * cosines[i];
-    }
-    (void) norm;
+    rope.rotate(angles.get() + (size_t) row * head_dim, head);
 }
 
 // ---- stages -----------------------------------------------------------------------------------------
@@ -315,7 +307,7 @@ void cpu_runner::embed(void * context, int, int row, int) {
     } else {
         ggml_get_type_traits(table->type)->to_float(in, out, n_embd);
     }
-    self.fill_rope(row);
+    self.rope.fill(self.rows->positions[row], self.angles.get() + (size_t) row * self.base->dims.head_dim);
 }
 
 void cpu_runner::norm_attention(void * context, int layer, int row, int) {
@@ -344,10 +336,10 @@ void cpu_runner::store_cells(void * context, int layer, int row, int) {
     float * q = self.qkv.get() + (size_t) row * self.width_qkv;
     float * k = q + dims.n_head * dims.head_dim;
     for (int head = 0; head < dims.n_head; ++head) {
-        self.rotate(row, q + head * dims.head_dim, nullptr);
+        self.rotate(row, q + head * dims.head_dim, self.base->layers[layer].attn_q_norm);
     }
     for (int head = 0; head < dims.n_head_kv; ++head) {
-        self.rotate(row, k + head * dims.head_dim, nullptr);
+        self.rotate(row, k + head * dims.head_dim, self.base->layers[layer].attn_k_norm);
     }
     self.attending.store(layer, row, k, k + dims.n_head_kv * dims.head_dim);
 }
@@ -373,11 +365,8 @@ void cpu_runner::multiply_into_residual(int layer, const columns & part, const a
     const int n_embd = base->dims.n_embd;
     multiply(layer, part, in, projected.get(), n_embd);
     for (int row = 0; row < rows->n_rows(); ++row) {
-        float       * sum = x.get() + (size_t) row * n_embd + part.first;
-        const float * add = projected.get() + (size_t) row * n_embd + part.first;
-        for (int i = 0; i < part.count; ++i) {
-            sum[i] += add[i];
-        }
+        add(projected.get() + (size_t) row * n_embd + part.first, part.count,
+            x.get() + (size_t) row * n_embd + part.first);
     }
 }
 
@@ -433,17 +422,21 @@ void cpu_runner::multiply_logits(void * context, int, int task, int) {
     cpu_runner & self = *(cpu_runner *) context;
     const int n_vocab   = self.base->dims.n_vocab;
     const int first     = task * LOGIT_COLUMNS;
+    const int count     = std::min(LOGIT_COLUMNS, n_vocab - first);
     const int n_outputs = (int) self.output_rows.size();
     const int n_parts   = (n_vocab + LOGIT_COLUMNS - 1) / LOGIT_COLUMNS;
+    const float * bias  = data_of(self.base->output_bias);
     float * ys[ROW_BLOCK];
     for (int begin = 0; begin < n_outputs; begin += ROW_BLOCK) {
         const int n = std::min(ROW_BLOCK, n_outputs - begin);
         for (int i = 0; i < n; ++i) {
             ys[i] = self.logits.data() + (size_t) (begin + i) * n_vocab + first;
         }
-        const int count = std::min(LOGIT_COLUMNS, n_vocab - first);
         self.output.multiply(*self.kernels->matrix, self.final_rows, begin, n, first, count, ys);
         for (int i = 0; i < n; ++i) {
+            if (bias) {
+                add(bias + first, count, ys[i]);
+            }
             int best;
             const bool is_finite = self.kernels->matrix->find_best(ys[i], count, &best);
             self.logit_parts[(size_t) (begin + i) * n_parts + task] = { ys[i][best], first + best, is_finite };

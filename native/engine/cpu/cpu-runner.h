@@ -16,6 +16,7 @@
 #include "../kernels.h"
 #include "../lora-bank.h"
 #include "../model.h"
+#include "../rope.h"
 #include "../step-runner.h"
 #include "packed-matrix.h"
 #include "thread-team.h"
@@ -68,7 +69,6 @@ class cpu_runner : public step_runner {
     void plan(const batch & rows);
     void plan_layer(int layer);
     int  count_shrinks(int layer, module_group group) const;
-    void fill_rope(int row);
 
     void norm(int row, const ggml_tensor * weight, int index, activation_rows & out) const;
     // y[row] = weights · x (+ bias) + adapters, for a range of outputs of one target.
@@ -76,7 +76,7 @@ class cpu_runner : public step_runner {
     void multiply_into_residual(int layer, const columns & part, const activation_rows & x);
     template <class F> void for_row_blocks(const std::vector<int> & rows, F f);
     void shrink(int layer, int task, module_group group, const activation_rows & x);
-    void rotate(int row, float * head, const float * norm) const;
+    void rotate(int row, float * head, const ggml_tensor * norm) const;
     columns column_task(module_group group, int task) const;
 
     // One stage each; see thread_team::task_fn.
@@ -107,7 +107,7 @@ class cpu_runner : public step_runner {
     host_arena         weights;
     std::vector<layer_weights> layers;
     packed_matrix      output;
-    std::vector<double> rope_frequencies; // [rope_dim / 2]
+    rope_table         rope;
     int width_qkv = 0; // n_head and n_head_kv twice, times head_dim
 
     // Of the running step; each [n_rows_max * width].
@@ -116,7 +116,7 @@ class cpu_runner : public step_runner {
     std::unique_ptr<float[]> projected; // n_embd: o or down before it joins the residual
     std::unique_ptr<float[]> up;        // n_ff
     std::unique_ptr<float[]> shrunk;    // 3 * rank_max: h of the group's modules
-    std::unique_ptr<float[]> rope;      // rope_dim: cosines, then sines
+    std::unique_ptr<float[]> angles;    // head_dim: cosines, then sines
     activation_rows normed, attended, gated, final_rows;
     std::vector<float> logits;          // [n_outputs][n_vocab]
     std::vector<logits_part>    logit_parts; // [n_outputs][tasks over the vocabulary]

@@ -1,22 +1,32 @@
 /**
- * The same model computed naively in float64 from the definition of the llama architecture: the
- * judge of who is right where the engine and libllama differ. Weights are taken as stored; the only
- * rounding it shares with the engine is that cached keys and values are F16. Slow; for TINY shapes.
+ * The same model computed naively in float64 from the definition of its architecture: the judge of
+ * who is right where the engine and libllama differ. Weights are taken as stored; the only rounding
+ * it shares with the engine is that cached keys and values are F16. Slow; for TINY shapes.
  */
-import { Q8_BLOCK_BYTES, Q8_BLOCK_VALUES, type TensorSource } from './gguf-writer.ts'
+import { type Angles, ropeAngles, rotate } from './float64-rope.ts'
+import type { TensorSource } from './gguf-writer.ts'
 import { fromHalfBits, toHalfBits } from './half.ts'
-import type { SyntheticAdapter, TargetName } from './synthetic-adapter.ts'
-import { linearLengths, type SyntheticShape, syntheticTensors } from './synthetic-gguf.ts'
+import { dequantize } from './quantize.ts'
+import type { SyntheticAdapter } from './synthetic-adapter.ts'
+import {
+  type LinearName,
+  linearLengths,
+  type SyntheticShape,
+  syntheticTensors,
+} from './synthetic-gguf.ts'
 
 const EPSILON = 1e-5
 
 export class Float64Model {
   readonly #shape: SyntheticShape
   readonly #tensors: ReadonlyMap<string, Float64Array>
+  readonly #angles: Angles
 
-  constructor(shape: SyntheticShape) {
+  /** `contextLength`: that of the engine, which some RoPE scalings look at. */
+  constructor(shape: SyntheticShape, contextLength: number) {
     this.#shape = shape
     this.#tensors = new Map(syntheticTensors(shape).map((tensor) => [tensor.name, decode(tensor)]))
+    this.#angles = ropeAngles(shape, contextLength, (name) => this.#tensor(name))
   }
 
   /** Logits after each token. */
@@ -29,22 +39,26 @@ export class Float64Model {
     for (let layer = 0; layer < layerCount; layer++) hidden = this.#layer(hidden, layer, adapter)
     const output = this.#shape.isTied ? embeddings : this.#tensor('output.weight')
     const scale = this.#tensor('output_norm.weight')
-    return hidden.map((x) => multiply(output, normalize(x, scale), vocabularySize))
+    const bias = this.#tensors.get('output.bias') ?? new Float64Array()
+    return hidden.map((x) => add(multiply(output, normalize(x, scale), vocabularySize), bias))
   }
 
   #layer(hidden: Float64Array[], layer: number, adapter: SyntheticAdapter | null): Float64Array[] {
-    const linear = (target: TargetName, x: Float64Array) => {
+    const linear = (target: LinearName, x: Float64Array) => {
       const y = multiply(
         this.#tensor(`blk.${layer}.${target}.weight`),
         x,
         linearLengths(this.#shape)[target][1],
       )
-      return add(y, adapterOutput(adapter, layer, target, x))
+      const bias = this.#tensors.get(`blk.${layer}.${target}.bias`) ?? new Float64Array()
+      return add(add(y, adapterOutput(adapter, layer, target, x)), bias)
     }
+    const heads = (target: 'attn_q' | 'attn_k', x: Float64Array, position: number) =>
+      this.#rotateHeads(linear(target, x), position, `blk.${layer}.${target}_norm.weight`)
     const attentionScale = this.#tensor(`blk.${layer}.attn_norm.weight`)
     const normed = hidden.map((x) => normalize(x, attentionScale))
-    const queries = normed.map((x, position) => this.#rotate(linear('attn_q', x), position))
-    const keys = normed.map((x, position) => roundHalf(this.#rotate(linear('attn_k', x), position)))
+    const queries = normed.map((x, position) => heads('attn_q', x, position))
+    const keys = normed.map((x, position) => roundHalf(heads('attn_k', x, position)))
     const values = normed.map((x) => roundHalf(linear('attn_v', x)))
     const feedForwardScale = this.#tensor(`blk.${layer}.ffn_norm.weight`)
     return hidden.map((x, position) => {
@@ -58,18 +72,14 @@ export class Float64Model {
     })
   }
 
-  /** Rotates neighbouring pairs of each head by the position. */
-  #rotate(x: Float64Array, position: number): Float64Array {
-    const { headLength, ropeBase, ropeFactor, hasRopeFrequencies } = this.#shape
-    const divisors = hasRopeFrequencies ? this.#tensor('rope_freqs.weight') : null
+  /** Each head by itself: normalised where the architecture does, then rotated. */
+  #rotateHeads(x: Float64Array, position: number, normName: string): Float64Array {
+    const { architecture, headLength } = this.#shape
     const out = new Float64Array(x.length)
-    for (let i = 0; i < x.length; i += 2) {
-      const pair = (i % headLength) / 2
-      const divisor = (divisors?.[pair] ?? 1) * ropeFactor
-      const angle = (position * ropeBase ** ((-2 * pair) / headLength)) / divisor
-      const [even, odd] = [x[i] ?? 0, x[i + 1] ?? 0]
-      out[i] = even * Math.cos(angle) - odd * Math.sin(angle)
-      out[i + 1] = even * Math.sin(angle) + odd * Math.cos(angle)
+    for (let at = 0; at < x.length; at += headLength) {
+      const head = x.slice(at, at + headLength)
+      const normed = architecture === 'qwen3' ? normalize(head, this.#tensor(normName)) : head
+      out.set(rotate(normed, position, this.#angles), at)
     }
     return out
   }
@@ -108,7 +118,7 @@ export class Float64Model {
 function adapterOutput(
   adapter: SyntheticAdapter | null,
   layer: number,
-  target: TargetName,
+  target: LinearName,
   x: Float64Array,
 ): Float64Array {
   const module = adapter?.manifest.modules.find((m) => m.layer === layer && m.target === target)
@@ -154,18 +164,8 @@ function roundHalf(x: Float64Array): Float64Array {
 
 function decode(tensor: TensorSource): Float64Array {
   const bytes = Buffer.concat([...tensor.chunks()].map((chunk) => Uint8Array.from(chunk)))
-  const { buffer, byteOffset, length } = Uint8Array.from(bytes)
-  if (tensor.type === 'F32')
-    return Float64Array.from(new Float32Array(buffer, byteOffset, length / 4))
-  if (tensor.type === 'F16') {
-    return Float64Array.from(new Uint16Array(buffer, byteOffset, length / 2), fromHalfBits)
-  }
-  const view = new DataView(buffer, byteOffset)
-  const values = new Float64Array((length / Q8_BLOCK_BYTES) * Q8_BLOCK_VALUES)
-  return values.map((_, i) => {
-    const block = Math.floor(i / Q8_BLOCK_VALUES) * Q8_BLOCK_BYTES
-    return (
-      fromHalfBits(view.getUint16(block, true)) * view.getInt8(block + 2 + (i % Q8_BLOCK_VALUES))
-    )
-  })
+  const { buffer, length } = Uint8Array.from(bytes)
+  if (tensor.type === 'F32') return Float64Array.from(new Float32Array(buffer, 0, length / 4))
+  if (tensor.type === 'F16') return Float64Array.from(new Uint16Array(buffer), fromHalfBits)
+  return Float64Array.from(dequantize(tensor.type, new Uint8Array(buffer)))
 }

@@ -9,10 +9,26 @@ const MAGIC = 'GGUF'
 const VERSION = 3
 /** GGUF's default, so `general.alignment` need not be written. */
 const ALIGNMENT = 32
-export const Q8_BLOCK_VALUES = 32
 export const Q8_BLOCK_BYTES = 34
 
-const TENSOR_TYPES = { F32: 0, F16: 1, Q8_0: 8 } as const
+/** ggml's number of a type, and what its smallest piece of a row holds. */
+const TENSOR_TYPES = {
+  F32: { id: 0, blockValues: 1, blockBytes: 4 },
+  F16: { id: 1, blockValues: 1, blockBytes: 2 },
+  BF16: { id: 30, blockValues: 1, blockBytes: 2 },
+  Q4_0: { id: 2, blockValues: 32, blockBytes: 18 },
+  Q4_1: { id: 3, blockValues: 32, blockBytes: 20 },
+  Q5_0: { id: 6, blockValues: 32, blockBytes: 22 },
+  Q5_1: { id: 7, blockValues: 32, blockBytes: 24 },
+  Q8_0: { id: 8, blockValues: 32, blockBytes: Q8_BLOCK_BYTES },
+  Q2_K: { id: 10, blockValues: 256, blockBytes: 84 },
+  Q3_K: { id: 11, blockValues: 256, blockBytes: 110 },
+  Q4_K: { id: 12, blockValues: 256, blockBytes: 144 },
+  Q5_K: { id: 13, blockValues: 256, blockBytes: 176 },
+  Q6_K: { id: 14, blockValues: 256, blockBytes: 210 },
+  IQ4_NL: { id: 20, blockValues: 32, blockBytes: 18 },
+  IQ4_XS: { id: 23, blockValues: 256, blockBytes: 136 },
+} as const
 export type TensorType = keyof typeof TENSOR_TYPES
 
 const VALUE_TYPES = { u32: 4, i32: 5, f32: 6, bool: 7, text: 8, list: 9 } as const
@@ -36,17 +52,11 @@ export interface TensorSource {
 
 export function tensorBytes({ type, shape }: Pick<TensorSource, 'type' | 'shape'>): number {
   const [rowLength, rows = 1] = shape
-  switch (type) {
-    case 'F32':
-      return rowLength * rows * 4
-    case 'F16':
-      return rowLength * rows * 2
-    case 'Q8_0':
-      if (rowLength % Q8_BLOCK_VALUES !== 0) {
-        throw new RangeError(`a Q8_0 row of ${rowLength} is not whole blocks`)
-      }
-      return (rowLength / Q8_BLOCK_VALUES) * rows * Q8_BLOCK_BYTES
+  const { blockValues, blockBytes } = TENSOR_TYPES[type]
+  if (rowLength % blockValues !== 0) {
+    throw new RangeError(`a ${type} row of ${rowLength} is not whole blocks`)
   }
+  return (rowLength / blockValues) * rows * blockBytes
 }
 
 export function writeGguf(
@@ -70,7 +80,7 @@ export function writeGguf(
       header.text(tensor.name)
       header.u32(tensor.shape.length)
       for (const length of tensor.shape) header.u64(length)
-      header.u32(TENSOR_TYPES[tensor.type])
+      header.u32(TENSOR_TYPES[tensor.type].id)
       header.u64(offset)
       offset = align(offset + tensorBytes(tensor))
     }

@@ -8,12 +8,15 @@ import { createHash } from 'node:crypto'
 import { type TensorSource, writeGguf } from './gguf-writer.ts'
 import { fromHalfBits } from './half.ts'
 import { Random } from './random.ts'
-import { linearLengths, type SyntheticShape } from './synthetic-gguf.ts'
-
-export type TargetName = keyof ReturnType<typeof linearLengths>
+import {
+  type Architecture,
+  type LinearName,
+  linearLengths,
+  type SyntheticShape,
+} from './synthetic-gguf.ts'
 
 /** In slot order. */
-export const TARGETS: readonly TargetName[] = [
+export const TARGETS: readonly LinearName[] = [
   'attn_q',
   'attn_k',
   'attn_v',
@@ -28,15 +31,15 @@ export interface AdapterRecipe {
   readonly rank: number
   readonly alpha: number
   /** Absent = all linear layers. */
-  readonly targets?: readonly TargetName[]
+  readonly targets?: readonly LinearName[]
   /** Targets whose rank differs, as PEFT's rank_pattern does. */
-  readonly ranks?: Partial<Record<TargetName, number>>
+  readonly ranks?: Partial<Record<LinearName, number>>
   readonly base?: { readonly model: string; readonly digest: string }
 }
 
 export interface SyntheticModule {
   readonly layer: number
-  readonly target: TargetName
+  readonly target: LinearName
   readonly n_in: number
   readonly n_out: number
   readonly rank: number
@@ -54,7 +57,7 @@ export interface SyntheticAdapter {
     readonly rank: number
     readonly alpha: number
     readonly use_rslora: boolean
-    readonly target_modules: TargetName[]
+    readonly target_modules: LinearName[]
     readonly modules: SyntheticModule[]
     readonly payload_bytes: number
     readonly payload_sha256: string
@@ -117,12 +120,13 @@ export function writeAdapterGguf(
   path: string,
   adapter: SyntheticAdapter,
   type: 'F32' | 'F16' = 'F32',
+  architecture: Architecture = 'llama',
 ): void {
   writeGguf(
     path,
     {
       'general.type': { text: 'adapter' },
-      'general.architecture': { text: 'llama' },
+      'general.architecture': { text: architecture },
       'adapter.type': { text: 'lora' },
       'adapter.lora.alpha': { f32: adapter.manifest.alpha },
     },

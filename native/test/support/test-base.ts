@@ -21,6 +21,9 @@ export const MIXED_RECIPES: readonly AdapterRecipe[] = [
   { seed: 6, rank: 16, alpha: 8, targets: ['attn_output', 'ffn_down'] },
 ]
 
+/** Of the engine; some models compute it otherwise than a longer one. */
+export const CONTEXT_LENGTH = 128
+
 /** Holds nothing until a test loads it. */
 export const SPARE_SLOT = MIXED_RECIPES.length + 1
 
@@ -55,7 +58,7 @@ export async function openTestBase(
     slotCount: SPARE_SLOT,
     rankMax: 16,
     sequenceCount: 16,
-    contextLength: 128,
+    contextLength: CONTEXT_LENGTH,
     rowsMax: 512,
     threads,
   })
@@ -64,7 +67,7 @@ export async function openTestBase(
     const adapter = createSyntheticAdapter(shape, recipe)
     const slot = adapters.length + 1
     const path = join(folder, `adapter-${slot}.gguf`)
-    writeAdapterGguf(path, adapter)
+    writeAdapterGguf(path, adapter, 'F32', shape.architecture)
     await engine.loadSlot(slot, adapter)
     adapters.push({ slot, path, adapter })
   }
