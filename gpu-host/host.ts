@@ -231,7 +231,7 @@ export class Host {
       clock,
       log,
       limits: settings.server,
-      prefetch: (digest) => adapters.prefetch(digest),
+      prefetch: (digest) => adapters.hint(digest),
       status: () => this.status(),
     })
   }

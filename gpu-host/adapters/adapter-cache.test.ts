@@ -154,6 +154,111 @@ describe('many requests at once', () => {
   })
 })
 
+describe('what is given up', () => {
+  it('is not the adapter that is asked for often, though another was used later', async () => {
+    const rig = await createRig({ slots: 2 })
+    for (const image of [A, A, A, A, B]) (await rig.acquire(image)).release()
+    ;(await rig.acquire(C)).release()
+    expect(rig.cache.locate(digestOf('a'))).toBe('slot')
+    expect(rig.cache.locate(digestOf('b'))).toBe('ram')
+  })
+
+  it('is rather an adapter that RAM still holds than one that must come from disk', async () => {
+    const rig = await createRig({ slots: 2, ramBytesMax: 600 })
+    for (const image of [A, B]) (await rig.acquire(image)).release()
+    // RAM holds two images: from here on A is in its slot and on disk alone.
+    await rig.cache.prefetch(digestOf('c'))
+    ;(await rig.acquire(C)).release()
+    expect(rig.cache.locate(digestOf('a'))).toBe('slot')
+    expect(rig.cache.locate(digestOf('b'))).toBe('ram')
+  })
+
+  it('is an adapter that a queued request waits for only where there is no other', async () => {
+    const rig = await createRig({ slots: 2 })
+    for (const image of [B, B, B, A]) (await rig.acquire(image)).release()
+    const endWait = rig.cache.wait(digestOf('a'))
+    ;(await rig.acquire(C)).release()
+    expect(rig.cache.locate(digestOf('a'))).toBe('slot')
+    expect(rig.cache.locate(digestOf('b'))).toBe('ram')
+    endWait()
+    endWait()
+    for (let uses = 0; uses < 5; uses += 1) (await rig.acquire(C)).release()
+    ;(await rig.acquire(B)).release()
+    expect(rig.cache.locate(digestOf('a'))).toBe('ram')
+  })
+})
+
+describe('a load ahead of its request', () => {
+  it('takes a slot that nobody needs, unpinned, and the request finds the adapter there', async () => {
+    const rig = await createRig({ slots: 1 })
+    await rig.cache.prefetch(digestOf('a'))
+    rig.cache.stage(digestOf('a'))
+    await until(() => rig.cache.locate(digestOf('a')) === 'slot')
+    const lease = await rig.acquire(A)
+    expect(lease).toMatchObject({ source: 'slot', swapUs: 0 })
+    await rig.generate(lease, A, 2)
+    lease.release()
+    ;(await rig.acquire(B)).release()
+    expect(rig.engine.loads).toEqual([digestOf('a'), digestOf('b')])
+  })
+
+  it('leaves pinned slots and adapters that others wait for alone', async () => {
+    const rig = await createRig({ slots: 2 })
+    const held = await rig.acquire(A)
+    ;(await rig.acquire(B)).release()
+    await rig.cache.prefetch(digestOf('c'))
+    const endWait = rig.cache.wait(digestOf('b'))
+    rig.cache.stage(digestOf('c'))
+    expect(rig.engine.loads).toHaveLength(2)
+    endWait()
+    rig.cache.stage(digestOf('c'))
+    await until(() => rig.cache.locate(digestOf('c')) === 'slot')
+    await rig.generate(held, A, 2)
+  })
+
+  it('that fails leaves the slot to the next', async () => {
+    const rig = await createRig({ slots: 1 })
+    await rig.cache.prefetch(digestOf('a'))
+    rig.engine.onLoad = async () => {
+      throw new Error('no such luck')
+    }
+    rig.cache.stage(digestOf('a'))
+    await until(() => rig.engine.loads.length === 1)
+    rig.engine.onLoad = async () => {}
+    await rig.generate(await rig.acquire(A), A, 2)
+  })
+})
+
+describe('a hint', () => {
+  it('is fetched behind everything that is needed, unless it is needed by then', async () => {
+    const rig = await createRig()
+    const images = Array.from({ length: 7 }, (_, i) => createImage(`n${i}`))
+    await rig.deploy(...images)
+    const gate = new Gate()
+    rig.store.onGet = gate.pass
+    const digests = images.map((image) => image.manifest.digest)
+    const [first, second, third, fourth, hinted, wanted, promoted] = digests
+    const running = [first, second, third, fourth].map((digest) => rig.cache.prefetch(digest ?? ''))
+    await until(() => rig.store.gets.length === 4)
+    const hints = [hinted, promoted].map((digest) => rig.cache.hint(digest ?? ''))
+    const needed = [wanted, promoted].map((digest) => rig.cache.prefetch(digest ?? ''))
+    gate.open()
+    await Promise.all([...running, ...hints, ...needed])
+    expect(rig.store.gets.slice(4).map((digest) => digests.indexOf(digest))).toEqual([6, 5, 4])
+  })
+
+  it('is dropped where many wait already', async () => {
+    const rig = await createRig()
+    const gate = new Gate()
+    rig.store.onGet = gate.pass
+    const hints = Array.from({ length: 100 }, (_, i) => rig.cache.hint(digestOf(`h${i}`)))
+    await until(() => rig.store.gets.length === 4)
+    gate.open()
+    await Promise.allSettled(hints)
+    expect(rig.store.gets.length).toBe(4 + 64)
+  })
+})
+
 describe('an abort', () => {
   it('ends the wait for a slot, and the next in line gets it', async () => {
     const rig = await createRig({ slots: 1 })
@@ -303,6 +408,7 @@ describe('a failure', () => {
 describe('any order of requests, aborts and failures', () => {
   const request = fc.record({
     adapter: fc.nat(5),
+    before: fc.constantFrom('nothing', 'hint', 'stage', 'wait'),
     turns: fc.integer({ min: 1, max: 4 }),
     delay: fc.nat(6),
     abortAfter: fc.option(fc.nat(8), { nil: null }),
@@ -324,7 +430,8 @@ describe('any order of requests, aborts and failures', () => {
             await nextTurn()
             if (failOneIn > 0 && loads % (failOneIn + 2) === 0) throw new Error('scripted')
           }
-          const run = async ({ adapter, turns, delay, abortAfter }: (typeof requests)[number]) => {
+          const run = async (wanted: (typeof requests)[number]) => {
+            const { adapter, before, turns, delay, abortAfter } = wanted
             const image = images[adapter] ?? A
             const stop = new AbortController()
             for (let turn = 0; turn < delay; turn += 1) await nextTurn()
@@ -332,6 +439,10 @@ describe('any order of requests, aborts and failures', () => {
               for (let turn = 0; turn < turns; turn += 1) await nextTurn()
               stop.abort()
             }
+            const { digest } = image.manifest
+            const endWait = before === 'wait' ? rig.cache.wait(digest) : () => {}
+            if (before === 'hint') void rig.cache.hint(digest).catch(() => {})
+            if (before === 'stage') rig.cache.stage(digest)
             const aborting = abortAfter === null ? Promise.resolve() : abort(abortAfter)
             const lease = await rig.acquire(image, stop.signal).catch((error: unknown) => error)
             if (lease instanceof HostError) {
@@ -344,6 +455,7 @@ describe('any order of requests, aborts and failures', () => {
               await rig.generate(held, image, turns)
               held.release()
             }
+            endWait()
             await aborting
           }
           try {

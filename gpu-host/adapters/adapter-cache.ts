@@ -6,25 +6,30 @@
 import { errorCodeOf, HostError } from '../errors.ts'
 import type { AdapterPort, HeldAdapter, SlotLease } from '../scheduler/adapter-port.ts'
 import { abortable, requestAborted } from './abortable.ts'
+import { AdapterDemand } from './adapter-demand.ts'
 import { ImageFetcher, type ImageFetcherOptions } from './image-fetcher.ts'
 import { SlotPool, type SlotPoolOptions } from './slot-pool.ts'
 
-export type AdapterCacheOptions = ImageFetcherOptions & SlotPoolOptions
+export type AdapterCacheOptions = Omit<ImageFetcherOptions & SlotPoolOptions, 'demand'>
 
 export class AdapterCache implements AdapterPort {
   readonly #options: AdapterCacheOptions
   readonly #images: ImageFetcher
   readonly #slots: SlotPool
+  readonly #demand: AdapterDemand
 
   constructor(options: AdapterCacheOptions) {
+    const demand = new AdapterDemand(options.engine.limits.slotCount, options)
     this.#options = options
-    this.#images = new ImageFetcher(options)
-    this.#slots = new SlotPool(options)
+    this.#demand = demand
+    this.#images = new ImageFetcher({ ...options, demand })
+    this.#slots = new SlotPool({ ...options, demand })
   }
 
   async acquire(digest: string, signal: AbortSignal): Promise<SlotLease> {
     if (signal.aborted) throw requestAborted()
     const source = this.locate(digest)
+    this.#demand.used(digest)
     try {
       const joined = this.#slots.join(digest, signal)
       if (joined !== null) return { ...(await joined), source }
@@ -38,6 +43,20 @@ export class AdapterCache implements AdapterPort {
   async prefetch(digest: string): Promise<void> {
     if (this.#slots.isResident(digest)) return
     await this.#images.fetch(digest)
+  }
+
+  async hint(digest: string): Promise<void> {
+    if (!this.#slots.isResident(digest)) await this.#images.hint(digest)
+  }
+
+  stage(digest: string): void {
+    if (this.#slots.isHeld(digest)) return
+    const image = this.#options.ram.get(digest)
+    if (image !== null) this.#slots.stage(image)
+  }
+
+  wait(digest: string): () => void {
+    return this.#demand.wait(digest)
   }
 
   locate(digest: string): 'slot' | 'ram' | 'disk' | 'store' {

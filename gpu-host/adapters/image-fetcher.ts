@@ -6,13 +6,17 @@
 import type { Clock } from '../clock.ts'
 import type { AdapterImage, Engine } from '../engine.ts'
 import { HostError } from '../errors.ts'
+import type { AdapterDemand } from './adapter-demand.ts'
 import type { DiskTier } from './disk-tier.ts'
 import { checkPackFits } from './pack-fit.ts'
+import { type PlaceClaim, Places } from './places.ts'
 import type { RamTier } from './ram-tier.ts'
 import type { AdapterStore } from './store-tier.ts'
 
 /** Bounds memory beyond the RAM tier: that many images may be on their way. */
 const FETCHES_MAX = 4
+/** Hints beyond so many that wait are dropped: their requests will come, or not. */
+const HINTS_WAITING_MAX = 64
 /** A store that says nothing for so long has failed. */
 const STORE_TIMEOUT_MS = 60_000
 
@@ -22,13 +26,18 @@ export interface ImageFetcherOptions {
   readonly disk: DiskTier
   readonly store: AdapterStore
   readonly clock: Clock
+  readonly demand: AdapterDemand
+}
+
+interface Flight {
+  readonly image: Promise<AdapterImage>
+  readonly claim: PlaceClaim
 }
 
 export class ImageFetcher {
   readonly #options: ImageFetcherOptions
-  readonly #flights = new Map<string, Promise<AdapterImage>>()
-  readonly #queue: (() => void)[] = []
-  #running = 0
+  readonly #flights = new Map<string, Flight>()
+  readonly #places = new Places(FETCHES_MAX)
 
   constructor(options: ImageFetcherOptions) {
     this.#options = options
@@ -38,26 +47,39 @@ export class ImageFetcher {
   fetch(digest: string): Promise<AdapterImage> {
     const image = this.#options.ram.get(digest)
     if (image !== null) return Promise.resolve(image)
-    const running = this.#flights.get(digest)
-    if (running !== undefined) return running
-    const flight = this.#fetch(digest).finally(() => this.#flights.delete(digest))
-    this.#flights.set(digest, flight)
+    const flight = this.#flights.get(digest) ?? this.#start(digest, { isUrgent: true })
+    // What began as a hint is now needed.
+    flight.claim.isUrgent = true
+    return flight.image
+  }
+
+  /** Fetches what may be asked for soon, behind everything that is; dropped when many wait. */
+  async hint(digest: string): Promise<void> {
+    const isKnown = this.#options.ram.has(digest) || this.#flights.has(digest)
+    if (isKnown || this.#places.waiting >= HINTS_WAITING_MAX) return
+    await this.#start(digest, { isUrgent: false }).image
+  }
+
+  #start(digest: string, claim: PlaceClaim): Flight {
+    const image = this.#places
+      .run(claim, () => this.#fetch(digest))
+      .finally(() => this.#flights.delete(digest))
     // Every caller may have left by the time it fails.
-    flight.catch(() => {})
+    image.catch(() => {})
+    const flight = { image, claim }
+    this.#flights.set(digest, flight)
     return flight
   }
 
   async #fetch(digest: string): Promise<AdapterImage> {
-    await this.#enter()
+    const { disk, ram, engine, demand } = this.#options
     try {
-      const image = (await this.#options.disk.read(digest)) ?? (await this.#fromStore(digest))
-      checkPackFits(image.manifest, this.#options.engine)
-      this.#options.ram.put(image)
+      const image = (await disk.read(digest)) ?? (await this.#fromStore(digest))
+      checkPackFits(image.manifest, engine)
+      ram.put(image, (held) => demand.worth(held, demand.fetchMs(held)))
       return image
     } catch (error) {
       throw toFetchError(error)
-    } finally {
-      this.#leave()
     }
   }
 
@@ -74,18 +96,6 @@ export class ImageFetcher {
     } finally {
       cancel()
     }
-  }
-
-  async #enter(): Promise<void> {
-    if (this.#running < FETCHES_MAX) this.#running += 1
-    // The one that leaves hands its place over, so the count stays.
-    else await new Promise<void>((resolve) => this.#queue.push(resolve))
-  }
-
-  #leave(): void {
-    const next = this.#queue.shift()
-    if (next === undefined) this.#running -= 1
-    else next()
   }
 }
 

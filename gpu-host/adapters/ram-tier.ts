@@ -1,5 +1,6 @@
 /**
- * Adapters in host RAM, each payload one contiguous piece; bounded, least recently used first out.
+ * Adapters in host RAM, each payload one contiguous piece; bounded in bytes. What goes first is said
+ * by the caller; without a word, and among equals, the least recently used.
  */
 import type { AdapterImage } from '../engine.ts'
 
@@ -33,18 +34,30 @@ export class RamTier {
     return image
   }
 
-  /** One that is larger than the whole tier is not kept, and evicts nothing. */
-  put(image: AdapterImage): void {
+  /**
+   * One that is larger than the whole tier is not kept, and evicts nothing. `worthOf` rates what is
+   * held already, per byte; the lowest goes first.
+   */
+  put(image: AdapterImage, worthOf: (digest: string) => number = () => 0): void {
     const { digest } = image.manifest
     this.#delete(digest)
     const bytes = image.payload.length
     if (bytes > this.#bytesMax) return
+    while (this.#bytes + bytes > this.#bytesMax) this.#delete(this.#pickVictim(worthOf))
     this.#images.set(digest, image)
     this.#bytes += bytes
-    for (const oldest of this.#images.keys()) {
-      if (this.#bytes <= this.#bytesMax) break
-      this.#delete(oldest)
+  }
+
+  #pickVictim(worthOf: (digest: string) => number): string {
+    let victim = ''
+    let least = Number.POSITIVE_INFINITY
+    for (const [digest, { payload }] of this.#images) {
+      const worth = worthOf(digest) / payload.length
+      if (victim !== '' && worth >= least) continue
+      victim = digest
+      least = worth
     }
+    return victim
   }
 
   #delete(digest: string): void {

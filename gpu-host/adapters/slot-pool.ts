@@ -7,7 +7,15 @@ import type { Clock } from '../clock.ts'
 import type { AdapterImage, Engine } from '../engine.ts'
 import { errorText, type Log } from '../log.ts'
 import { abortable, requestAborted } from './abortable.ts'
+import type { AdapterDemand } from './adapter-demand.ts'
+import { Places } from './places.ts'
 import { type SlotPin, SlotTable } from './slot-table.ts'
+
+/**
+ * Copies at once: one already takes most of the memory's bandwidth, and each holds one of the four
+ * pool threads that a step needs too.
+ */
+const COPIES_MAX = 2
 
 export interface PinnedSlot extends SlotPin {
   /** Microseconds of the load that was waited for; 0 when the adapter was resident. */
@@ -25,6 +33,7 @@ export interface SlotPoolOptions {
   readonly engine: Pick<Engine, 'loadSlot' | 'clearSlot' | 'limits'>
   readonly clock: Clock
   readonly log: Log
+  readonly demand: AdapterDemand
 }
 
 export class SlotPool {
@@ -32,6 +41,7 @@ export class SlotPool {
   readonly #table: SlotTable
   /** By slot; each resolves with the microseconds that its load took. */
   readonly #loads = new Map<number, Promise<number>>()
+  readonly #copies = new Places(COPIES_MAX)
   #waiting: Waiter[] = []
 
   constructor(options: SlotPoolOptions) {
@@ -45,6 +55,27 @@ export class SlotPool {
 
   residents(): string[] {
     return this.#table.residents()
+  }
+
+  /** Resident, or on its way into a slot. */
+  isHeld(digest: string): boolean {
+    return this.#table.isHeld(digest)
+  }
+
+  /**
+   * Begins to load the adapter into a slot that nobody needs, for requests that wait for a
+   * sequence; does nothing where there is none. Nobody is told: whoever needs it joins or loads.
+   */
+  stage(image: AdapterImage): void {
+    const { demand } = this.#options
+    const slot = this.#pickFree()
+    const held = slot === null ? null : this.#table.digestOf(slot)
+    if (slot === null || (held !== null && demand.isWaitedFor(held))) return
+    const pin = this.#startLoad(slot, image)
+    const unpin = (): void => {
+      if (this.#table.unpin(pin)) this.#grantWaiting()
+    }
+    this.#loads.get(slot)?.then(unpin, unpin)
   }
 
   /** A pin on the adapter's slot if it is resident or loading; null when it must be loaded. */
@@ -109,14 +140,23 @@ export class SlotPool {
     const { digest } = image.manifest
     const joined = this.#table.pin(digest)
     if (joined !== null) return joined
-    const slot = this.#table.pickFree()
-    if (slot === null) return null
+    const slot = this.#pickFree()
+    return slot === null ? null : this.#startLoad(slot, image)
+  }
+
+  #pickFree(): number | null {
+    const { demand } = this.#options
+    return this.#table.pickFree((digest) => demand.worth(digest, demand.refillMs(digest)))
+  }
+
+  /** Evicts what the slot holds, and pins the slot for the loader. */
+  #startLoad(slot: number, image: AdapterImage): SlotPin {
     if (this.#table.stateOf(slot) === 'resident') {
       this.#table.startEvicting(slot)
       this.#clear(slot)
       this.#table.finishEvicting(slot)
     }
-    const pin = this.#table.startLoading(slot, digest)
+    const pin = this.#table.startLoading(slot, image.manifest.digest)
     // In a later microtask: the load must be in the map before it can end.
     const load = Promise.resolve().then(() => this.#load(slot, image))
     this.#loads.set(slot, load)
@@ -129,7 +169,7 @@ export class SlotPool {
     const { engine, clock } = this.#options
     const startedUs = clock.nowUs()
     try {
-      await engine.loadSlot(slot, image)
+      await this.#copies.run({ isUrgent: true }, () => engine.loadSlot(slot, image))
       this.#table.finishLoading(slot)
       return clock.nowUs() - startedUs
     } catch (error) {

@@ -56,6 +56,11 @@ export class SlotTable {
     return this.#byDigest.get(digest)?.state === 'resident'
   }
 
+  /** Loading or resident. */
+  isHeld(digest: string): boolean {
+    return this.#byDigest.has(digest)
+  }
+
   residents(): string[] {
     return [...this.#byDigest]
       .filter(([digest]) => this.isResident(digest))
@@ -63,16 +68,28 @@ export class SlotTable {
   }
 
   /**
-   * The slot that the next load takes: an absent one, else the least recently used unpinned one.
+   * The slot that the next load takes: an absent one, else the unpinned one whose adapter is worth
+   * least; among equals the least recently used. null where every slot is pinned, or on its way.
    */
-  pickFree(): number | null {
+  pickFree(worthOf: (digest: string) => number = () => 0): number | null {
     let best: Slot | null = null
+    let bestWorth = 0
     for (const slot of this.#slots) {
       if (slot.state === 'absent') return slot.number
-      if (slot.state !== 'resident' || slot.pins > 0) continue
-      if (best === null || slot.usedAt < best.usedAt) best = slot
+      if (slot.state !== 'resident' || slot.pins > 0 || slot.digest === null) continue
+      const worth = worthOf(slot.digest)
+      const isBetter =
+        best === null || worth < bestWorth || (worth === bestWorth && slot.usedAt < best.usedAt)
+      if (!isBetter) continue
+      best = slot
+      bestWorth = worth
     }
     return best?.number ?? null
+  }
+
+  /** What is in the slot or on its way there; null = nothing. */
+  digestOf(slot: number): string | null {
+    return this.#at(slot).digest
   }
 
   /** Pins the slot in which the adapter is or is being loaded; null when there is none. */

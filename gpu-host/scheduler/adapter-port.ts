@@ -26,6 +26,15 @@ export interface AdapterPort {
   acquire(digest: string, signal: AbortSignal): Promise<SlotLease>
   /** Resolves when the adapter is in RAM (or a slot), from where a load takes milliseconds. */
   prefetch(digest: string): Promise<void>
+  /** May be asked for soon: as prefetch, behind everything that is needed now, or dropped. */
+  hint(digest: string): Promise<void>
+  /**
+   * Begins to load an adapter that is in RAM into a slot that nobody needs, if there is one.
+   * Returns at once; `acquire` finds the adapter there, or does without.
+   */
+  stage(digest: string): void
+  /** A queued request needs it: given up last, in every tier, until the returned call. */
+  wait(digest: string): () => void
   /** Where the adapter is right now. */
   locate(digest: string): Exclude<AdapterSource, 'none'>
   /** Every adapter held here, with the fastest tier that holds it. */

@@ -61,6 +61,37 @@ describe('Scheduler', () => {
     expect(events.at(-1)).toMatchObject({ type: 'end', finish_reason: 'length' })
   })
 
+  it('fetches cold adapters in fair order, whoever asked first', async () => {
+    const digits = [...'23456789ab']
+    const adapters = new Map([...digits, 'c'].map((digit) => adapter(digit, { fetchMs: 100 })))
+    const rig = build({ adapters })
+    for (const digit of digits) {
+      const adapter_digest = `sha256:${digit.repeat(64)}`
+      collect(rig.scheduler.submit(createRequest({ tenant_id: 'flood', adapter_digest })))
+    }
+    const adapter_digest = `sha256:${'c'.repeat(64)}`
+    const victim = collect(
+      rig.scheduler.submit(createRequest({ tenant_id: 'victim', adapter_digest })),
+    )
+    // Four of the flood are on their way; the victim's is next, not eleventh.
+    await rig.clock.advance(250)
+    expect(victim.at(-1)).toMatchObject({ type: 'end' })
+  })
+
+  it('loads the next adapter into a spare slot while no sequence is free', async () => {
+    const [first, second] = [adapter('1'), adapter('2')]
+    const rig = build({
+      adapters: new Map([first, second]),
+      engine: { limits: { sequenceCount: 1, slotCount: 2 } },
+    })
+    collect(rig.scheduler.submit(createRequest({ adapter_digest: first[0], max_tokens: 100 })))
+    await rig.clock.advance(20)
+    collect(rig.scheduler.submit(createRequest({ adapter_digest: second[0] })))
+    await rig.clock.advance(20)
+    expect(rig.scheduler.load()).toMatchObject({ sequencesRunning: 1, queueDepth: 1 })
+    expect(rig.adapters.locate(second[0])).toBe('slot')
+  })
+
   it('serves others while an adapter is on its way', async () => {
     const [slow, slowScript] = adapter('1', { fetchMs: 4000 })
     const rig = build({ adapters: new Map([[slow, slowScript]]) })

@@ -61,7 +61,7 @@ const CANDIDATES_MAX = 64
 export class Scheduler {
   readonly #options: SchedulerOptions
   readonly #admission: Admission<Sequence>
-  readonly #readiness: AdapterReadiness
+  readonly #readiness: AdapterReadiness<Sequence>
   readonly #observer: StepObserver
   readonly #bell: LoopBell
   readonly #live = new Map<string, LiveRequest>()
@@ -83,7 +83,7 @@ export class Scheduler {
     this.#observer = new StepObserver(options.metrics)
     this.#bell = new LoopBell(options.clock)
     this.#admission = new Admission(options.limits)
-    this.#readiness = new AdapterReadiness(options.adapters, {
+    this.#readiness = new AdapterReadiness(options.adapters, this.#admission, {
       onReady: () => this.#bell.ring(),
       onFailed: (digest, error) => this.#failQueued(digest, error),
     })
@@ -132,6 +132,7 @@ export class Scheduler {
       host_id: this.#options.hostId,
       prompt_tokens: prompt.tokens.length,
     })
+    this.#readiness.fetch()
     this.#bell.ring()
     return {
       promptTokens: prompt.tokens.length,
@@ -218,17 +219,18 @@ export class Scheduler {
   }
 
   #startReady(): void {
-    if (this.#freeSequences.length === 0 || this.#admission.depth === 0) return
+    if (this.#admission.depth === 0) return
+    if (this.#freeSequences.length > 0) this.#startFair()
+    if (this.#freeSequences.length === 0) this.#readiness.stage()
+  }
+
+  #startFair(): void {
     const { clock, engine, limits } = this.#options
     const nowUs = clock.nowUs()
-    const ready = this.#admission.fairOrder(
-      ({ request }) => this.#readiness.isReady(request.adapter_digest),
-      CANDIDATES_MAX,
-    )
     const { starts, blocked } = pickStarts(
-      ready.map((sequence) => ({
+      this.#readiness.ready(CANDIDATES_MAX).map((sequence) => ({
         request: sequence,
-        digest: sequence.request.adapter_digest,
+        digest: sequence.digest,
         blockedMs: (nowUs - (sequence.blockedSinceUs ?? nowUs)) / 1000,
       })),
       {
@@ -472,12 +474,11 @@ export class Scheduler {
     this.#bell.ring()
   }
 
-  /** Adapters that running and starting requests pin, with how many each. */
+  /** Adapters that running and starting requests pin, with the most rows that one has left. */
   #pinned(): Map<string, number> {
     const pinned = new Map<string, number>()
-    for (const { request } of this.#held.values()) {
-      const digest = request.adapter_digest
-      if (digest !== null) pinned.set(digest, (pinned.get(digest) ?? 0) + 1)
+    for (const { digest, rowsLeftMax } of this.#held.values()) {
+      if (digest !== null) pinned.set(digest, Math.max(pinned.get(digest) ?? 0, rowsLeftMax))
     }
     return pinned
   }

@@ -84,6 +84,16 @@ export class Sequence {
     return this.request.tenant_id
   }
 
+  /** Of its adapter; null = base model alone. */
+  get digest(): string | null {
+    return this.request.adapter_digest
+  }
+
+  /** Rows that it may still run before it ends. */
+  get rowsLeftMax(): number {
+    return this.promptRemaining + this.prompt.completionTokensMax - this.completionTokens
+  }
+
   get costTokens(): number {
     return this.prompt.tokens.length + this.prompt.completionTokensMax
   }

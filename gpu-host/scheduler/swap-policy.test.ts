@@ -43,7 +43,7 @@ describe('pickStarts', () => {
     expect(decision).toEqual({ starts: ['a1'], blocked: [] })
   })
 
-  it('drains the least used adapter once a blocked request has waited long enough', () => {
+  it('drains the adapter that is done first once a blocked request has waited long enough', () => {
     const waiting = [candidate('a1', 'a'), candidate('b1', 'b'), candidate('c1', 'c', 101)]
     const decision = pickStarts(waiting, situation({ a: 5, b: 1 }))
     expect(decision.starts).toEqual(['a1'])

@@ -1,9 +1,10 @@
 /**
  * Pure: which waiting requests start now. A request whose adapter is pinned already, or that needs
  * none, costs no slot; any other needs a slot that nobody pins. Candidates are in fair order. One
- * that waits for a slot for longer than `slotWaitMaxMs` makes the least used pinned adapter drain:
- * nothing new starts on that adapter until its slot is free, so popular adapters cannot keep a rare
- * one out for ever.
+ * that waits for a slot for longer than `slotWaitMaxMs` makes the pinned adapter drain that will be
+ * done first: nothing new starts on it until its slot is free, and the slot goes to whoever waited
+ * longest. So a cold request is overtaken for at most `slotWaitMaxMs`, and then waits for as long as
+ * that adapter's running requests take; popular adapters cannot keep it out.
  */
 export interface StartCandidate<T> {
   readonly request: T
@@ -14,7 +15,7 @@ export interface StartCandidate<T> {
 }
 
 export interface SlotSituation {
-  /** Adapters pinned by running or starting requests, with how many pin each. */
+  /** Adapters pinned by running or starting requests, with the most rows that one has left. */
   readonly pinned: ReadonlyMap<string, number>
   readonly slotCount: number
   readonly sequencesFree: number
@@ -62,7 +63,7 @@ export function pickStarts<T>(
   return { starts, blocked }
 }
 
-/** One pinned adapter for each starved one that no free slot can serve, least used first. */
+/** One pinned adapter for each starved one that no free slot can serve, soonest free first. */
 function pickDraining<T>(
   starved: readonly StartCandidate<T>[],
   { pinned, slotCount }: SlotSituation,
@@ -70,6 +71,6 @@ function pickDraining<T>(
   const waiting = new Set(starved.map(({ digest }) => digest)).size
   const needed = waiting - (slotCount - pinned.size)
   if (needed <= 0) return new Set()
-  const leastUsed = [...pinned].sort(([a, m], [b, n]) => m - n || (a < b ? -1 : 1))
-  return new Set(leastUsed.slice(0, needed).map(([digest]) => digest))
+  const soonest = [...pinned].sort(([a, m], [b, n]) => m - n || (a < b ? -1 : 1))
+  return new Set(soonest.slice(0, needed).map(([digest]) => digest))
 }

@@ -29,6 +29,9 @@ export class ScriptedAdapters implements AdapterPort {
   readonly #script: ReadonlyMap<string, AdapterScript>
   readonly #slots: Slot[]
   readonly #inRam = new Set<string>()
+  readonly #staging = new Set<string>()
+  /** Queued requests by adapter. */
+  readonly #waits = new Map<string, number>()
   readonly #waiters: (() => void)[] = []
   #uses = 0
 
@@ -67,6 +70,35 @@ export class ScriptedAdapters implements AdapterPort {
     await sleep(this.#clock, script.fetchMs)
     if (script.fails === 'fetch') throw new HostError('adapter_load_failed', 'the store failed')
     this.#inRam.add(digest)
+  }
+
+  hint(digest: string): Promise<void> {
+    return this.prefetch(digest)
+  }
+
+  /** A load ahead of its request that nobody waits for: as acquired and given back at once. */
+  stage(digest: string): void {
+    const isFree = this.#slots.some((slot) => slot.pins === 0 && !this.#isWaitedFor(slot.digest))
+    if (this.locate(digest) !== 'ram' || this.#staging.has(digest) || !isFree) return
+    this.#staging.add(digest)
+    const stop = new AbortController()
+    this.acquire(digest, stop.signal)
+      .then((lease) => lease.release())
+      .catch(() => {})
+      .finally(() => this.#staging.delete(digest))
+  }
+
+  wait(digest: string): () => void {
+    this.#waits.set(digest, (this.#waits.get(digest) ?? 0) + 1)
+    let isOver = false
+    return () => {
+      if (!isOver) this.#waits.set(digest, (this.#waits.get(digest) ?? 1) - 1)
+      isOver = true
+    }
+  }
+
+  #isWaitedFor(digest: string | null): boolean {
+    return digest !== null && (this.#waits.get(digest) ?? 0) > 0
   }
 
   async acquire(digest: string, signal: AbortSignal): Promise<SlotLease> {
