@@ -367,7 +367,9 @@ describe('errors as the SDK reads them', () => {
       'response_format.json_schema.schema.properties.b.oneOf',
       'unsupported_parameter',
     ],
-    [{ grammar: 'invalid' }, null, 'invalid_request'],
+    [{ grammar: 'invalid' }, 'grammar', 'invalid_request'],
+    [{ grammar: 'stuck' }, 'grammar', 'invalid_request'],
+    [{ logit_bias: { 5: 1, 258: 1 } }, 'logit_bias.258', 'invalid_request'],
     [
       { messages: [{ role: 'user', content: 'x'.repeat(600) }] },
       'messages',

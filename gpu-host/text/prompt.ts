@@ -1,6 +1,6 @@
 /**
  * A request's input → prompt tokens, and the number of tokens it may generate. Refuses what cannot
- * fit before any engine resource is taken.
+ * fit, and tokens that do not exist, before any engine resource is taken.
  */
 import type { Engine } from '../engine.ts'
 import { HostError } from '../errors.ts'
@@ -22,9 +22,10 @@ type PromptEngine = Pick<Engine, 'info' | 'limits' | 'tokenize'>
 export function createPrompt(
   engine: PromptEngine,
   renderChat: RenderChat,
-  request: Pick<GenerateRequest, 'input' | 'max_tokens'>,
+  request: Pick<GenerateRequest, 'input' | 'max_tokens' | 'sampling'>,
 ): Prompt {
   const { contextLength } = engine.limits
+  checkBias(request.sampling.logit_bias, engine.info.vocabularySize)
   const tokens = toTokens(engine, renderChat, request.input)
   if (tokens.length === 0) {
     throw new HostError('invalid_request', 'the prompt is empty', { param: 'prompt' })
@@ -64,6 +65,13 @@ function checkedTokens(tokens: readonly number[], vocabularySize: number): Int32
     )
   }
   return Int32Array.from(tokens)
+}
+
+function checkBias(bias: Readonly<Record<string, number>>, vocabularySize: number): void {
+  const bad = Object.keys(bias).find((token) => Number(token) >= vocabularySize)
+  if (bad === undefined) return
+  const message = `logit_bias: token ${bad} is outside the vocabulary of ${vocabularySize}`
+  throw new HostError('invalid_request', message, { param: `logit_bias.${bad}` })
 }
 
 function contextExceeded(contextLength: number, size: string): HostError {
