@@ -37,6 +37,9 @@ const residents: AdapterPort = {
     return { slot, generation: 1, source: 'slot', swapUs: 0, release: () => {} }
   },
   prefetch: async () => {},
+  hint: async () => {},
+  stage: () => {},
+  wait: () => () => {},
   locate: () => 'slot',
   residency: () => [],
 }
