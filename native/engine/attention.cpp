@@ -11,20 +11,27 @@ void attention::init(const model_dims * d, const kv_cache * cache, int n_threads
     dims    = d;
     kv      = cache;
     kernels = &kernels_best();
-    scores.resize((size_t) n_threads * QUERY_BLOCK_MAX * cache->n_ctx());
+    score_stride = (cache->n_ctx() + CELLS_MIN - 1) / CELLS_MIN * CELLS_MIN;
+    scores.resize((size_t) n_threads * QUERY_BLOCK_MAX * score_stride);
 }
 
 void attention::assign(const batch & b) {
     const int block_rows_max = std::max(1, QUERY_BLOCK_MAX / (dims->n_head / dims->n_head_kv));
     rows = &b;
-    blocks.clear();
-    for (int i = 0; i < b.n_rows(); ++i) {
-        const bool extends = !blocks.empty() && blocks.back().n_rows < block_rows_max &&
-                             b.sequences[blocks.back().first_row] == b.sequences[i];
+    split(block_rows_max, blocks);
+    split(KV_PAGE_CELLS, store_rows);
+}
+
+// Neighbouring rows of one sequence, at most n_rows_max at a time.
+void attention::split(int n_rows_max, std::vector<row_group> & out) const {
+    out.clear();
+    for (int i = 0; i < rows->n_rows(); ++i) {
+        const bool extends = !out.empty() && out.back().n_rows < n_rows_max &&
+                             rows->sequences[out.back().first_row] == rows->sequences[i];
         if (extends) {
-            blocks.back().n_rows++;
+            out.back().n_rows++;
         } else {
-            blocks.push_back({ i, 1 });
+            out.push_back({ i, 1 });
         }
     }
 }
@@ -32,8 +39,9 @@ void attention::assign(const batch & b) {
 void attention::store(int layer, int row, const float * key, const float * value) const {
     const int64_t width = (int64_t) dims->n_head_kv * dims->head_dim;
     const int64_t cell  = kv->cell(rows->sequences[row], rows->positions[row]);
-    kernels->to_half(key, (int) width, (uint16_t *) kv->k(layer)->data + cell * width);
-    kernels->to_half(value, (int) width, (uint16_t *) kv->v(layer)->data + cell * width);
+    uint16_t * page = (uint16_t *) kv->k(layer)->data + cell / KV_PAGE_CELLS * KV_PAGE_CELLS * width;
+    kernels->to_half(key, (int) width, page + cell % KV_PAGE_CELLS, KV_PAGE_CELLS);
+    kernels->to_half(value, (int) width, (uint16_t *) kv->v(layer)->data + cell * width, 1);
 }
 
 // One block for one KV head.
@@ -41,11 +49,10 @@ void attention::run_task(int layer, int task, int worker, const float * q, int64
                          int64_t out_stride) {
     const int     heads     = dims->n_head / dims->n_head_kv;
     const int64_t kv_stride = (int64_t) dims->n_head_kv * dims->head_dim;
-    const int64_t n_ctx     = kv->n_ctx();
-    float * scratch = scores.data() + (size_t) worker * QUERY_BLOCK_MAX * n_ctx;
-    const block & part    = blocks[task / dims->n_head_kv];
+    float * scratch = scores.data() + (size_t) worker * QUERY_BLOCK_MAX * score_stride;
+    const row_group & part    = blocks[task / dims->n_head_kv];
     const int     kv_head = task % dims->n_head_kv;
-    const uint16_t * keys   = (const uint16_t *) kv->k(layer)->data + kv_head * dims->head_dim;
+    const uint16_t * keys   = (const uint16_t *) kv->k(layer)->data + kv_head * dims->head_dim * KV_PAGE_CELLS;
     const uint16_t * values = (const uint16_t *) kv->v(layer)->data + kv_head * dims->head_dim;
     const paged_cells at = { kv->pages(rows->sequences[part.first_row]), KV_PAGE_CELLS, kv_stride };
     const float * qs[QUERY_BLOCK_MAX];
@@ -55,7 +62,7 @@ void attention::run_task(int layer, int task, int worker, const float * q, int64
     const auto flush = [&] {
         if (n_q > 0) {
             kernels->attend(qs, n_q, n_kv, keys, values, at, dims->head_dim,
-                            1.0f / std::sqrt((float) dims->head_dim), scratch, n_ctx, outs);
+                            1.0f / std::sqrt((float) dims->head_dim), scratch, score_stride, outs);
         }
         n_q = 0;
     };

@@ -133,26 +133,45 @@ static inline void prefetch(const uint16_t * values, int n) {
     }
 }
 
-// Scores of N queries against cells [0, n_kv): K rows are widened once for all queries.
+// Scores of N queries against cells [0, n_kv), C vectors of cells at a time: K is widened once for all
+// queries. Lanes past the last cell come out as whatever lies there and are not read.
+template <int N, int C>
+static inline void score_cells(const float * const * q, const uint16_t * k, const uint16_t * ahead, int page_cells,
+                               int head_dim, float qk_scale, float * scores, int64_t score_stride) {
+    vec acc[N][C];
+    for (int i = 0; i < N; ++i) {
+        for (int c = 0; c < C; ++c) {
+            acc[i][c] = vec::zero();
+        }
+    }
+    for (int d = 0; d < head_dim; ++d) {
+        __builtin_prefetch(ahead + (int64_t) d * page_cells);
+        vec w[C];
+        for (int c = 0; c < C; ++c) {
+            w[c] = vec::load_f16(k + (int64_t) d * page_cells + c * vec::W);
+        }
+        for (int i = 0; i < N; ++i) {
+            const vec x = vec::set(q[i][d]);
+            for (int c = 0; c < C; ++c) {
+                acc[i][c] = vec::fma(w[c], x, acc[i][c]);
+            }
+        }
+    }
+    const vec scale = vec::set(qk_scale);
+    for (int i = 0; i < N; ++i) {
+        for (int c = 0; c < C; ++c) {
+            vec::fma(acc[i][c], scale, vec::zero()).store(scores + i * score_stride + c * vec::W);
+        }
+    }
+}
+
 template <int N>
 static void score_queries(const float * const * q, int n_kv, const uint16_t * k, const paged_cells & at, int head_dim,
                           float qk_scale, float * scores, int64_t score_stride) {
-    each_page(k, at, n_kv, [&](const uint16_t * row, const uint16_t * ahead, int first, int n_cells) {
-        for (int j = first; j < first + n_cells; ++j, row += at.kv_stride, ahead += at.kv_stride) {
-            prefetch(ahead, head_dim);
-            vec acc[N];
-            for (int i = 0; i < N; ++i) {
-                acc[i] = vec::zero();
-            }
-            for (int d = 0; d < head_dim; d += vec::W) {
-                const vec w = vec::load_f16(row + d);
-                for (int i = 0; i < N; ++i) {
-                    acc[i] = vec::fma(w, vec::load(q[i] + d), acc[i]);
-                }
-            }
-            for (int i = 0; i < N; ++i) {
-                scores[i * score_stride + j] = sum_lanes(acc[i]) * qk_scale;
-            }
+    static constexpr int C = vec::W < 8 ? 1 : CELLS_MIN / vec::W; // vectors at a time
+    each_page(k, at, n_kv, [&](const uint16_t * page, const uint16_t * ahead, int first, int n_cells) {
+        for (int j = 0; j < n_cells; j += C * vec::W) {
+            score_cells<N, C>(q, page + j, ahead + j, at.page_cells, head_dim, qk_scale, scores + first + j, score_stride);
         }
     });
 }
@@ -236,16 +255,20 @@ static void attend(const float * const * q, int n_q, const int * n_kv, const uin
     }
 }
 
-static void to_half(const float * in, int n, uint16_t * out) {
+static void to_half(const float * in, int n, uint16_t * out, int64_t stride) {
     int i = 0;
-    for (; i + vec::W <= n; i += vec::W) {
+    for (; i + vec::W <= n && stride == 1; i += vec::W) {
         vec::load(in + i).store_f16(out + i);
     }
-    for (; i < n; ++i) {
-        float    lane[vec::W] = { in[i] };
-        uint16_t half[vec::W];
+    uint16_t half[vec::W];
+    for (; i < n; i += vec::W) {
+        float lane[vec::W] = {};
+        const int count = std::min(vec::W, n - i);
+        std::copy(in + i, in + i + count, lane);
         vec::load(lane).store_f16(half);
-        out[i] = half[0];
+        for (int j = 0; j < count; ++j) {
+            out[(i + j) * stride] = half[j];
+        }
     }
 }
 

@@ -14,8 +14,11 @@ namespace nozzle {
 // Query rows that one attend call shares K and V loads between.
 constexpr int QUERY_BLOCK_MAX = 8;
 
-// Where a sequence's cells lie: cell j in row pages[j / page_cells] * page_cells + j % page_cells of K
-// and of V, a row being kv_stride values.
+// Where a sequence's cells lie: cell j is cell j % page_cells of page pages[j / page_cells]. A page holds
+// page_cells * kv_stride values of K and as many of V: V cell by cell, kv_stride values each; K head by
+// head, [head_dim][page_cells], so that one register holds a value of many cells and no score needs a
+// sum across lanes. page_cells is a multiple of CELLS_MIN.
+constexpr int CELLS_MIN = 16;
 struct paged_cells {
     const int32_t * pages;
     int             page_cells;
@@ -31,14 +34,14 @@ struct kernel_set {
                    const float * const * h, float * const * y, int n_rows);
 
     // q: n_q pointers to F32 [head_dim]; n_kv[i]: cells that query i may see (>= 1); k, v: F16, the
-    // head's first value in row 0; scores: n_q rows of score_stride floats (scratch); out: n_q pointers
-    // to F32 [head_dim]. n_q <= QUERY_BLOCK_MAX. The bits do not depend on where the cells lie.
+    // head's first value in page 0; scores: n_q rows of score_stride floats (scratch), at least n_kv
+    // rounded up to CELLS_MIN; out: n_q pointers to F32 [head_dim]. n_q <= QUERY_BLOCK_MAX. The bits do not depend on where the cells lie.
     void (*attend)(const float * const * q, int n_q, const int * n_kv, const uint16_t * k, const uint16_t * v,
                    const paged_cells & at, int head_dim, float qk_scale, float * scores, int64_t score_stride,
                    float * const * out);
 
-    // F32 [n] to F16 [n], to the nearest.
-    void (*to_half)(const float * in, int n, uint16_t * out);
+    // F32 [n] to F16, to the nearest, `stride` values from one to the next.
+    void (*to_half)(const float * in, int n, uint16_t * out, int64_t stride);
 
     const matrix_kernel_set * matrix;
 };

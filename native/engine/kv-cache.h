@@ -14,8 +14,8 @@
 
 namespace nozzle {
 
-// Of 16, 32 and 64 the smallest: the attention kernel does not tell them apart (bench/attend-bench.cpp),
-// and less is lost in the last page of a sequence and of a shared prefix.
+// The smallest that the attention kernel takes (CELLS_MIN): the least is lost in the last page of a
+// sequence and of a shared prefix.
 constexpr int KV_PAGE_CELLS = 16;
 
 class kv_cache {
@@ -29,6 +29,7 @@ class kv_cache {
     static int64_t pages_needed(int n_sequences, int n_ctx, int64_t n_cells);
 
     // F16 [n_head_kv * head_dim, KV_PAGE_CELLS * n_pages]; cell c of page p is row p * KV_PAGE_CELLS + c.
+    // The CPU's kernels keep the keys of a page the other way round: see paged_cells.
     ggml_tensor * k(int layer) const { return k_layers[layer]; }
     ggml_tensor * v(int layer) const { return v_layers[layer]; }
 

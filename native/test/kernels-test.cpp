@@ -76,23 +76,39 @@ static void test_lora(const kernel_set & set, int n_rows, int n_in, int n_out, i
     }
 }
 
+// K and V of 2 heads as the kernel reads them, from F16 [n_kv][2 * head_dim] each.
+struct paged_kv {
+    std::vector<uint16_t> k, v;
+
+    paged_kv(const std::vector<uint16_t> & keys, const std::vector<uint16_t> & values, int n_kv, int head_dim,
+             const std::vector<int32_t> & pages, int page_cells) {
+        const int64_t stride = 2 * head_dim;
+        k.assign((*std::max_element(pages.begin(), pages.end()) + 1) * page_cells * stride, 0x7e00); // NaN
+        v = k;
+        for (int j = 0; j < n_kv; ++j) {
+            const int64_t page = pages[j / page_cells] * page_cells * stride;
+            for (int64_t d = 0; d < stride; ++d) {
+                k[page + d * page_cells + j % page_cells] = keys[j * stride + d];
+                v[page + j % page_cells * stride + d]     = values[j * stride + d];
+            }
+        }
+    }
+};
+
 // The cells lie in pages in no order; a page's rest past the last cell is NaN.
 static void test_attend(const kernel_set & set, int n_q, int n_kv, int head_dim, int page_cells) {
     random_source random;
     const int64_t stride = 2 * head_dim;
     const std::vector<uint16_t> k = random.halves(n_kv * stride), v = random.halves(n_kv * stride);
-    const int n_pages = (n_kv + page_cells - 1) / page_cells;
-    std::vector<int32_t> pages(n_pages);
+    std::vector<int32_t> pages((n_kv + page_cells - 1) / page_cells);
     std::iota(pages.begin(), pages.end(), 1);
     std::shuffle(pages.begin(), pages.end(), random.engine);
-    std::vector<uint16_t> k_rows((n_pages + 1) * page_cells * stride, 0x7e00), v_rows = k_rows;
-    for (int j = 0; j < n_kv; ++j) {
-        const int64_t row = ((int64_t) pages[j / page_cells] * page_cells + j % page_cells) * stride;
-        std::copy_n(k.begin() + j * stride, stride, k_rows.begin() + row);
-        std::copy_n(v.begin() + j * stride, stride, v_rows.begin() + row);
-    }
+    const int one_page = (n_kv + CELLS_MIN - 1) / CELLS_MIN * CELLS_MIN;
+    const std::vector<int32_t> first_page = { 0 };
+    const paged_kv paged(k, v, n_kv, head_dim, pages, page_cells);
+    const paged_kv whole(k, v, n_kv, head_dim, first_page, one_page);
     std::vector<float> q = random.floats((size_t) n_q * head_dim), out((size_t) n_q * head_dim);
-    std::vector<float> scores((size_t) QUERY_BLOCK_MAX * n_kv);
+    std::vector<float> scores((size_t) QUERY_BLOCK_MAX * one_page);
     std::vector<int> visible;
     for (int i = 0; i < n_q; ++i) {
         visible.push_back(std::max(1, n_kv - i));
@@ -100,14 +116,14 @@ static void test_attend(const kernel_set & set, int n_q, int n_kv, int head_dim,
     auto qs = row_pointers(q, n_q, head_dim);
     auto outs = row_pointers(out, n_q, head_dim);
     const double qk_scale = 1.0 / std::sqrt((double) head_dim);
-    const auto attend = [&](const uint16_t * keys, const uint16_t * values, const paged_cells & at) {
-        set.attend(qs.data(), n_q, visible.data(), keys, values, at, head_dim, (float) qk_scale, scores.data(), n_kv,
-                   outs.data());
+    // The second of the two heads.
+    const auto attend = [&](const paged_kv & kv, const paged_cells & at) {
+        set.attend(qs.data(), n_q, visible.data(), kv.k.data() + head_dim * at.page_cells, kv.v.data() + head_dim, at,
+                   head_dim, (float) qk_scale, scores.data(), one_page, outs.data());
     };
-    const int32_t first = 0;
-    attend(k.data(), v.data(), { &first, n_kv, stride });
+    attend(whole, { first_page.data(), one_page, stride });
     const std::vector<float> in_one_piece = out;
-    attend(k_rows.data(), v_rows.data(), { pages.data(), page_cells, stride });
+    attend(paged, { pages.data(), page_cells, stride });
     if (out != in_one_piece) {
         printf("attend on %s: %d cells in pages of %d differ from one piece\n", set.name, n_kv, page_cells);
         failures++;
@@ -117,7 +133,7 @@ static void test_attend(const kernel_set & set, int n_q, int n_kv, int head_dim,
         double top = -1e300, sum = 0;
         for (int j = 0; j < visible[i]; ++j) {
             for (int d = 0; d < head_dim; ++d) {
-                weight[j] += (double) q[(size_t) i * head_dim + d] * ggml_fp16_to_fp32(k[j * stride + d]);
+                weight[j] += (double) q[(size_t) i * head_dim + d] * ggml_fp16_to_fp32(k[j * stride + head_dim + d]);
             }
             weight[j] *= qk_scale;
             top = std::max(top, weight[j]);
@@ -128,7 +144,7 @@ static void test_attend(const kernel_set & set, int n_q, int n_kv, int head_dim,
         for (int d = 0; d < head_dim; ++d) {
             double want = 0;
             for (int j = 0; j < visible[i]; ++j) {
-                want += weight[j] / sum * ggml_fp16_to_fp32(v[j * stride + d]);
+                want += weight[j] / sum * ggml_fp16_to_fp32(v[j * stride + head_dim + d]);
             }
             expect_close("attend", set.name, out[(size_t) i * head_dim + d], want, 1e-5);
         }
@@ -153,7 +169,7 @@ int main() {
             for (const int n_kv : { 1, 5, 64, 333 }) {
                 test_attend(*set, n_q, n_kv, 16, 16);
                 test_attend(*set, n_q, n_kv, 96, 32);
-                test_attend(*set, n_q, n_kv, 96, 1);
+                test_attend(*set, n_q, n_kv, 96, 48);
             }
         }
     }

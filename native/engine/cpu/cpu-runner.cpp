@@ -114,7 +114,7 @@ void cpu_runner::plan_layer(int il) {
     add(norm_attention, n_rows);
     add(shrink_qkv, count_shrinks(il, QKV));
     add(multiply_qkv, columns_of(QKV));
-    add(store_cells, n_rows);
+    add(store_cells, (int) attending.store_groups().size());
     add(attend, attending.n_tasks());
     add(round_attention, n_rows);
     add(shrink_output, count_shrinks(il, OUTPUT));
@@ -330,18 +330,21 @@ void cpu_runner::multiply_qkv(void * context, int layer, int task, int) {
     self.multiply(layer, part, self.normed, self.qkv.get() + before * dims.head_dim, self.width_qkv);
 }
 
-void cpu_runner::store_cells(void * context, int layer, int row, int) {
+void cpu_runner::store_cells(void * context, int layer, int task, int) {
     cpu_runner & self = *(cpu_runner *) context;
     const model_dims & dims = self.base->dims;
-    float * q = self.qkv.get() + (size_t) row * self.width_qkv;
-    float * k = q + dims.n_head * dims.head_dim;
-    for (int head = 0; head < dims.n_head; ++head) {
-        self.rotate(row, q + head * dims.head_dim, self.base->layers[layer].attn_q_norm);
+    const row_group  & group = self.attending.store_groups()[task];
+    for (int row = group.first_row; row < group.first_row + group.n_rows; ++row) {
+        float * q = self.qkv.get() + (size_t) row * self.width_qkv;
+        float * k = q + dims.n_head * dims.head_dim;
+        for (int head = 0; head < dims.n_head; ++head) {
+            self.rotate(row, q + head * dims.head_dim, self.base->layers[layer].attn_q_norm);
+        }
+        for (int head = 0; head < dims.n_head_kv; ++head) {
+            self.rotate(row, k + head * dims.head_dim, self.base->layers[layer].attn_k_norm);
+        }
+        self.attending.store(layer, row, k, k + dims.n_head_kv * dims.head_dim);
     }
-    for (int head = 0; head < dims.n_head_kv; ++head) {
-        self.rotate(row, k + head * dims.head_dim, self.base->layers[layer].attn_k_norm);
-    }
-    self.attending.store(layer, row, k, k + dims.n_head_kv * dims.head_dim);
 }
 
 void cpu_runner::attend(void * context, int layer, int task, int worker) {

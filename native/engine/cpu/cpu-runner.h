@@ -84,7 +84,7 @@ class cpu_runner : public step_runner {
     static void norm_attention(void * self, int layer, int row, int worker);
     static void shrink_qkv(void * self, int layer, int task, int worker);
     static void multiply_qkv(void * self, int layer, int task, int worker);
-    static void store_cells(void * self, int layer, int row, int worker);
+    static void store_cells(void * self, int layer, int task, int worker);
     static void attend(void * self, int layer, int task, int worker);
     static void round_attention(void * self, int layer, int row, int worker);
     static void shrink_output(void * self, int layer, int task, int worker);
