@@ -19,7 +19,7 @@ import type { NativeEngine } from '../native/index.ts'
 import { type Popularity, pickAdapter } from '../native/test/support/popularity.ts'
 import { Random } from '../native/test/support/random.ts'
 import { createFleet, type Fleet } from './lib/adapter-fleet.ts'
-import { ensureShape, openBenchEngine, type ShapeName } from './lib/base-model.ts'
+import { type BenchDevice, ensureShape, openBenchEngine, type ShapeName } from './lib/base-model.ts'
 import { type Answer, type LoopResult, runClosedLoop } from './lib/closed-loop.ts'
 import { median, percentile, significant } from './lib/statistics.ts'
 
@@ -34,6 +34,7 @@ export interface ChurnOptions {
   readonly popularity: Popularity
   /** Of the run over all adapters, all rounds together. */
   readonly requests: number
+  readonly on?: BenchDevice | undefined
 }
 
 const PROMPT_TOKENS = 16
@@ -54,7 +55,8 @@ export async function runChurn(options: ChurnOptions) {
   const { shape, slots, clients, rank, adapters } = options
   const modelPath = await ensureShape(shape)
   const scratch = mkdtempSync(join(tmpdir(), 'nozzle-bench-'))
-  const sizes = { slots, rank, sequences: clients, threads: options.threads }
+  const { threads, on } = options
+  const sizes = { slots, rank, sequences: clients, threads, on }
   const engine = await openBenchEngine(modelPath, sizes)
   try {
     note(`making ${adapters} adapters, each with a reference of its own`)

@@ -12,6 +12,7 @@ import {
   writeAdapterGguf,
 } from '../native/test/support/synthetic-adapter.ts'
 import {
+  type BenchDevice,
   createBenchAdapters,
   ensureShape,
   openBenchEngine,
@@ -41,6 +42,7 @@ export interface MixOptions {
   /** 0 = one per core. */
   readonly threads: number
   readonly peers: readonly PeerName[]
+  readonly on?: BenchDevice | undefined
 }
 
 interface Runner {
@@ -54,7 +56,7 @@ export async function runMix(options: MixOptions) {
   const threads = options.threads || availableParallelism()
   const modelPath = await ensureShape(shape)
   const scratch = mkdtempSync(join(tmpdir(), 'nozzle-bench-'))
-  const sizes = { slots: tenants, rank, sequences: tenants, threads }
+  const sizes = { slots: tenants, rank, sequences: tenants, threads, on: options.on }
   const engine = await openBenchEngine(modelPath, sizes)
   const peers: { name: PeerName; peer: Peer }[] = []
   try {

@@ -16,6 +16,7 @@ import type { NativeEngine } from '../native/index.ts'
 import { GREEDY } from '../native/test/support/requests.ts'
 import type { SyntheticAdapter } from '../native/test/support/synthetic-adapter.ts'
 import {
+  type BenchDevice,
   createBenchAdapters,
   ensureShape,
   openBenchEngine,
@@ -30,6 +31,7 @@ export interface SwapOptions {
   readonly swaps: number
   readonly rounds: number
   readonly threads: number
+  readonly on?: BenchDevice | undefined
 }
 
 /** More adapters than slots, taken in turn, so that every acquire misses and evicts. */
@@ -46,7 +48,8 @@ export async function runSwap(options: SwapOptions) {
   const modelPath = await ensureShape(shape)
   const scratch = mkdtempSync(join(tmpdir(), 'nozzle-bench-'))
   const threads = options.threads || availableParallelism()
-  const engine = await openBenchEngine(modelPath, { slots: SLOTS, rank, sequences: 2, threads })
+  const sizes = { slots: SLOTS, rank, sequences: 2, threads, on: options.on }
+  const engine = await openBenchEngine(modelPath, sizes)
   try {
     const adapters = createBenchAdapters(engine, ADAPTERS, rank)
     const disk = await fillDisk(scratch, adapters)

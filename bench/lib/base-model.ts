@@ -5,7 +5,7 @@
 import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { NativeEngine } from '../../native/index.ts'
+import { NativeEngine, type NativeEngineOptions } from '../../native/index.ts'
 import {
   createSyntheticAdapter,
   type SyntheticAdapter,
@@ -35,12 +35,32 @@ const SMALL: SyntheticShape = {
   weightType: 'Q8_0',
 }
 
-export const SHAPES = ['small', 'demo', '1b', '7b', 'default'] as const
+/** What a GPU is measured with, and what tries the measuring out where there is none. */
+const SEVEN_B_F16: SyntheticShape = { ...SEVEN_B, name: '7b-f16', weightType: 'F16' }
+export const TINY_F16: SyntheticShape = {
+  ...TINY,
+  name: 'tiny-f16',
+  embeddingLength: 256,
+  headLength: 64,
+  feedForwardLength: 512,
+  vocabularySize: 1024,
+  weightType: 'F16',
+  isTied: false,
+}
+
+export const SHAPES = ['small', 'demo', '1b', '7b', '7b-f16', 'tiny-f16', 'default'] as const
 export type ShapeName = (typeof SHAPES)[number]
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const CACHE = join(ROOT, '.cache', 'bench')
-const SYNTHETIC = { small: SMALL, demo: DEMO, '1b': ONE_B, '7b': SEVEN_B } as const
+const SYNTHETIC = {
+  small: SMALL,
+  demo: DEMO,
+  '1b': ONE_B,
+  '7b': SEVEN_B,
+  '7b-f16': SEVEN_B_F16,
+  'tiny-f16': TINY_F16,
+} as const
 
 /** What the weights of a shape are generated from; null for the model that is fetched. */
 export function syntheticShapeOf(shape: ShapeName): SyntheticShape | null {
@@ -68,7 +88,11 @@ export interface BenchEngineSizes {
   readonly rank: number
   readonly sequences: number
   readonly threads: number
+  readonly on?: BenchDevice | undefined
 }
+
+/** Absent = what the machine has. */
+export type BenchDevice = Pick<Partial<NativeEngineOptions>, 'device' | 'graph'>
 
 export function openBenchEngine(modelPath: string, sizes: BenchEngineSizes): Promise<NativeEngine> {
   return NativeEngine.open({
@@ -81,6 +105,7 @@ export function openBenchEngine(modelPath: string, sizes: BenchEngineSizes): Pro
     contextLength: 512,
     rowsMax: 512,
     threads: sizes.threads,
+    ...sizes.on,
   })
 }
 

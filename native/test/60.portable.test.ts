@@ -81,7 +81,7 @@ describe.each(Object.entries(SHAPES))('the portable graph of %s', (_, shape) => 
   let mixed: Trace[]
 
   beforeAll(async () => {
-    portable = await openTestBase(shape, 1, 'portable')
+    portable = await openTestBase(shape, 1, { graph: 'portable' })
     own = await openTestBase(shape)
     mixed = await runTogether(portable.engine, requests)
   })

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { NativeEngine } from '../../index.ts'
+import { NativeEngine, type NativeEngineOptions } from '../../index.ts'
 import {
   type AdapterRecipe,
   createSyntheticAdapter,
@@ -45,7 +45,7 @@ export interface TestBase {
 export async function openTestBase(
   shape: SyntheticShape,
   threads = 1,
-  graph: 'auto' | 'portable' = 'auto',
+  changes: Pick<Partial<NativeEngineOptions>, 'device' | 'graph'> = {},
 ): Promise<TestBase> {
   const folder = mkdtempSync(join(tmpdir(), 'nozzle-base-'))
   const modelPath = join(folder, 'base.gguf')
@@ -54,13 +54,13 @@ export async function openTestBase(
     modelPath,
     modelName: shape.name,
     device: 'cpu',
-    graph,
     slotCount: SPARE_SLOT,
     rankMax: 16,
     sequenceCount: 16,
     contextLength: CONTEXT_LENGTH,
     rowsMax: 512,
     threads,
+    ...changes,
   })
   const adapters: TestAdapter[] = []
   for (const recipe of MIXED_RECIPES) {
