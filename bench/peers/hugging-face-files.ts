@@ -15,21 +15,21 @@ import {
 import { join } from 'node:path'
 import { ggufRow, PEFT_PATHS, peftModuleName } from '../../gpu-host/adapters/base-shape.ts'
 import { writeParts } from '../../gpu-host/adapters/test/support/adapter-files.ts'
-import {
-  Q8_BLOCK_BYTES,
-  Q8_BLOCK_VALUES,
-  type TensorSource,
-} from '../../native/test/support/gguf-writer.ts'
+import { Q8_BLOCK_BYTES, type TensorSource } from '../../native/test/support/gguf-writer.ts'
 import { fromHalfBits } from '../../native/test/support/half.ts'
 import {
   halvesAt,
   type SyntheticAdapter,
   type SyntheticModule,
-  type TargetName,
   transpose,
 } from '../../native/test/support/synthetic-adapter.ts'
-import { type SyntheticShape, syntheticTensors } from '../../native/test/support/synthetic-gguf.ts'
+import {
+  type LinearName,
+  type SyntheticShape,
+  syntheticTensors,
+} from '../../native/test/support/synthetic-gguf.ts'
 
+const Q8_BLOCK_VALUES = 32
 const OTHER_NAMES: Readonly<Record<string, string>> = {
   'token_embd.weight': 'model.embed_tokens.weight',
   'output_norm.weight': 'model.norm.weight',
@@ -169,7 +169,7 @@ function* toBf16(tensor: TensorSource, shape: SyntheticShape): Iterable<Uint8Arr
   yield bytesOf(toPeftRows(roundToBf16(tensor, values), tensor.shape[0], target, shape))
 }
 
-function isTarget(part: string): part is TargetName {
+function isTarget(part: string): part is LinearName {
   return Object.hasOwn(PEFT_PATHS, part)
 }
 
@@ -177,7 +177,7 @@ function isTarget(part: string): part is TargetName {
 function toPeftRows(
   rows: Uint16Array,
   rowLength: number,
-  target: TargetName,
+  target: LinearName,
   shape: SyntheticShape,
 ): Uint16Array {
   const out = new Uint16Array(rows.length)
