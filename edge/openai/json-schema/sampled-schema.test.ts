@@ -91,7 +91,9 @@ it('validates, for random schemas', async () => {
     const text = await write(schemaToGrammar(schema, 'schema'), seed)
     if (text === null) continue
     whole += 1
-    const judged = z.fromJSONSchema(schema).safeParse(JSON.parse(text))
+    const judged = z
+      .fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0])
+      .safeParse(JSON.parse(text))
     expect(judged.error?.issues ?? [], `seed ${seed}: ${JSON.stringify(schema)}: ${text}`).toEqual(
       [],
     )
@@ -123,7 +125,9 @@ it('validates, for a schema that refers to itself', async () => {
     if (text === null) continue
     whole += 1
     deepest = Math.max(deepest, text.split('"name"').length - 1)
-    const judged = z.fromJSONSchema(schema).safeParse(JSON.parse(text))
+    const judged = z
+      .fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0])
+      .safeParse(JSON.parse(text))
     expect(judged.error?.issues ?? [], `seed ${seed}: ${text}`).toEqual([])
   }
   expect(whole).toBeGreaterThan(5)
