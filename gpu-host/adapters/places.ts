@@ -1,6 +1,7 @@
 /**
  * A bounded number of places for work that takes memory or bandwidth. Who finds none waits; those
- * that somebody needs now go before those that somebody may need soon, else first come first served.
+ * that somebody needs now go before those that somebody may need soon, else first come first
+ * served.
  */
 export interface PlaceClaim {
   /** Read when a place becomes free, so a claim may gain urgency while it waits. */

@@ -1,6 +1,6 @@
 /**
- * Adapters in host RAM, each payload one contiguous piece; bounded in bytes. What goes first is said
- * by the caller; without a word, and among equals, the least recently used.
+ * Adapters in host RAM, each payload one contiguous piece; bounded in bytes. What goes first is
+ * said by the caller; without a word, and among equals, the least recently used.
  */
 import type { AdapterImage } from '../engine.ts'
 

@@ -3,8 +3,8 @@
  * none, costs no slot; any other needs a slot that nobody pins. Candidates are in fair order. One
  * that waits for a slot for longer than `slotWaitMaxMs` makes the pinned adapter drain that will be
  * done first: nothing new starts on it until its slot is free, and the slot goes to whoever waited
- * longest. So a cold request is overtaken for at most `slotWaitMaxMs`, and then waits for as long as
- * that adapter's running requests take; popular adapters cannot keep it out.
+ * longest. So a cold request is overtaken for at most `slotWaitMaxMs`, and then waits for as long
+ * as that adapter's running requests take; popular adapters cannot keep it out.
  */
 export interface StartCandidate<T> {
   readonly request: T

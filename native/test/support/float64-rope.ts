@@ -9,7 +9,7 @@ export interface Angles {
   readonly frequencies: Float64Array
   /** Of the rotated values. */
   readonly magnitude: number
-  /** Where the second value of pair `i` stands, seen from the first, and how far pairs lie apart. */
+  /** Where the second value of pair `i` stands from the first, and how far pairs lie apart. */
   readonly partner: number
   readonly stride: number
 }
