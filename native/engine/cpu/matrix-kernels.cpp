@@ -338,6 +338,10 @@ static void dot_tile(const typename T::value * w, int n_in, const float * const 
             in[i] = vec::load(x[i] + c);
         }
         for (int k = 0; k < O; ++k) {
+            // The same place O rows on: the next tile, or the next task's.
+            if (O > 1 && c * sizeof(typename T::value) % 64 == 0) {
+                __builtin_prefetch(w + (int64_t) (k + O) * n_in + c);
+            }
             const vec weight = T::load(w + (int64_t) k * n_in + c);
             for (int i = 0; i < N; ++i) {
                 acc[k][i] = vec::fma(weight, in[i], acc[k][i]);
