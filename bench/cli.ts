@@ -8,6 +8,7 @@ import { runChurn } from './churn.ts'
 import { SHAPES } from './lib/base-model.ts'
 import { runMix } from './mix.ts'
 import { PEERS, type PeerName } from './peers/start-peer.ts'
+import { runRanks } from './ranks.ts'
 import { runSwap } from './swap.ts'
 
 const USAGE = `usage: npm run --silent bench -- <name> [options]
@@ -16,6 +17,8 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          --tenants N (8)  --tokens N (64)  --no-peer
          --peer NAME,… (node-llama-cpp): node-llama-cpp, llama-server, vllm
   base   no adapters: decoding and prefill against llama.cpp's own llama-batched-bench
+         --tokens N (64) decoding steps
+  ranks  what ranks from 4 to 256 cost, alone and in one batch
          --tokens N (64) decoding steps
   swap   time from "adapter not in a slot" to "its first row can run"
          --swaps N (200) loads per tier and round
@@ -90,6 +93,12 @@ async function main(): Promise<void> {
       }),
     base: () =>
       runBase({
+        ...{ shape, threads: common.threads },
+        tokens: count('tokens', 1),
+        rounds: count('rounds', 1),
+      }),
+    ranks: () =>
+      runRanks({
         ...{ shape, threads: common.threads },
         tokens: count('tokens', 1),
         rounds: count('rounds', 1),
