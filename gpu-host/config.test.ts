@@ -18,6 +18,15 @@ describe('readConfig', () => {
     expect(() => readConfig(env)).not.toThrowError(/hunter2/)
   })
 
+  it('keeps half of all contexts in the KV pool, one at least, unless told otherwise', () => {
+    const cells = (env: Record<string, string>) =>
+      readConfig({ ...REQUIRED, ...env }).engine.kvCells
+    expect(cells({ NOZZLE_SEQUENCES: '16', NOZZLE_CONTEXT_LENGTH: '2048' })).toBe(16_384)
+    expect(cells({ NOZZLE_SEQUENCES: '1', NOZZLE_CONTEXT_LENGTH: '2048' })).toBe(2048)
+    expect(cells({ NOZZLE_KV_TOKENS: '5000' })).toBe(5000)
+    expect(() => cells({ NOZZLE_KV_TOKENS: '2000' })).toThrowError(/NOZZLE_KV_TOKENS.*2048/)
+  })
+
   it('cannot be changed afterwards', () => {
     const config = readConfig(REQUIRED)
     expect(Object.isFrozen(config) && Object.isFrozen(config.scheduler)).toBe(true)

@@ -34,6 +34,11 @@ const environment = z.object({
   NOZZLE_RANK_MAX: whole(32, 1, 512),
   NOZZLE_SEQUENCES: whole(16, 1, 4096),
   NOZZLE_CONTEXT_LENGTH: whole(2048, 16, 1_048_576),
+  /**
+   * Tokens that the KV pool holds, of running sequences and cached prefixes together; 0 = half of
+   * all contexts, and one at least.
+   */
+  NOZZLE_KV_TOKENS: whole(0, 0, 2 ** 31 - 1),
   NOZZLE_ROWS_MAX: whole(256, 1, 65_536),
   /** 0 = the engine chooses. */
   NOZZLE_THREADS: whole(0, 0, 1024),
@@ -66,6 +71,15 @@ export function readConfig(env: Record<string, string | undefined> = process.env
   return toConfig(parsed.data)
 }
 
+/** Requests rarely fill their context; and pages that nothing was written to take no memory. */
+function toKvCells(env: z.infer<typeof environment>): number {
+  const { NOZZLE_KV_TOKENS: asked, NOZZLE_CONTEXT_LENGTH: context, NOZZLE_SEQUENCES: count } = env
+  if (asked === 0) return Math.max(context, Math.ceil((context * count) / 2))
+  if (asked >= context) return asked
+  const reason = `NOZZLE_KV_TOKENS: ${asked} cannot hold one context of ${context} tokens; raise it`
+  throw new HostError('invalid_request', `configuration: ${reason} or lower NOZZLE_CONTEXT_LENGTH`)
+}
+
 function toConfig(env: z.infer<typeof environment>) {
   const hostDirectory = join(env.NOZZLE_DATA_DIR, 'host')
   return Object.freeze({
@@ -90,6 +104,7 @@ function toConfig(env: z.infer<typeof environment>) {
       rankMax: env.NOZZLE_RANK_MAX,
       sequenceCount: env.NOZZLE_SEQUENCES,
       contextLength: env.NOZZLE_CONTEXT_LENGTH,
+      kvCells: toKvCells(env),
       rowsMax: env.NOZZLE_ROWS_MAX,
       threads: env.NOZZLE_THREADS,
     }),

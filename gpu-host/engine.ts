@@ -43,6 +43,10 @@ export interface EngineLimits {
   readonly contextLength: number
   /** Rows of one step. */
   readonly rowsMax: number
+  /** Pages of the KV pool: enough for one whole context at least. Valid: 0 … pageCount − 1. */
+  readonly pageCount: number
+  /** Tokens of one page. */
+  readonly pageCells: number
 }
 
 /** One engine call. Arrays are parallel, one entry per row; rows of one sequence stand in order. */
@@ -81,6 +85,9 @@ export interface SequenceOptions {
   readonly topLogprobs: number
   /** Prompt tokens, for penalties. */
   readonly promptTokens: Int32Array
+  /** Pages of its KV cells, and how many of the cells are filled; see `setPages`. */
+  readonly pages: Int32Array
+  readonly filledCells: number
 }
 
 /** An adapter in host RAM, in exactly a slot's layout. */
@@ -101,8 +108,14 @@ export interface Engine {
   /** Never stalls a running step; the slot must not be used by rows until it resolves. */
   loadSlot(slot: number, image: AdapterImage): Promise<void>
   clearSlot(slot: number): void
-  /** Throws `invalid_grammar`. Cells of an earlier use are forgotten. */
+  /** Throws `invalid_grammar`. */
   openSequence(sequence: number, options: SequenceOptions): void
+  /**
+   * Gives an open sequence other pages; its sampler goes on. The first `filledCells` cells must hold
+   * what the sequence's own tokens left there under the same adapter. Sequences may share pages as
+   * long as no row writes to them: the step that would is refused.
+   */
+  setPages(sequence: number, pages: Int32Array, filledCells: number): void
   closeSequence(sequence: number): void
   step(batch: StepBatch): Promise<StepResult>
   close(): Promise<void>

@@ -240,6 +240,7 @@ export class Host {
     const { adapters } = this.#parts
     this.metrics.observe({
       load: () => this.scheduler.load(),
+      kvPages: () => this.scheduler.kvPages,
       residency: () => {
         const counts = { slot: 0, ram: 0, disk: 0 }
         for (const { tier } of adapters.residency()) counts[tier] += 1

@@ -27,8 +27,7 @@ const FIXES: Readonly<Record<string, string>> = {
   model_not_found: 'set NOZZLE_BASE_MODEL_PATH to a GGUF file',
   model_invalid: 'set NOZZLE_BASE_MODEL_PATH to a whole GGUF file that this release reads',
   unsupported_architecture: 'set NOZZLE_BASE_MODEL_PATH to a model of a served architecture',
-  out_of_memory:
-    'lower NOZZLE_SLOTS, NOZZLE_RANK_MAX, NOZZLE_SEQUENCES or NOZZLE_CONTEXT_LENGTH, or take a smaller model',
+  out_of_memory: 'lower NOZZLE_SLOTS, NOZZLE_RANK_MAX or NOZZLE_KV_TOKENS, or take a smaller model',
   engine_not_built: 'run `npm run setup`',
   backend_failed: 'check the device and its driver, or set NOZZLE_DEVICE=cpu',
   invalid_argument: 'correct the engine sizes in the environment',

@@ -18,10 +18,11 @@ export interface OpenedEngine {
 export async function openNativeEngine(options: HostConfig['engine']): Promise<OpenedEngine> {
   const engine = await NativeEngine.open(options)
   const { device, memory } = engine.info
+  const { pageCount, pageCells } = engine.limits
   const parts = [
     ['weights', memory.weights],
     [`${options.slotCount} slots`, memory.slots],
-    [`KV of ${options.sequenceCount} × ${options.contextLength} tokens`, memory.kv],
+    [`KV of ${pageCount * pageCells} tokens`, memory.kv],
     ['workspace', memory.workspace],
     ['reserve', memory.reserve],
   ] as const

@@ -237,15 +237,19 @@ describe('usage', () => {
     expect((await ask('m@1', 7)).status).toBe(200)
     expect((await ask('fake-base', 2)).status).toBe(200)
     const prompt = promptTokens('hello')
+    // The full page of 16 tokens that the second and third prompt to the model begin with.
+    const cached = (requests: number) => Math.max(0, Math.min(requests, 3) - 1) * 16
     const line = (model: string, requests: number, completion: number) => ({
       model,
       requests,
       prompt_tokens: requests * prompt,
-      cached_prompt_tokens: 0,
+      cached_prompt_tokens: cached(requests),
       completion_tokens: completion,
       gpu_us: expect.any(Number),
-      // The seeded price: 0.10 and 0.40 USD per million tokens.
-      cost_pusd: String(requests * prompt * 100_000 + completion * 400_000),
+      // The seeded price: 0.10, 0.05 where cached, and 0.40 USD per million tokens.
+      cost_pusd: String(
+        requests * prompt * 100_000 - cached(requests) * 50_000 + completion * 400_000,
+      ),
     })
     const usage = await until(async () => {
       const reply = await pool.call('GET', `/v1/tenants/${payer.name}/usage`, payer.key)

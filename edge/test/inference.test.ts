@@ -71,6 +71,25 @@ describe('chat completions through the official SDK', () => {
     expect(data.id).toBe(request_id?.replace('req_', 'chatcmpl-'))
   })
 
+  it('tells how many prompt tokens it had computed before, for this tenant and version', async () => {
+    const [one, two] = [await pool.addTenant(), await pool.addTenant()]
+    for (const each of [one, two]) await pool.deploy(each, 'twin', 'weights of the twins')
+    const ask = async (key: string, extra: object = {}) => {
+      const reply = await pool.sdk(key).chat.completions.create(chat({ model: 'twin', ...extra }))
+      return {
+        cached: reply.usage?.prompt_tokens_details?.cached_tokens,
+        text: reply.choices[0]?.message.content,
+      }
+    }
+    const first = await ask(one.key)
+    expect(first.cached).toBe(0)
+    expect(await ask(one.key)).toEqual({ ...first, cached: 16 })
+    expect(await ask(two.key)).toEqual(first)
+    await pool.deploy(one, 'twin', 'other weights')
+    expect((await ask(one.key)).cached).toBe(0)
+    expect(await ask(one.key, { model: 'twin@1' })).toEqual({ ...first, cached: 16 })
+  })
+
   it.each([
     ['support', 'weights of version 2'],
     ['support@1', 'weights of version 1'],

@@ -17,7 +17,14 @@ import { DirectoryStore } from './store-tier.ts'
 
 const EXIT_REFUSED = 4
 /** The engine is opened for the shape of its base model alone: as small as it goes. */
-const SMALLEST = { slotCount: 1, sequenceCount: 1, contextLength: 16, rowsMax: 1, threads: 1 }
+const SMALLEST = {
+  slotCount: 1,
+  sequenceCount: 1,
+  contextLength: 16,
+  kvCells: 0,
+  rowsMax: 1,
+  threads: 1,
+}
 
 async function check(directory: string, model: ModelArguments): Promise<AdapterReceipt> {
   const { engine } = await openNativeEngine({

@@ -68,6 +68,7 @@ const started = (n: number): JournalRecord => ({
   ttft_us: 9,
   swap_us: 2,
   source: 'ram',
+  cached_prompt_tokens: 2,
 })
 const progress = (n: number, prompt: number, completion: number): JournalRecord => ({
   t: 'progress',
@@ -113,6 +114,7 @@ describe('journal', () => {
       source: 'recovered',
       finish_reason: 'error',
       prompt_tokens: 3,
+      cached_prompt_tokens: 2,
       completion_tokens: 7,
       gpu_us: 70,
       ttft_us: 9,

@@ -203,7 +203,12 @@ export class Journal {
       hostId: this.#options.hostId,
       epoch: this.epoch,
       finish: 'error',
-      totals: { promptRows, cachedPromptTokens: 0, completionTokens, gpuUs },
+      totals: {
+        promptRows,
+        cachedPromptTokens: started?.cached_prompt_tokens ?? 0,
+        completionTokens,
+        gpuUs,
+      },
       queueUs: started?.queue_us ?? 0,
       ttftUs: started?.ttft_us ?? null,
       swapUs: started?.swap_us ?? 0,

@@ -41,6 +41,8 @@ const startedRecord = z.object({
   ttft_us: z.int().min(0),
   swap_us: z.int().min(0),
   source: adapterSource,
+  /** Journals of before the prefix cache have none. */
+  cached_prompt_tokens: tokenCount.default(0),
 })
 
 /**

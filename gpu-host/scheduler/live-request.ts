@@ -63,11 +63,12 @@ export class LiveRequest {
   /** Sums of the choices, and of the prompt what the furthest of them has read. */
   get totals(): RequestTotals {
     const all = this.sequences.map((sequence) => sequence.totals)
-    const [first] = all
+    const read = all.filter(({ promptRows }) => promptRows > 0)
+    const cached = read.map(({ cachedPromptTokens }) => cachedPromptTokens)
     return {
       promptRows: Math.max(...all.map(({ promptRows }) => promptRows)),
-      // Later choices may find what the first one read; only what that one found was spared.
-      cachedPromptTokens: first?.cachedPromptTokens ?? 0,
+      // Choices find what another one read: spared is what not one of them had to compute.
+      cachedPromptTokens: cached.length === 0 ? 0 : Math.min(...cached),
       completionTokens: sum(all.map(({ completionTokens }) => completionTokens)),
       gpuUs: sum(all.map(({ gpuUs }) => gpuUs)),
     }

@@ -16,14 +16,16 @@ import type { SlotLease } from './adapter-port.ts'
 import { AdapterReadiness } from './adapter-readiness.ts'
 import { Admission } from './admission.ts'
 import { EventBuffer } from './event-buffer.ts'
+import { KvMemory } from './kv-memory.ts'
 import { type EndOrder, LiveRequest } from './live-request.ts'
 import { LoopBell } from './loop-bell.ts'
+import type { PageCounts } from './page-pool.ts'
 import type { SchedulerOptions } from './scheduler-options.ts'
-import { choiceSeed, type Sequence, toDrawError, toEndOrder } from './sequence.ts'
+import { type Sequence, toDrawError, toEndOrder } from './sequence.ts'
 import { type Ending, settle, toOpened, toProgress, toStarted } from './settlement.ts'
 import { type SequenceRows, toStepBatch } from './step-batch.ts'
 import { StepObserver } from './step-observer.ts'
-import { type PlannedRows, planStep, prefillBudget, shareStepTime } from './step-plan.ts'
+import { planStep, prefillBudget, shareStepTime } from './step-plan.ts'
 import { pickStarts } from './swap-policy.ts'
 
 /** A running request, as its one consumer sees it. */
@@ -64,6 +66,7 @@ export class Scheduler {
   readonly #readiness: AdapterReadiness<Sequence>
   readonly #observer: StepObserver
   readonly #bell: LoopBell
+  readonly #kv: KvMemory
   readonly #live = new Map<string, LiveRequest>()
   /** By engine sequence. */
   readonly #held = new Map<number, Sequence>()
@@ -72,6 +75,7 @@ export class Scheduler {
   #unwritten: JournalRecord[] = []
   #handles = 0
   #steps = 0
+  #starts = 0
   #failedStepsInRow = 0
   #isDraining = false
   #isClosed = false
@@ -82,6 +86,7 @@ export class Scheduler {
     this.#options = options
     this.#observer = new StepObserver(options.metrics)
     this.#bell = new LoopBell(options.clock)
+    this.#kv = new KvMemory(options.engine, options.metrics, this.#held)
     this.#admission = new Admission(options.limits)
     this.#readiness = new AdapterReadiness(options.adapters, this.#admission, {
       onReady: () => this.#bell.ring(),
@@ -153,6 +158,11 @@ export class Scheduler {
     }
   }
 
+  /** Pages of the KV pool. */
+  get kvPages(): PageCounts {
+    return this.#kv.counts
+  }
+
   get isDraining(): boolean {
     return this.#isDraining
   }
@@ -220,8 +230,10 @@ export class Scheduler {
 
   #startReady(): void {
     if (this.#admission.depth === 0) return
-    if (this.#freeSequences.length > 0) this.#startFair()
-    if (this.#freeSequences.length === 0) this.#readiness.stage()
+    // While those that started wait for pages, whoever comes later would only hold a slot.
+    const isFull = this.#freeSequences.length === 0 || this.#kv.isShort
+    if (!isFull) this.#startFair()
+    if (isFull || this.#freeSequences.length === 0) this.#readiness.stage()
   }
 
   #startFair(): void {
@@ -251,6 +263,7 @@ export class Scheduler {
     sequence.leaveQueue()
     sequence.state = 'starting'
     sequence.engineSequence = engineSequence
+    sequence.startOrder = this.#starts++
     this.#held.set(engineSequence, sequence)
     const digest = sequence.request.adapter_digest
     if (digest === null) {
@@ -280,17 +293,15 @@ export class Scheduler {
     this.#bell.ring()
   }
 
-  #plan(): PlannedRows[] {
+  #plan(): SequenceRows[] {
     const { engine, limits } = this.#options
-    const plannable: Sequence[] = []
-    for (const sequence of this.#held.values()) {
-      if (!sequence.isRunning || sequence.order !== null || sequence.buffer.isFull) continue
-      if (this.#isOpenInEngine(sequence)) plannable.push(sequence)
-    }
-    return planStep(
-      plannable.map(({ engineSequence, promptRemaining, lastStep }) => ({
+    const plannable = this.#kv.begin((sequence, error) => {
+      this.#order(sequence.owner, toEndOrder(error))
+    })
+    const plan = planStep(
+      plannable.map(({ engineSequence, isDecoding, rowsDue, lastStep }) => ({
         sequence: engineSequence,
-        promptRemaining,
+        promptRemaining: isDecoding ? 0 : rowsDue,
         lastStep,
       })),
       {
@@ -301,32 +312,11 @@ export class Scheduler {
         }),
       },
     )
+    return this.#kv.fit(plan)
   }
 
-  #isOpenInEngine(sequence: Sequence): boolean {
-    if (sequence.isOpenInEngine) return true
-    const { engine } = this.#options
-    const { sampling, logprobs, top_logprobs } = sequence.request
-    try {
-      engine.openSequence(sequence.engineSequence, {
-        sampling: { ...sampling, seed: choiceSeed(sequence.owner.seed, sequence.choice) },
-        topLogprobs: logprobs ? top_logprobs : -1,
-        promptTokens: sequence.prompt.tokens,
-      })
-    } catch (error) {
-      this.#order(sequence.owner, toEndOrder(error))
-      return false
-    }
-    sequence.isOpenInEngine = true
-    return true
-  }
-
-  async #step(plan: readonly PlannedRows[]): Promise<void> {
+  async #step(rows: readonly SequenceRows[]): Promise<void> {
     const { engine, metrics, log } = this.#options
-    const rows = plan.flatMap(({ sequence, rows: count }) => {
-      const planned = this.#held.get(sequence)
-      return planned === undefined ? [] : [{ sequence: planned, rows: count }]
-    })
     this.#steps += 1
     let result: StepResult
     try {
@@ -354,8 +344,7 @@ export class Scheduler {
       sequence.gpuUs += shares[i] ?? 0
       sequence.lastStep = this.#steps
       this.#admission.charge(sequence.tenantId, count)
-      this.#observer.rows(sequence, count, nowUs)
-      if (sequence.promptRemaining > 0) sequence.promptRows += count
+      this.#observer.rows(sequence, sequence.advance(count), nowUs)
     }
     const started: LiveRequest[] = []
     const chunks = new Map<Sequence, ChunkEvent>()
@@ -376,6 +365,10 @@ export class Scheduler {
       if (isFirst) started.push(owner)
       const { finish } = owner
       if (finish !== null) endings.set(owner, { owner, finish, error: null })
+    }
+    for (const { sequence } of rows) {
+      // Of a sequence that failed nothing is kept for others.
+      if (endings.get(sequence.owner)?.error == null) this.#kv.publish(sequence)
     }
     const progressed = new Set(rows.map((row) => row.sequence.owner))
     this.#commit({ started, progressed, chunks, endings: [...endings.values()] })
@@ -422,17 +415,17 @@ export class Scheduler {
 
   /** Gives everything back that the sequence held. Idempotent. */
   #release(sequence: Sequence): void {
-    const { engine, clock } = this.#options
     if (sequence.state === 'ended') return
     if (sequence.state === 'queued') {
       this.#admission.remove(sequence)
       sequence.leaveQueue()
     } else {
-      if (sequence.isOpenInEngine) engine.closeSequence(sequence.engineSequence)
+      this.#kv.end(sequence)
       this.#held.delete(sequence.engineSequence)
       this.#freeSequences.push(sequence.engineSequence)
       sequence.lease?.release()
-      this.#admission.end(sequence, (clock.nowUs() - sequence.timing.acceptedUs) / 1000)
+      const nowUs = this.#options.clock.nowUs()
+      this.#admission.end(sequence, (nowUs - sequence.timing.acceptedUs) / 1000)
     }
     sequence.state = 'ended'
     sequence.abortStart.abort()

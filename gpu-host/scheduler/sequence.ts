@@ -19,6 +19,7 @@ import { type OutputPiece, TextOutput } from '../text/text-output.ts'
 import type { SlotLease } from './adapter-port.ts'
 import type { EventBuffer } from './event-buffer.ts'
 import type { EndOrder, LiveRequest } from './live-request.ts'
+import type { TokenText } from './page-pool.ts'
 
 export type SequenceState = 'queued' | 'starting' | 'prefilling' | 'decoding' | 'ended'
 type ChunkEvent = Extract<GenerateEvent, { type: 'chunk' }>
@@ -33,7 +34,7 @@ export interface SequenceInput {
 
 type TokenEngine = Pick<Engine, 'tokenBytes' | 'isEndOfGeneration'>
 
-export class Sequence {
+export class Sequence implements TokenText {
   readonly owner: LiveRequest
   /** Index among the owner's choices. */
   readonly choice: number
@@ -51,7 +52,12 @@ export class Sequence {
   /** How generation ended by itself; null = it has not. */
   finish: 'stop' | 'length' | null = null
   lastStep = -1
-  promptRows = 0
+  /** Place in the order of all starts; −1 = not started. */
+  startOrder = -1
+  /** KV cells that hold its tokens now. */
+  filledCells = 0
+  /** Prompt tokens that it found in filled cells instead of computing them. */
+  cachedPromptTokens = 0
   completionTokens = 0
   gpuUs = 0
   /** Since when the consumer has not read; null = it does. */
@@ -59,7 +65,10 @@ export class Sequence {
   /** Since when a slot was missing; null = it was not. */
   blockedSinceUs: number | null = null
 
-  #lastToken = 0
+  /** Cells that its tokens have filled at least once. */
+  #reachedCells = 0
+  #hasRun = false
+  readonly #generated: number[] = []
   readonly #output: TextOutput
 
   constructor(input: SequenceInput) {
@@ -91,7 +100,7 @@ export class Sequence {
 
   /** Rows that it may still run before it ends. */
   get rowsLeftMax(): number {
-    return this.promptRemaining + this.prompt.completionTokensMax - this.completionTokens
+    return this.costTokens - this.filledCells
   }
 
   get costTokens(): number {
@@ -106,31 +115,61 @@ export class Sequence {
     return this.state === 'prefilling' || this.state === 'decoding'
   }
 
-  get promptRemaining(): number {
-    return this.prompt.tokens.length - this.promptRows
+  get tokenCount(): number {
+    return this.prompt.tokens.length + this.#generated.length
+  }
+
+  tokenAt(position: number): number {
+    const { tokens } = this.prompt
+    return tokens[position] ?? this.#generated[position - tokens.length] ?? 0
+  }
+
+  /** Rows until the next token is drawn. */
+  get rowsDue(): number {
+    return this.tokenCount - this.filledCells
+  }
+
+  /** Nothing is due but the row of the token drawn last. */
+  get isDecoding(): boolean {
+    return this.#generated.length > 0 && this.rowsDue === 1
   }
 
   get totals(): RequestTotals {
-    const { promptRows, completionTokens, gpuUs } = this
-    return { promptRows, cachedPromptTokens: 0, completionTokens, gpuUs }
+    const { cachedPromptTokens, completionTokens, gpuUs } = this
+    // What was found cached is owed once a row has made use of it.
+    if (!this.#hasRun) return { promptRows: 0, cachedPromptTokens: 0, completionTokens, gpuUs }
+    const promptRows = Math.min(this.#reachedCells, this.prompt.tokens.length)
+    return { promptRows, cachedPromptTokens, completionTokens, gpuUs }
   }
 
-  /** The token of row `offset` of the next rows. */
-  tokenAt(offset: number): number {
-    if (this.promptRemaining > 0) return this.prompt.tokens[this.promptRows + offset] ?? 0
-    return this.#lastToken
+  /** Takes cells that are filled already, in the place of those that it had. */
+  takeCells(filledCells: number): void {
+    this.filledCells = filledCells
+    if (!this.#hasRun) {
+      this.cachedPromptTokens = 0
+      this.#reachedCells = 0
+    }
+    const inPrompt = (cells: number): number => Math.min(cells, this.prompt.tokens.length)
+    this.cachedPromptTokens += Math.max(0, inPrompt(filledCells) - inPrompt(this.#reachedCells))
+    this.#reachedCells = Math.max(this.#reachedCells, filledCells)
   }
 
-  /** Position of the next row. */
-  get position(): number {
-    if (this.promptRemaining > 0) return this.promptRows
-    return this.prompt.tokens.length + this.completionTokens - 1
+  /** `count` of its rows ran. Says how many were prompt tokens, and how many had run before. */
+  advance(count: number): { readonly prompt: number; readonly again: number } {
+    const begin = this.filledCells
+    this.filledCells += count
+    const again = Math.max(0, Math.min(this.#reachedCells, this.filledCells) - begin)
+    const promptBefore = Math.min(Math.max(begin, this.#reachedCells), this.prompt.tokens.length)
+    this.#reachedCells = Math.max(this.#reachedCells, this.filledCells)
+    this.#hasRun = true
+    const prompt = Math.min(this.#reachedCells, this.prompt.tokens.length) - promptBefore
+    return { prompt, again }
   }
 
   /** Takes a generated token: the chunk to send, which says whether it is the last. */
   accept(engine: TokenEngine, sampled: SampledToken): ChunkEvent {
     const { token } = sampled
-    this.#lastToken = token
+    this.#generated.push(token)
     this.completionTokens += 1
     this.state = 'decoding'
     const isEnd = engine.isEndOfGeneration(token) && !this.request.ignore_eos

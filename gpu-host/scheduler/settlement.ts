@@ -88,6 +88,7 @@ export function toStarted(owner: LiveRequest, nowUs: number): JournalRecord {
     ttft_us: owner.ttftUs ?? 0,
     swap_us: owner.swapUs,
     source: owner.source,
+    cached_prompt_tokens: owner.totals.cachedPromptTokens,
   }
 }
 

@@ -19,13 +19,14 @@ export function toStepBatch(planned: readonly SequenceRows[]): StepBatch {
   }
   let row = 0
   for (const { sequence, rows } of planned) {
-    const isPromptEnd = sequence.promptRemaining <= rows
+    const isLast = sequence.rowsDue <= rows
     for (let offset = 0; offset < rows; offset++, row++) {
-      batch.tokens[row] = sequence.tokenAt(offset)
-      batch.positions[row] = sequence.position + offset
+      const position = sequence.filledCells + offset
+      batch.tokens[row] = sequence.tokenAt(position)
+      batch.positions[row] = position
       batch.sequences[row] = sequence.engineSequence
       batch.slots[row] = sequence.slot
-      batch.outputs[row] = isPromptEnd && offset === rows - 1 ? 1 : 0
+      batch.outputs[row] = isLast && offset === rows - 1 ? 1 : 0
     }
   }
   return batch

@@ -34,11 +34,12 @@ export class StepObserver {
       this.#rowUs === null ? rowUs : this.#rowUs + ROW_COST_WEIGHT * (rowUs - this.#rowUs)
   }
 
-  /** Before the rows are counted in the sequence. */
-  rows(sequence: Sequence, count: number, nowUs: number): void {
+  /** Of its rows that ran, `prompt` read prompt tokens and `again` tokens that had run before. */
+  rows(sequence: Sequence, ran: { prompt: number; again: number }, nowUs: number): void {
     const queueUs = sequence.timing.markRow(nowUs)
     if (queueUs !== null && sequence.choice === 0) this.#metrics.queueSeconds.observe(queueUs / 1e6)
-    if (sequence.promptRemaining > 0) this.#metrics.tokens.inc({ kind: 'prompt' }, count)
+    this.#metrics.tokens.inc({ kind: 'prompt' }, ran.prompt)
+    this.#metrics.tokens.inc({ kind: 'recomputed' }, ran.again)
   }
 
   token(sequence: Sequence, nowUs: number): void {

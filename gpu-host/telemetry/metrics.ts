@@ -16,6 +16,7 @@ export interface MetricSources {
     readonly queueDepth: number
     readonly slotsInUse: number
   }
+  readonly kvPages: () => Record<'used' | 'cached' | 'free', number>
   readonly residency: () => Partial<Record<'slot' | 'ram' | 'disk', number>>
   readonly journalBytes: () => number
   readonly unshippedEvents: () => number
@@ -31,6 +32,9 @@ export interface HostMetrics {
   readonly stepRows: Histogram
   readonly stepDistinctSlots: Histogram
   readonly tokens: Counter<'kind'>
+  readonly prefixHitTokens: Counter
+  readonly prefixEvictions: Counter
+  readonly kvPreemptions: Counter
   readonly requests: Counter<'outcome'>
   readonly stepFailures: Counter
   readonly usageShipFailures: Counter
@@ -64,10 +68,16 @@ export function createMetrics(options: { readonly withProcess: boolean }): HostM
     ),
     tokens: new Counter({
       name: 'nozzle_tokens_total',
-      help: 'Prompt rows run and completion tokens generated',
+      help: 'Prompt rows run, completion tokens generated, rows run again after a preemption',
       labelNames: ['kind'],
       registers,
     }),
+    prefixHitTokens: count('nozzle_prefix_hit_tokens_total', 'Tokens found in cached pages'),
+    prefixEvictions: count('nozzle_prefix_evictions_total', 'Cached pages given up for others'),
+    kvPreemptions: count(
+      'nozzle_kv_preemptions_total',
+      'Sequences that lost their pages for a while',
+    ),
     requests: new Counter({
       name: 'nozzle_requests_total',
       help: 'Requests by outcome: a finish reason, or the code of the error that ended them',
@@ -98,6 +108,16 @@ function registerGauges(registers: Registry[], sources: MetricSources): void {
   gauge('nozzle_slots_in_use', 'Slots pinned by requests', () => sources.load().slotsInUse)
   gauge('nozzle_journal_bytes', 'Usage journal on disk', sources.journalBytes)
   gauge('nozzle_usage_unshipped_events', 'Events not acknowledged', sources.unshippedEvents)
+  new Gauge({
+    name: 'nozzle_kv_pages',
+    help: 'Pages of the KV pool: of running sequences, of cached prefixes alone, free',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      const counts = sources.kvPages()
+      for (const state of ['used', 'cached', 'free'] as const) this.set({ state }, counts[state])
+    },
+  })
   new Gauge({
     name: 'nozzle_resident_adapters',
     help: 'Adapters held, by the fastest tier that holds them',

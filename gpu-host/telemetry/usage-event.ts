@@ -12,7 +12,7 @@ import type { RequestFacts } from '../journal/record.ts'
 import type { AdapterSource, FinishReason, Usage, UsageEvent } from '../protocol.ts'
 
 export interface RequestTotals {
-  /** Prompt rows run so far. */
+  /** Prompt tokens that rows of it have read so far: run, or found in the prefix cache. */
   readonly promptRows: number
   readonly cachedPromptTokens: number
   readonly completionTokens: number

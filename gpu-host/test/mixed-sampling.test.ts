@@ -169,6 +169,8 @@ describe('a mixed step', () => {
       }, 0)
     // Steps with rows of all three adapters.
     expect(mixed(after)).toBeGreaterThan(mixed(before))
+    // And prompts that were not computed again: no digit shows it.
+    expect((await metrics.prefixHitTokens.get()).values[0]?.value).toBeGreaterThan(0)
   })
 
   it('holds each to what it asked for', async () => {

@@ -44,11 +44,16 @@ class Simulation {
   readonly random: () => number
   readonly scripts = new Map<string, AdapterScript>()
   readonly clients: Client[] = []
+  /** Of prompts. */
+  readonly #beginnings: readonly number[][]
   readonly rig: SchedulerRig
   refusals = 0
 
   constructor(seed: number) {
     this.random = createRandom(seed)
+    this.#beginnings = Array.from({ length: 4 }, (_, index) =>
+      Array.from({ length: 100 }, (_, at) => (at < 40 ? 65 : 66 + index)),
+    )
     for (let adapter = 0; adapter < ADAPTERS; adapter++) {
       const fails = adapter === 7 ? 'fetch' : adapter === 8 ? 'load' : 'never'
       this.scripts.set(digestOf(adapter), {
@@ -61,7 +66,8 @@ class Simulation {
     this.rig = new SchedulerRig({
       adapters: this.scripts,
       engine: {
-        limits: { slotCount: 3, sequenceCount: 6, rowsMax: 32 },
+        // Half of the pages that six contexts would take: some sequences lose theirs.
+        limits: { slotCount: 3, sequenceCount: 6, rowsMax: 32, pageCount: 33 },
         eosOneIn: EOS_ONE_IN,
         onStep: (batch) => this.#beforeStep(batch),
         isNonFinite: (tokens) => tokens.length > 20 && tokens[0] === 120 && tokens[1] === 120,
@@ -86,6 +92,8 @@ class Simulation {
     const tenant = this.random() < 0.5 ? 0 : 1 + pick(TENANTS - 1)
     const adapter = Math.floor(this.random() ** 2 * (ADAPTERS + 1)) - 1
     const promptLength = 1 + pick(this.random() < 0.1 ? 300 : 30)
+    // Every second prompt begins as others do.
+    const beginning = this.#beginnings[pick(8)]?.slice(0, pick(100)) ?? []
     const request: GenerateRequest = {
       request_id: `req_${this.clients.length + this.refusals}`,
       tenant_id: `ten_${tenant}`,
@@ -98,7 +106,9 @@ class Simulation {
       price_version_id: null,
       input: {
         kind: 'tokens',
-        tokens: Array.from({ length: promptLength }, () => (this.random() < 0.2 ? 120 : pick(256))),
+        tokens: beginning.concat(
+          Array.from({ length: promptLength }, () => (this.random() < 0.2 ? 120 : pick(256))),
+        ),
       },
       sampling: samplingOptions.parse({}),
       n: this.random() < 0.3 ? 2 + pick(3) : 1,
@@ -149,20 +159,55 @@ class Simulation {
   }
 }
 
+const promptOf = ({ request }: Client): readonly number[] =>
+  request.input.kind === 'tokens' ? request.input.tokens : []
+
+/** What a choice must say. */
+function expectedOf(client: Client, choice: number, simulation: Simulation): number[] {
+  const { request } = client
+  const script = simulation.scripts.get(request.adapter_digest ?? '')
+  return expectedTokens(script?.payload ?? null, promptOf(client), {
+    tokensMax: request.max_tokens ?? 0,
+    eosOneIn: EOS_ONE_IN,
+    seed: choiceSeed(RIG_SEED, choice),
+  })
+}
+
+/** Tokens that two texts begin with alike. */
+function countCommon(one: readonly number[], other: readonly number[]): number {
+  const at = one.findIndex((token, index) => token !== other[index])
+  return at < 0 ? one.length : at
+}
+
+/** Cached tokens were said before: to the same tenant, under the same adapter, word for word. */
+function checkCached(client: Client, cached: number, simulation: Simulation): void {
+  const { request } = client
+  const prompt = promptOf(client)
+  expect(cached).toBeLessThan(Math.max(1, prompt.length))
+  const alike = simulation.clients.filter(
+    (other) =>
+      other !== client &&
+      other.request.tenant_id === request.tenant_id &&
+      other.request.adapter_digest === request.adapter_digest,
+  )
+  const said = alike.flatMap((other) =>
+    Array.from({ length: other.request.n }, (_, choice) => [
+      ...promptOf(other),
+      ...expectedOf(other, choice, simulation),
+    ]),
+  )
+  expect(cached).toBeLessThanOrEqual(Math.max(0, ...said.map((text) => countCommon(text, prompt))))
+}
+
 function checkClient(client: Client, simulation: Simulation): void {
   const { request, events, isCancelled } = client
   const last = events.at(-1)
   const chunks = events.filter((event) => event.type === 'chunk')
-  const script = simulation.scripts.get(request.adapter_digest ?? '')
-  const prompt = request.input.kind === 'tokens' ? request.input.tokens : []
+  const prompt = promptOf(client)
   const isWhole = last?.type === 'end' && last.finish_reason !== 'abort'
   let tokens = 0
   for (let choice = 0; choice < request.n; choice++) {
-    const expected = expectedTokens(script?.payload ?? null, prompt, {
-      tokensMax: request.max_tokens ?? 0,
-      eosOneIn: EOS_ONE_IN,
-      seed: choiceSeed(RIG_SEED, choice),
-    })
+    const expected = expectedOf(client, choice, simulation)
     tokens += expected.length
     const expectedText = String.fromCharCode(...expected.filter((token) => token !== FAKE_EOS))
     const own = chunks.filter((chunk) => chunk.choice === choice)
@@ -184,6 +229,7 @@ function checkClient(client: Client, simulation: Simulation): void {
   if (last?.type === 'end' && last.finish_reason === 'abort') expect(isCancelled).toBe(true)
   const usage = last?.type === 'end' || last?.type === 'error' ? last.usage : null
   expect(chunks.length).toBe(usage?.completion_tokens)
+  checkCached(client, usage?.cached_prompt_tokens ?? 0, simulation)
 }
 
 const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8]
@@ -197,6 +243,7 @@ describe('scheduler, simulated', () => {
       expect(simulation.rig.engine.openSequences.size).toBe(0)
       expect(simulation.rig.adapters.pins).toBe(0)
       expect(simulation.rig.journal.openCount).toBe(0)
+      expect(simulation.rig.scheduler.kvPages.used).toBe(0)
       for (const client of simulation.clients) checkClient(client, simulation)
 
       const events = simulation.rig.usage()
@@ -208,13 +255,14 @@ describe('scheduler, simulated', () => {
         const event = byId.get(request.request_id)
         expect(event?.completion_tokens ?? 0).toBe(usage?.completion_tokens)
         expect(event?.prompt_tokens ?? 0).toBe(usage?.prompt_tokens)
+        expect(event?.cached_prompt_tokens ?? 0).toBe(usage?.cached_prompt_tokens)
       }
     } finally {
       await simulation.rig.dispose()
     }
   })
 
-  it('is not vacuous: the seeds meet refusals, aborts, errors and rejected steps', async () => {
+  it('is not vacuous: the seeds meet refusals, aborts, errors, rejected steps, hits and preemptions', async () => {
     const simulation = new Simulation(3)
     try {
       await simulation.run()
@@ -227,6 +275,11 @@ describe('scheduler, simulated', () => {
       const upTo = (le: number): number =>
         distinct.values.find((value) => value.labels.le === le)?.value ?? 0
       expect(upTo(3) - upTo(2)).toBeGreaterThan(0)
+      const { prefixHitTokens, prefixEvictions, kvPreemptions } = simulation.rig.metrics
+      for (const counter of [prefixHitTokens, prefixEvictions, kvPreemptions]) {
+        expect((await counter.get()).values[0]?.value).toBeGreaterThan(0)
+      }
+      expect(simulation.rig.usage().some((event) => event.cached_prompt_tokens > 0)).toBe(true)
     } finally {
       await simulation.rig.dispose()
     }

@@ -20,14 +20,14 @@ kv_cache::~kv_cache() {
 
 int64_t kv_cache::pages_needed(int n_sequences, int n_ctx, int64_t n_cells) {
     const int64_t one_context = ((int64_t) n_ctx + KV_PAGE_CELLS - 1) / KV_PAGE_CELLS;
-    return n_cells == 0 ? n_sequences * one_context : n_cells / KV_PAGE_CELLS;
+    return n_cells == 0 ? n_sequences * one_context : (n_cells + KV_PAGE_CELLS - 1) / KV_PAGE_CELLS;
 }
 
 status kv_cache::allocate(const model_dims & dims, int n_sequences, int n_ctx, int64_t n_cells, bool is_cleared,
                           ggml_backend_t backend) {
     ctx_length = n_ctx;
     const int64_t n_pages = pages_needed(n_sequences, n_ctx, n_cells);
-    if (n_pages < table_size()) {
+    if (n_cells != 0 && n_cells < n_ctx) {
         return status::failure(ERR_INVALID_ARGUMENT, "a KV cache of " + std::to_string(n_cells) +
                                " cells cannot hold one context of " + std::to_string(n_ctx) + " tokens");
     }

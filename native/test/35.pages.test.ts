@@ -192,7 +192,7 @@ describe('open', () => {
   it('takes a pool of any size from one context on, and refuses a smaller one', async () => {
     const options = { ...tinyOptions(join(dir, 'tiny.gguf')), contextLength: 60 }
     const small = await NativeEngine.open({ ...options, kvCells: 100 })
-    expect(small.limits).toMatchObject({ pageCount: Math.floor(100 / cells), pageCells: cells })
+    expect(small.limits).toMatchObject({ pageCount: Math.ceil(100 / cells), pageCells: cells })
     await small.close()
     await expect(NativeEngine.open({ ...options, kvCells: 59 })).rejects.toEqual(
       refused('cannot hold one context of 60'),

@@ -3,7 +3,8 @@
  * row's slot holds, of every token of the sequence so far and, above temperature 0, of the seed: a
  * wrong slot, a mixed-up sequence, a skipped or doubled row each change the output. It also refuses
  * what a real engine may crash on: rows out of order, closed sequences, slots that are empty or
- * being loaded, two steps at once.
+ * being loaded, two steps at once. What a sequence has said is read from the cells of its pages, so
+ * a wrong page changes the output too; a page of two sequences may not be written.
  *
  * Tokens 0 … 255 are bytes, 256 ends generation, 257 begins the text.
  */
@@ -49,8 +50,15 @@ class FakeEngineError extends Error {
 
 interface FakeSequence {
   readonly options: SequenceOptions
-  readonly tokens: number[]
+  pages: readonly number[]
+  filledCells: number
   slot: number | null
+}
+
+/** What a row left behind: its token, under its adapter. */
+interface FakeCell {
+  readonly token: number
+  readonly identity: string
 }
 
 export class FakeEngine implements Engine {
@@ -60,19 +68,23 @@ export class FakeEngine implements Engine {
   readonly #options: FakeEngineOptions
   /** Payload hash by slot; absent = empty or being loaded. */
   readonly #slots = new Map<number, string>()
+  readonly #cells = new Map<number, FakeCell>()
   #isStepping = false
   isClosed = false
   steps = 0
 
   constructor(options: FakeEngineOptions = {}) {
     this.#options = options
+    const { sequenceCount = 8, contextLength = 512, pageCells = 16 } = options.limits ?? {}
     this.limits = {
       slotCount: 4,
       slotBytes: 1024 * 1024,
       rankMax: 64,
-      sequenceCount: 8,
-      contextLength: 512,
+      sequenceCount,
+      contextLength,
       rowsMax: 64,
+      pageCount: sequenceCount * Math.ceil(contextLength / pageCells),
+      pageCells,
       ...options.limits,
     }
     this.info = {
@@ -130,7 +142,18 @@ export class FakeEngine implements Engine {
     if (options.sampling.grammar === 'invalid') {
       throw new FakeEngineError('invalid_grammar', 'the grammar cannot be parsed')
     }
-    this.openSequences.set(sequence, { options, tokens: [], slot: null })
+    const { pages, filledCells } = options
+    this.#checkPages(pages, filledCells)
+    this.openSequences.set(sequence, { options, pages: [...pages], filledCells, slot: null })
+  }
+
+  setPages(sequence: number, pages: Int32Array, filledCells: number): void {
+    this.#assert(!this.#isStepping, 'pages were changed during a step')
+    const open = this.openSequences.get(sequence)
+    if (open === undefined) throw new FakeEngineError('bad_argument', 'pages of a closed sequence')
+    this.#checkPages(pages, filledCells)
+    open.pages = [...pages]
+    open.filledCells = filledCells
   }
 
   closeSequence(sequence: number): void {
@@ -167,17 +190,53 @@ export class FakeEngine implements Engine {
       const slot = batch.slots[row] ?? -1
       const sequence = this.openSequences.get(number)
       if (sequence === undefined) throw new FakeEngineError('bad_row', 'row of a closed sequence')
-      this.#assert(batch.positions[row] === sequence.tokens.length, 'position out of order')
+      this.#assert(batch.positions[row] === sequence.filledCells, 'position out of order')
       this.#assert(slot === (sequence.slot ?? slot), 'a sequence changed its slot')
       sequence.slot = slot
-      sequence.tokens.push(token)
+      const identity = this.#identity(slot)
+      this.#cells.set(this.#cellToWrite(sequence), { token, identity })
+      sequence.filledCells += 1
       if (batch.outputs[row] !== 1) continue
-      sampled.push(this.#sample(number, sequence, this.#identity(slot)))
+      sampled.push(this.#sample(number, sequence, identity))
     }
     return sampled
   }
 
-  #sample(number: number, { tokens, options }: FakeSequence, identity: string): SampledToken {
+  #cellToWrite(sequence: FakeSequence): number {
+    const { pageCells } = this.limits
+    const page = sequence.pages[Math.floor(sequence.filledCells / pageCells)]
+    if (page === undefined) throw new FakeEngineError('bad_row', 'row past the pages')
+    for (const other of this.openSequences.values()) {
+      this.#assert(other === sequence || !other.pages.includes(page), 'a shared page was written')
+    }
+    return page * pageCells + (sequence.filledCells % pageCells)
+  }
+
+  #tokensOf({ pages, filledCells }: FakeSequence, identity: string): number[] {
+    const { pageCells } = this.limits
+    return Array.from({ length: filledCells }, (_, position) => {
+      const page = pages[Math.floor(position / pageCells)] ?? -1
+      const cell = this.#cells.get(page * pageCells + (position % pageCells))
+      if (cell === undefined) throw new FakeEngineError('bad_row', 'a cell that nobody filled')
+      this.#assert(cell.identity === identity, 'cells of another adapter')
+      return cell.token
+    })
+  }
+
+  #checkPages(pages: Int32Array, filledCells: number): void {
+    const { pageCount, pageCells, contextLength } = this.limits
+    this.#assert(new Set(pages).size === pages.length, 'a page twice')
+    this.#assert(
+      pages.every((page) => page >= 0 && page < pageCount),
+      'no such page',
+    )
+    this.#assert(pages.length <= Math.ceil(contextLength / pageCells), 'too many pages')
+    this.#assert(filledCells <= pages.length * pageCells, 'cells without pages')
+  }
+
+  #sample(number: number, sequence: FakeSequence, identity: string): SampledToken {
+    const { options } = sequence
+    const tokens = this.#tokensOf(sequence, identity)
     const isNonFinite = this.#options.isNonFinite?.(tokens) ?? false
     const { temperature, seed } = options.sampling
     const drawn = temperature > 0 ? `${identity}#${seed}` : identity

@@ -120,8 +120,12 @@ export class CacheRig {
     const expected = expectedTokens(image.payload, [prompt], { tokensMax: turns })
     const promptTokens = Int32Array.of(prompt)
     const sampling = samplingOptions.parse({ temperature: 0 })
+    const pages = Int32Array.of(sequence)
     await this.#alone(async () =>
-      this.engine.openSequence(sequence, { sampling, topLogprobs: -1, promptTokens }),
+      this.engine.openSequence(sequence, {
+        ...{ sampling, topLogprobs: -1, promptTokens },
+        ...{ pages, filledCells: 0 },
+      }),
     )
     let token = prompt
     for (const [position, wanted] of expected.entries()) {
