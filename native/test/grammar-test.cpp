@@ -1,4 +1,5 @@
-// Our grammars against libllama's: random grammars, random texts, the whole vocabulary after each token.
+// Our grammars against libllama's: random grammars, random texts, the whole vocabulary after each token;
+// and ours alone on damaged ones.
 //
 // usage: grammar-test <model.gguf with a tokenizer> <first seed> <grammars>
 // Prints "<compared> grammars, <n> tokens, <n> failures".
@@ -164,6 +165,42 @@ static void compare(const std::string & text, writer & random, const tokenizer &
     llama_sampler_free(theirs);
 }
 
+// Damaged texts: refused or run, within bounds. A sanitizer build sees what else could happen.
+static void run_damaged(std::string text, writer & random, const token_texts & texts) {
+    static const char signs[] = "\"[](){}*+?|,-^\\.:=\n#019aZ\xc3\xff";
+    for (int i = 1 + random.below(4); i > 0 && !text.empty(); --i) {
+        const size_t at   = (size_t) random.below((int) text.size());
+        const char   sign = signs[random.below((int) sizeof(signs) - 1)];
+        switch (random.below(3)) {
+        case 0: text[at] = sign; break;
+        case 1: text.insert(at, 1, sign); break;
+        default: text.erase(at, 1);
+        }
+    }
+    std::shared_ptr<const grammar> made;
+    if (!grammar::compile(text, made).ok()) {
+        return;
+    }
+    grammar_matcher matcher(std::make_shared<grammar_automaton>(made), &texts);
+    if (!matcher.begin()) {
+        return;
+    }
+    for (int step = 0; step < 4; ++step) {
+        matcher.refill();
+        const std::vector<uint64_t> * allowed = matcher.allowed();
+        std::vector<int32_t>          choices;
+        for (const token_texts::entry & entry : texts.order) {
+            if (allowed && ((*allowed)[entry.token / 64] >> (entry.token % 64) & 1)) {
+                choices.push_back(entry.token);
+            }
+        }
+        if (choices.empty()) {
+            return;
+        }
+        matcher.accept(choices[random.below((int) choices.size())]);
+    }
+}
+
 int main(int argc, char ** argv) {
     if (argc != 4) {
         return 2;
@@ -179,7 +216,11 @@ int main(int argc, char ** argv) {
     for (int i = 0; i < atoi(argv[3]) && out.failures == 0; ++i) {
         const uint32_t seed = (uint32_t) (atoi(argv[2]) + i);
         writer         random(seed);
-        compare(random.grammar_text(), random, words, texts, out);
+        const std::string text = random.grammar_text();
+        compare(text, random, words, texts, out);
+        for (int k = 0; k < 8; ++k) {
+            run_damaged(text, random, texts);
+        }
         if (out.failures > 0) {
             printf("seed %u\n", seed);
         }
