@@ -15,6 +15,7 @@ export const NATIVE_PATHS = Object.freeze({
   addonPath: join(buildDir, 'nozzle.node'),
   stampPath: join(buildDir, '.stamp'),
   referencePath: join(buildDir, 'llama-reference'),
+  cpuTestPath: join(buildDir, 'cpu-test'),
   kernelsTestPath: join(buildDir, 'kernels-test'),
   /** Where a box with the CUDA toolkit puts a library of its own (gpu-acceptance). */
   cudaBuiltPath: join(root, '..', '.cache', 'ggml-cuda-built', 'libggml-cuda.so'),
