@@ -28,6 +28,9 @@ int model_dims::target_n_out(int target) const {
     }
 }
 
+// Keeps every product of lengths within an int.
+static constexpr int WIDTH_MAX = 1 << 28;
+
 // What the served architectures differ in.
 struct architecture {
     const char * name;
@@ -88,19 +91,11 @@ class metadata {
         if (id < 0) {
             return fallback;
         }
-        switch (gguf_get_kv_type(gguf, id)) {
-            case GGUF_TYPE_UINT16:  return gguf_get_val_u16(gguf, id);
-            case GGUF_TYPE_INT16:   return gguf_get_val_i16(gguf, id);
-            case GGUF_TYPE_UINT32:  return gguf_get_val_u32(gguf, id);
-            case GGUF_TYPE_INT32:   return gguf_get_val_i32(gguf, id);
-            case GGUF_TYPE_UINT64:  return (double) gguf_get_val_u64(gguf, id);
-            case GGUF_TYPE_INT64:   return (double) gguf_get_val_i64(gguf, id);
-            case GGUF_TYPE_FLOAT32: return gguf_get_val_f32(gguf, id);
-            case GGUF_TYPE_FLOAT64: return gguf_get_val_f64(gguf, id);
-            case GGUF_TYPE_BOOL:    return gguf_get_val_bool(gguf, id) ? 1 : 0;
-            case GGUF_TYPE_ARRAY:   refuse(key, "a list", "layers that differ are not served; use another model"); break;
-            default:                invalid(key, "is not a number");
+        const double value = raw_number(key, id, fallback);
+        if (std::isfinite(value)) {
+            return value;
         }
+        invalid(key, "is not a finite number");
         return fallback;
     }
     int integer(const char * key, int fallback) {
@@ -131,6 +126,22 @@ class metadata {
     status problem;
 
   private:
+    double raw_number(const char * key, int64_t id, double fallback) {
+        switch (gguf_get_kv_type(gguf, id)) {
+            case GGUF_TYPE_UINT16:  return gguf_get_val_u16(gguf, id);
+            case GGUF_TYPE_INT16:   return gguf_get_val_i16(gguf, id);
+            case GGUF_TYPE_UINT32:  return gguf_get_val_u32(gguf, id);
+            case GGUF_TYPE_INT32:   return gguf_get_val_i32(gguf, id);
+            case GGUF_TYPE_UINT64:  return (double) gguf_get_val_u64(gguf, id);
+            case GGUF_TYPE_INT64:   return (double) gguf_get_val_i64(gguf, id);
+            case GGUF_TYPE_FLOAT32: return gguf_get_val_f32(gguf, id);
+            case GGUF_TYPE_FLOAT64: return gguf_get_val_f64(gguf, id);
+            case GGUF_TYPE_BOOL:    return gguf_get_val_bool(gguf, id) ? 1 : 0;
+            case GGUF_TYPE_ARRAY:   refuse(key, "a list", "layers that differ are not served; use another model"); break;
+            default:                invalid(key, "is not a number");
+        }
+        return fallback;
+    }
     std::string full(const char * key) const { return prefix + key; }
     void fail(const char * code, std::string message) {
         if (problem.ok()) {
@@ -186,6 +197,9 @@ static void read_heads(metadata & meta, model_dims & dims) {
         meta.refuse(key, std::to_string(is_explicit ? dims.head_dim : dims.n_embd),
                     "attention heads of a multiple of 16 values are served; use another model");
     }
+    if ((int64_t) dims.n_head * dims.head_dim > WIDTH_MAX) {
+        meta.invalid("attention.head_count", "times the length of a head is more than a model can have");
+    }
     for (const char * key : { "attention.value_length", "rope.dimension_count" }) {
         const int length = meta.integer(key, dims.head_dim);
         if (length != dims.head_dim) {
@@ -199,10 +213,16 @@ static void read_rope(metadata & meta, const architecture & arch, int n_ctx, mod
     rope_params & rope = dims.rope;
     rope.mode         = arch.rope_mode;
     rope.base         = (float) meta.number("rope.freq_base", 10000.0);
+    if (!(rope.base > 1)) {
+        meta.invalid("rope.freq_base", "is not above 1");
+    }
     rope.n_ctx_origin = meta.integer("rope.scaling.original_context_length", dims.n_ctx_train);
     // A factor without a type means linear; the key once had another name.
     const std::string type = meta.text("rope.scaling.type", "linear");
     const double factor = meta.number("rope.scaling.factor", meta.number("rope.scale_linear", 0));
+    if (factor < 0) {
+        meta.invalid("rope.scaling.factor", "is negative");
+    }
     rope.scale = factor > 0 && type != "none" ? (float) (1.0 / factor) : 1.0f;
     if (arch.has_rope_factors) {
         rope.factors = "rope_freqs.weight";

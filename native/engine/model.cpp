@@ -78,7 +78,7 @@ static bool is_served(ggml_type type) {
         case GGML_TYPE_F32:  case GGML_TYPE_F16:  case GGML_TYPE_BF16:
         case GGML_TYPE_Q4_0: case GGML_TYPE_Q4_1: case GGML_TYPE_Q5_0: case GGML_TYPE_Q5_1: case GGML_TYPE_Q8_0:
         case GGML_TYPE_Q2_K: case GGML_TYPE_Q3_K: case GGML_TYPE_Q4_K: case GGML_TYPE_Q5_K: case GGML_TYPE_Q6_K:
-        case GGML_TYPE_IQ4_NL: case GGML_TYPE_IQ4_XS:
+        case GGML_TYPE_IQ3_XXS: case GGML_TYPE_IQ3_S: case GGML_TYPE_IQ4_NL: case GGML_TYPE_IQ4_XS:
             return true;
         default:
             return false;
@@ -158,8 +158,9 @@ status model::bind_tensors() {
     } else if (result.ok() && !dims.rope.factors.empty()) {
         result = bind_optional(&rope_freqs, dims.rope.factors, dims.head_dim / 2, 1);
     }
-    layers.resize(dims.n_layer);
+    // One by one: the file may claim more layers than it has, or than memory holds.
     for (int il = 0; il < dims.n_layer && result.ok(); ++il) {
+        layers.emplace_back();
         result = bind_layer(il);
     }
     return result.ok() ? check_all_bound() : result;

@@ -149,6 +149,10 @@ describe('open refuses a model whose', () => {
     ['feed_forward_length', { f32: 12.5 }, 'llama.feed_forward_length is 12.5'],
     ['attention.head_count_kv', { u32: 3 }, 'llama.attention.head_count_kv does not divide'],
     ['attention.layer_norm_rms_epsilon', { f32: 0 }, 'layer_norm_rms_epsilon is missing or 0'],
+    ['block_count', { u32: 2 ** 31 - 1 }, 'tensor blk.2.attn_norm.weight is missing'],
+    ['attention.key_length', { u32: 2 ** 31 - 16 }, 'more than a model can have'],
+    ['rope.freq_base', { f32: Number.NaN }, 'llama.rope.freq_base is not a finite number'],
+    ['rope.scaling.factor', { f32: -2 }, 'llama.rope.scaling.factor is negative'],
     ['rope.scaling.type', { u32: 1 }, 'llama.rope.scaling.type is not a text'],
   ])('llama.%s makes no sense', async (key, value, text) => {
     const path = join(dir, 'senseless.gguf')

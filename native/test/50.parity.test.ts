@@ -14,6 +14,12 @@ const SHAPES: Record<string, SyntheticShape> = {
   'llama, F32, tied': TINY,
   'llama, F32, untied': { ...TINY, isTied: false },
   'llama, every query head its own keys': { ...TINY, headCountKv: 4 },
+  'llama, twelve query heads on one of keys, 48 values each': {
+    ...TINY,
+    headCount: 12,
+    headCountKv: 1,
+    headLength: 48,
+  },
   'llama, heads wider than the embedding': { ...TINY, headLength: 32 },
   'llama, biases on every layer': {
     ...TINY,

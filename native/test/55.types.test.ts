@@ -12,7 +12,11 @@ function describeWeights(name: string, shape: SyntheticShape): void {
   })
 }
 
+/** Take ggml seconds per layer to quantise. */
+const SLOW_TYPES: readonly TensorType[] = ['IQ3_XXS', 'IQ3_S']
+
 for (const weightType of Object.keys(TOLERANCES) as TensorType[]) {
+  if (SLOW_TYPES.includes(weightType)) continue
   describeWeights(`${weightType} weights`, { ...TINY_256, weightType })
 }
 
@@ -29,4 +33,9 @@ describeWeights('a type for each layer', {
   biases: ['attn_q', 'attn_k', 'attn_v'],
   weightType: 'Q5_1',
   otherTypes: { attn_q: 'F16', attn_k: 'Q3_K', attn_v: 'Q8_0', ffn_gate: 'IQ4_XS', ffn_up: 'Q4_0' },
+})
+describeWeights('the types of an IQ3 file', {
+  ...TINY_256,
+  weightType: 'IQ4_XS',
+  otherTypes: { attn_q: 'IQ3_XXS', attn_k: 'IQ3_S' },
 })

@@ -26,6 +26,8 @@ const TENSOR_TYPES = {
   Q4_K: { id: 12, blockValues: 256, blockBytes: 144 },
   Q5_K: { id: 13, blockValues: 256, blockBytes: 176 },
   Q6_K: { id: 14, blockValues: 256, blockBytes: 210 },
+  IQ3_XXS: { id: 18, blockValues: 256, blockBytes: 98 },
+  IQ3_S: { id: 21, blockValues: 256, blockBytes: 110 },
   IQ4_NL: { id: 20, blockValues: 32, blockBytes: 18 },
   IQ4_XS: { id: 23, blockValues: 256, blockBytes: 136 },
 } as const
