@@ -8,6 +8,7 @@ import { runChurn } from './churn.ts'
 import { SHAPES } from './lib/base-model.ts'
 import { runMix } from './mix.ts'
 import { PEERS, type PeerName } from './peers/start-peer.ts'
+import { runPrefix } from './prefix.ts'
 import { runRanks } from './ranks.ts'
 import { runSwap } from './swap.ts'
 
@@ -22,6 +23,7 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          --tokens N (64) decoding steps
   swap   time from "adapter not in a slot" to "its first row can run"
          --swaps N (200) loads per tier and round
+  prefix a prompt of 1000 tokens until its first token, with and without its pages cached
   churn  thousands of adapters over a few slots through the whole host; every reply is checked
          --adapters N (2000)  --slots N (32)  --clients N (16)  --requests N (20000)
          --popularity identical|distinct|uniform|skewed|zipf (zipf)
@@ -104,6 +106,7 @@ async function main(): Promise<void> {
         rounds: count('rounds', 1),
       }),
     swap: () => runSwap({ ...common, swaps: count('swaps', 20), rounds: count('rounds', 1) }),
+    prefix: () => runPrefix({ ...{ shape, threads: common.threads }, rounds: count('rounds', 1) }),
     churn: () =>
       runChurn({
         ...common,

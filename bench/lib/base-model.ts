@@ -87,6 +87,8 @@ export interface BenchEngineSizes {
   readonly slots: number
   readonly rank: number
   readonly sequences: number
+  /** Tokens of a sequence; absent = 512. */
+  readonly context?: number
   readonly threads: number
   readonly on?: BenchDevice | undefined
 }
@@ -102,7 +104,7 @@ export function openBenchEngine(modelPath: string, sizes: BenchEngineSizes): Pro
     slotCount: sizes.slots,
     rankMax: sizes.rank,
     sequenceCount: sizes.sequences,
-    contextLength: 512,
+    contextLength: sizes.context ?? 512,
     rowsMax: 512,
     threads: sizes.threads,
     ...sizes.on,

@@ -66,7 +66,7 @@ const REFUSALS: readonly ((question: Question) => Question)[] = [
   (question) => ({ ...question, body: { ...question.body, model: 'demo/no-such-model' } }),
   (question) => ({ ...question, body: { ...question.body, temperature: 5 } }),
   (question) => ({ ...question, body: { ...question.body, max_tokens: 0 } }),
-  (question) => ({ ...question, body: { ...question.body, n: 3 } }),
+  (question) => ({ ...question, body: { ...question.body, n: 17 } }),
   (question) => ({ ...question, body: { ...question.body, stream: true, stop: [''] } }),
   (question) => ({ ...question, body: { ...question.body, messages: [] } }),
   (question) => ({ ...question, body: { ...question.body, grammar: 'root ::= "a' } }),
