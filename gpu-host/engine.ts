@@ -111,9 +111,9 @@ export interface Engine {
   /** Throws `invalid_grammar`. */
   openSequence(sequence: number, options: SequenceOptions): void
   /**
-   * Gives an open sequence other pages; its sampler goes on. The first `filledCells` cells must hold
-   * what the sequence's own tokens left there under the same adapter. Sequences may share pages as
-   * long as no row writes to them: the step that would is refused.
+   * Gives an open sequence other pages; its sampler goes on. The first `filledCells` cells must
+   * hold what the sequence's own tokens left there under the same adapter. Sequences may share
+   * pages as long as no row writes to them: the step that would is refused.
    */
   setPages(sequence: number, pages: Int32Array, filledCells: number): void
   closeSequence(sequence: number): void
