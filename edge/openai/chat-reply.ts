@@ -1,7 +1,7 @@
 /** Replies of chat/completions, whole and in chunks. */
 import type { TokenLogprobs } from '#protocol'
 import type { ChunkEvent } from '../pool/host-client.ts'
-import { type ReplyFormat, type ReplyHead, toChoices, toUsage } from './reply.ts'
+import { type ReplyFormat, type ReplyHead, toChoices, toTokens, toUsage } from './reply.ts'
 
 export function createChatReply(head: ReplyHead): ReplyFormat {
   const { id, created, model } = head
@@ -41,8 +41,8 @@ export function createChatReply(head: ReplyHead): ReplyFormat {
 
 /** null when none were asked for. */
 function toLogprobs(chunks: readonly ChunkEvent[]): object | null {
-  const tokens = chunks.flatMap((chunk) => chunk.logprobs ?? [])
-  if (tokens.length === 0) return null
+  const tokens = toTokens(chunks)
+  if (tokens === null) return null
   return { content: tokens.map(toTokenLogprob), refusal: null }
 }
 

@@ -1,6 +1,6 @@
 /** Replies of legacy completions, whole and in chunks; both have the same object name. */
 import type { ChunkEvent } from '../pool/host-client.ts'
-import { type ReplyFormat, type ReplyHead, toChoices, toUsage } from './reply.ts'
+import { type ReplyFormat, type ReplyHead, toChoices, toTokens, toUsage } from './reply.ts'
 
 export function createCompletionReply(head: ReplyHead): ReplyFormat {
   const { id, created, model } = head
@@ -36,8 +36,8 @@ function toLogprobs(
   chunks: readonly ChunkEvent[],
   begin: number,
 ): { readonly columns: object; readonly end: number } | null {
-  const tokens = chunks.flatMap((chunk) => chunk.logprobs ?? [])
-  if (tokens.length === 0) return null
+  const tokens = toTokens(chunks)
+  if (tokens === null) return null
   let end = begin
   const textOffsets = tokens.map(({ token }) => {
     const at = end

@@ -2,6 +2,7 @@
  * What the two kinds of completion have in common when they are written: who answers, what is
  * counted, how a finish is called. A ReplyFormat makes OpenAI's objects and nothing else.
  */
+import type { TokenLogprobs } from '#protocol'
 import type { ChunkEvent, EndEvent } from '../pool/host-client.ts'
 
 export interface ReplyHead {
@@ -50,4 +51,10 @@ export function toChoices(chunks: readonly ChunkEvent[], count: number): Choice[
     const text = own.map((chunk) => chunk.text).join('')
     return { index, text, chunks: own, finish: own.at(-1)?.finish_reason ?? null }
   })
+}
+
+/** null = log probabilities were not asked for; an answer without text has none to tell. */
+export function toTokens(chunks: readonly ChunkEvent[]): TokenLogprobs[] | null {
+  if (chunks.every((chunk) => chunk.logprobs === undefined)) return null
+  return chunks.flatMap((chunk) => chunk.logprobs ?? [])
 }

@@ -187,6 +187,11 @@ describe('chat completions through the official SDK', () => {
     expect(content.map(({ token }) => token).join('')).toBe(text.slice(0, 2))
     expect(content[0]).toMatchObject({ logprob: -0.5, bytes: [text.charCodeAt(0)] })
     expect(content[0]?.top_logprobs).toHaveLength(2)
+    // Hidden by a stop string: there is nothing to tell, and that is told.
+    const hidden = await sdk.chat.completions.create(
+      chat({ stop: text.slice(0, 2), logprobs: true }),
+    )
+    expect(hidden.choices[0]?.logprobs).toEqual({ content: [], refusal: null })
   })
 
   it('reads text parts, system and developer messages', async () => {
