@@ -122,7 +122,7 @@ async function createScheduler(
       engine,
       store: new DirectoryStore(join(scratch, 'store')),
       disk,
-      ram: new RamTier(ramBytesMax),
+      ram: new RamTier(ramBytesMax, engine),
       clock: systemClock,
       log,
     }),

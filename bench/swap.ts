@@ -60,7 +60,7 @@ export async function runSwap(options: SwapOptions) {
         engine,
         store: new DirectoryStore(join(scratch, 'store')),
         disk,
-        ram: new RamTier(ramBytesMax),
+        ram: new RamTier(ramBytesMax, engine),
         clock: systemClock,
         log: () => {},
       })

@@ -108,6 +108,13 @@ export interface Engine {
   /** Never stalls a running step; the slot must not be used by rows until it resolves. */
   loadSlot(slot: number, image: AdapterImage): Promise<void>
   clearSlot(slot: number): void
+  /**
+   * A payload that slots will be loaded from again; the engine may prepare it for fast copies, and
+   * holds it until `unpin`. Its bytes do not change meanwhile.
+   */
+  pin(payload: Uint8Array): void
+  /** Resolves when the engine no longer holds it. Nothing where it was not pinned. */
+  unpin(payload: Uint8Array): Promise<void>
   /** Throws `invalid_grammar`. */
   openSequence(sequence: number, options: SequenceOptions): void
   /**

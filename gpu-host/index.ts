@@ -46,7 +46,7 @@ async function createHost(config: HostConfig, engine: Engine): Promise<Host> {
     log,
   })
   disk.warm()
-  const ram = new RamTier(config.ramTierBytesMax)
+  const ram = new RamTier(config.ramTierBytesMax, engine)
   return new Host({
     settings: config,
     engine,

@@ -102,6 +102,9 @@ export interface NativeHandle {
     scales: Float32Array,
   ): Promise<number>
   clearSlot(slot: number): void
+  /** Whether it is pinned now; the caller keeps the bytes until `unpin`. */
+  pin(payload: Uint8Array): Promise<boolean>
+  unpin(payload: Uint8Array): void
   openSequence(sequence: number, options: SequenceArguments): void
   setPages(sequence: number, pages: Int32Array, filledCells: number): void
   closeSequence(sequence: number): void

@@ -4,7 +4,7 @@ import { RamTier } from './ram-tier.ts'
 import { createImage } from './test/support/images.ts'
 
 describe('RAM tier', () => {
-  it('holds what a plain LRU of the same bound holds', () => {
+  it('holds, and has pinned, what a plain LRU of the same bound holds', () => {
     const step = fc.record({
       action: fc.constantFrom('get', 'put'),
       name: fc.constantFrom('a', 'b', 'c', 'd', 'e'),
@@ -12,7 +12,11 @@ describe('RAM tier', () => {
     })
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-        const tier = new RamTier(100)
+        const pinned: Uint8Array[] = []
+        const tier = new RamTier(100, {
+          pin: (payload) => void pinned.push(payload),
+          unpin: async (payload) => void pinned.splice(pinned.indexOf(payload), 1),
+        })
         let model: { digest: string; bytes: number }[] = []
         for (const { action, name, bytes } of steps) {
           const image = createImage(name, bytes)
@@ -29,6 +33,8 @@ describe('RAM tier', () => {
           }
           const held = [...tier.digests()]
           if (held.join() !== model.map((entry) => entry.digest).join()) return false
+          const pinnedBytes = pinned.reduce((sum, payload) => sum + payload.length, 0)
+          if (pinned.length !== model.length || pinnedBytes !== tier.bytes) return false
           if (tier.bytes !== model.reduce((sum, entry) => sum + entry.bytes, 0)) return false
         }
         return true

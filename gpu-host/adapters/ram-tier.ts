@@ -2,16 +2,21 @@
  * Adapters in host RAM, each payload one contiguous piece; bounded in bytes. What goes first is
  * said by the caller; without a word, and among equals, the least recently used.
  */
-import type { AdapterImage } from '../engine.ts'
+import type { AdapterImage, Engine } from '../engine.ts'
+
+/** What is told which payloads stay. */
+export type PayloadMemory = Pick<Engine, 'pin' | 'unpin'>
 
 export class RamTier {
   readonly #bytesMax: number
+  readonly #memory: PayloadMemory | null
   /** Least recently used first. */
   readonly #images = new Map<string, AdapterImage>()
   #bytes = 0
 
-  constructor(bytesMax: number) {
+  constructor(bytesMax: number, memory: PayloadMemory | null = null) {
     this.#bytesMax = bytesMax
+    this.#memory = memory
   }
 
   get bytes(): number {
@@ -46,6 +51,7 @@ export class RamTier {
     while (this.#bytes + bytes > this.#bytesMax) this.#delete(this.#pickVictim(worthOf))
     this.#images.set(digest, image)
     this.#bytes += bytes
+    this.#memory?.pin(image.payload)
   }
 
   #pickVictim(worthOf: (digest: string) => number): string {
@@ -65,5 +71,6 @@ export class RamTier {
     if (image === undefined) return
     this.#images.delete(digest)
     this.#bytes -= image.payload.length
+    void this.#memory?.unpin(image.payload)
   }
 }

@@ -26,6 +26,8 @@ Napi::Function EngineObject::Define(Napi::Env env) {
         InstanceMethod("isEndOfGeneration", &EngineObject::JS_is_end_of_generation),
         InstanceMethod("loadSlot", &EngineObject::JS_load_slot),
         InstanceMethod("clearSlot", &EngineObject::JS_clear_slot),
+        InstanceMethod("pin", &EngineObject::JS_pin),
+        InstanceMethod("unpin", &EngineObject::JS_unpin),
         InstanceMethod("openSequence", &EngineObject::JS_open_sequence),
         InstanceMethod("setPages", &EngineObject::JS_set_pages),
         InstanceMethod("closeSequence", &EngineObject::JS_close_sequence),
@@ -134,6 +136,20 @@ Napi::Value EngineObject::JS_clear_slot(const Napi::CallbackInfo & info) {
     if (!result.ok()) {
         throw_status(info.Env(), result);
     }
+    return info.Env().Undefined();
+}
+
+// (payload: Uint8Array) -> Promise of whether it is pinned now
+Napi::Value EngineObject::JS_pin(const Napi::CallbackInfo & info) {
+    require_open(info.Env());
+    auto * worker = new PinWorker(info.Env(), engine, info[0].As<Napi::Uint8Array>());
+    return worker->Start();
+}
+
+// (payload: Uint8Array); its caller keeps the bytes until then
+Napi::Value EngineObject::JS_unpin(const Napi::CallbackInfo & info) {
+    require_open(info.Env());
+    engine->unpin(info[0].As<Napi::Uint8Array>().Data());
     return info.Env().Undefined();
 }
 

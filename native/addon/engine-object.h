@@ -37,6 +37,8 @@ class EngineObject : public Napi::ObjectWrap<EngineObject> {
     Napi::Value JS_is_end_of_generation(const Napi::CallbackInfo & info);
     Napi::Value JS_load_slot(const Napi::CallbackInfo & info);
     Napi::Value JS_clear_slot(const Napi::CallbackInfo & info);
+    Napi::Value JS_pin(const Napi::CallbackInfo & info);
+    Napi::Value JS_unpin(const Napi::CallbackInfo & info);
     Napi::Value JS_open_sequence(const Napi::CallbackInfo & info);
     Napi::Value JS_set_pages(const Napi::CallbackInfo & info);
     Napi::Value JS_close_sequence(const Napi::CallbackInfo & info);

@@ -70,6 +70,17 @@ Napi::Value LoadSlotWorker::Deliver(Napi::Env env) { return Napi::Number::New(en
 
 void LoadSlotWorker::Release() { owner->loading_slots.erase(slot); }
 
+PinWorker::PinWorker(Napi::Env env, std::shared_ptr<nozzle::engine> e, Napi::Uint8Array bytes)
+    : EngineWorker(env), payload_ref(Napi::Persistent(bytes.As<Napi::Object>())), engine(std::move(e)),
+      payload(bytes.Data()), payload_size(bytes.ByteLength()) {}
+
+nozzle::status PinWorker::Work() {
+    is_pinned = engine->pin(payload, payload_size);
+    return nozzle::status::success();
+}
+
+Napi::Value PinWorker::Deliver(Napi::Env env) { return Napi::Boolean::New(env, is_pinned); }
+
 StepWorker::StepWorker(Napi::Env env, EngineObject * o, nozzle::batch b)
     : EngineWorker(env), owner(o), owner_ref(Napi::Persistent(o->Value())), engine(o->engine), rows(std::move(b)) {
     owner->is_stepping = true;

@@ -59,6 +59,22 @@ class LoadSlotWorker : public EngineWorker {
     double                          copy_us = 0;
 };
 
+class PinWorker : public EngineWorker {
+  public:
+    PinWorker(Napi::Env env, std::shared_ptr<nozzle::engine> engine, Napi::Uint8Array payload);
+
+  protected:
+    nozzle::status Work() override;
+    Napi::Value    Deliver(Napi::Env env) override;
+
+  private:
+    Napi::ObjectReference           payload_ref;
+    std::shared_ptr<nozzle::engine> engine;
+    const uint8_t                 * payload;
+    size_t                          payload_size;
+    bool                            is_pinned = false;
+};
+
 class StepWorker : public EngineWorker {
   public:
     StepWorker(Napi::Env env, EngineObject * owner, nozzle::batch rows);

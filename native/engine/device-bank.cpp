@@ -70,6 +70,7 @@ device_bank::~device_bank() {
 
 status device_bank::allocate(const model_dims & model, int n_slots, int rank_max, const device & on) {
     size_slots(model, n_slots, rank_max);
+    where = &on;
     held.assign(n_slots + 1, std::vector<int>((size_t) dims.n_layer * TARGET_COUNT, 0));
     const auto no_memory = [&] {
         return status::failure(ERR_OUT_OF_MEMORY, "no memory for " + std::to_string(n_slots) + " adapter slots: " +
@@ -103,6 +104,11 @@ status device_bank::allocate(const model_dims & model, int n_slots, int rank_max
     }
     ggml_backend_buffer_clear(buffer, 0);
     return status::success();
+}
+
+void device_bank::unpin(const void * payload) {
+    const std::lock_guard<std::mutex> hold(loading);
+    where->unpin(payload);
 }
 
 std::vector<device_bank::piece> device_bank::pieces_of(std::vector<lora_module> modules) const {

@@ -37,6 +37,9 @@ class device_bank : public slot_bank {
 
     status load(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) override;
 
+    bool pin(const void * payload, size_t size) override { return where->pin(payload, size); }
+    void unpin(const void * payload) override;
+
     // F16 [n_in, width, n_slots + 1] and [width, n_out, n_slots + 1] of one layer; group 0 to GROUP_COUNT - 1.
     ggml_tensor * a(int group, int layer) const { return banks[group].a_layers[layer]; }
     ggml_tensor * b(int group, int layer) const { return banks[group].b_layers[layer]; }
@@ -57,6 +60,7 @@ class device_bank : public slot_bank {
     std::vector<piece> pieces_of(std::vector<lora_module> modules) const;
     void zero(int slot);
 
+    const device             * where = nullptr;
     bank                       banks[GROUP_COUNT];
     ggml_context             * context   = nullptr; // tensor headers; owned
     ggml_backend_buffer      * buffer    = nullptr; // banks and landing; owned

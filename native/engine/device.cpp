@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 
@@ -26,6 +27,8 @@ void load_backends(const std::string & library_dir, const std::string & cuda_lib
         llama_backend_init();
         has_cpu = true;
     }
+    // ggml-cuda pins memory only where this is set.
+    setenv("GGML_CUDA_REGISTER_HOST", "1", 0);
     if (!has_cuda && !cuda_library.empty() && !ggml_backend_reg_by_name("CUDA")) {
         has_cuda = ggml_backend_load(cuda_library.c_str()) != nullptr;
     }
@@ -104,6 +107,18 @@ ggml_backend_t device::make_copy_backend() const {
         set_threads(dev, made, 1);
     }
     return made;
+}
+
+bool device::pin(const void * data, size_t size) const {
+    const auto take = (bool (*)(void *, size_t)) find_proc(dev, "ggml_backend_register_host_buffer");
+    return !cpu && take && take(const_cast<void *>(data), size);
+}
+
+void device::unpin(const void * data) const {
+    const auto leave = (void (*)(void *)) find_proc(dev, "ggml_backend_unregister_host_buffer");
+    if (!cpu && leave) {
+        leave(const_cast<void *>(data));
+    }
 }
 
 // One number of a small text file; `fallback` when it is not there or says "max".

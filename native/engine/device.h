@@ -30,6 +30,11 @@ class device {
     // step. The caller frees it. nullptr: it could not be made.
     ggml_backend_t make_copy_backend() const;
 
+    // Makes host memory one that the device copies from by itself, beside what this process does. False:
+    // it stays as it is, and copies from it are slower. The memory must outlive unpin.
+    bool pin(const void * data, size_t size) const;
+    void unpin(const void * data) const;
+
     bool is_cpu() const { return cpu; }
     cpu_traits_fn cpu_traits() const { return by_type; } // nullptr on other devices
     std::string name() const { return label; } // e.g. "cpu" or "CUDA0 NVIDIA H100 80GB HBM3"

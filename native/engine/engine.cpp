@@ -26,6 +26,8 @@ class engine_impl : public engine {
 
     status load_slot(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) override;
     status clear_slot(int slot) override;
+    bool pin(const void * payload, size_t size) override { return bank->pin(payload, size); }
+    void unpin(const void * payload) override { bank->unpin(payload); }
     status open_sequence(int sequence, const sampling_options & options, const std::vector<int32_t> & pages,
                          int length) override;
     status set_pages(int sequence, const std::vector<int32_t> & pages, int length) override;

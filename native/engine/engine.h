@@ -64,6 +64,11 @@ class engine {
     virtual status load_slot(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) = 0;
     virtual status clear_slot(int slot) = 0;
 
+    // Payloads that will be loaded from again, e.g. of a tier in host memory: a device copies from pinned
+    // memory by itself and fastest. Any thread. False: left as it is. The memory must outlive unpin.
+    virtual bool pin(const void * payload, size_t size) = 0;
+    virtual void unpin(const void * payload) = 0;
+
     // Starts sequence 0..n_sequences-1 anew with the pages of its KV cells, of which the first `length`
     // cells are filled already (see set_pages). invalid_argument, invalid_grammar.
     virtual status open_sequence(int sequence, const sampling_options & options, const std::vector<int32_t> & pages,

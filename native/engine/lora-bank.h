@@ -43,6 +43,10 @@ class slot_bank {
     virtual status load(int slot, const std::vector<lora_module> & modules, const uint8_t * payload, size_t size) = 0;
     virtual void   clear(int slot) { loaded[slot] = 0; }
 
+    // Payloads that will be loaded from again: see device::pin. unpin waits for a load that is under way.
+    virtual bool   pin(const void * payload, size_t size) { return false; }
+    virtual void   unpin(const void * payload) {}
+
     bool   is_loaded(int slot) const { return loaded[slot] != 0; }
     int    n_slots()    const { return slot_count; }
     int    rank_max()   const { return rank_limit; }

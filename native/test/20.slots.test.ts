@@ -11,11 +11,6 @@ const other = createSyntheticAdapter(TINY, { seed: 2, rank: 8, alpha: 8 })
 const dir = createScratchDir()
 let engine: NativeEngine
 
-beforeAll(async () => {
-  engine = await openTinyEngine(dir)
-})
-afterAll(() => engine.close())
-
 /** What the row after PROMPT would draw, with its log probability. */
 async function draw(slot: number) {
   openGreedy(engine, 0, 0)
@@ -24,7 +19,12 @@ async function draw(slot: number) {
   return sampled[0]
 }
 
-describe('slots', () => {
+describe.each(['auto', 'portable'] as const)('slots of the %s graph', (graph) => {
+  beforeAll(async () => {
+    engine = await openTinyEngine(dir, { graph })
+  })
+  afterAll(() => engine.close())
+
   it('give each row the adapter that its slot holds', async () => {
     await engine.loadSlot(1, small)
     await engine.loadSlot(2, other)
@@ -91,5 +91,17 @@ describe('slots', () => {
 
   it.each([0, 4, -1, 1.5])('do not include number %s', async (slot) => {
     await expect(engine.loadSlot(slot, small)).rejects.toMatchObject({ code: 'invalid_argument' })
+  })
+
+  it('are loaded from a payload alike, pinned or not, and as long as it is held', async () => {
+    await engine.loadSlot(1, small)
+    const expected = await draw(1)
+    engine.pin(small.payload)
+    engine.pin(small.payload)
+    await Promise.all([engine.loadSlot(2, small), engine.unpin(small.payload)])
+    expect(await draw(2)).toEqual(expected)
+    await engine.unpin(small.payload)
+    // Held still when the engine closes.
+    engine.pin(other.payload)
   })
 })

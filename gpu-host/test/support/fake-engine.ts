@@ -131,6 +131,10 @@ export class FakeEngine implements Engine {
     this.#slots.set(slot, payloadIdentity(image.payload))
   }
 
+  pin(): void {}
+
+  async unpin(): Promise<void> {}
+
   clearSlot(slot: number): void {
     this.#slots.delete(slot)
   }
