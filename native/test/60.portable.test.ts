@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Float64Model } from './support/float64-model.ts'
 import { referenceLogits } from './support/llama-reference.ts'
 import { firstDifference, logSoftmax, relativeError } from './support/logprobs.ts'
+import { EVERY_SLOT, FEW_SLOTS, randomPrompt, randomRequests } from './support/parity-suite.ts'
 import { POPULARITIES, pickSlots } from './support/popularity.ts'
 import { Random } from './support/random.ts'
 import { runTogether, type TestRequest, type Trace } from './support/requests.ts'
@@ -38,25 +39,7 @@ const SHAPES: Record<string, SyntheticShape> = {
     ropeScaling: { type: 'yarn', factor: 4, originalContextLength: 64 },
   },
 }
-const EVERY_SLOT = [0, ...MIXED_RECIPES.map((_, index) => index + 1)]
-/** libllama takes a process per run; float64 checks the rest. */
-const FEW_SLOTS = [0, 2]
 const DRAW_COUNT = 16
-
-/** Requests that come and go at different steps, with prompts in pieces. */
-function randomRequests(random: Random, slots: readonly number[]): TestRequest[] {
-  return slots.map((slot) => ({
-    prompt: randomPrompt(random, 1 + random.integer(30)),
-    slot,
-    drawCount: 1 + random.integer(16),
-    startStep: random.integer(6),
-    chunkRows: 1 + random.integer(12),
-  }))
-}
-
-function randomPrompt(random: Random, length: number): number[] {
-  return Array.from({ length }, () => random.integer(TINY.vocabularySize))
-}
 
 function largestError(actual: readonly Float32Array[], expected: readonly Float32Array[]): number {
   expect(actual.length).toBe(expected.length)
@@ -74,7 +57,7 @@ function commonRows(one: Trace, other: Trace, promptLength: number): number {
 describe.each(Object.entries(SHAPES))('the portable graph of %s', (_, shape) => {
   const tolerance = PORTABLE_TOLERANCES[shape.weightType]
   if (!tolerance) throw new RangeError(`no tolerance is stated for ${shape.weightType}`)
-  const prompt = randomPrompt(new Random('portable'), 24)
+  const prompt = randomPrompt(shape.vocabularySize, new Random('portable'), 24)
   const requests = EVERY_SLOT.map((slot): TestRequest => ({ prompt, slot, drawCount: DRAW_COUNT }))
   let portable: TestBase
   let own: TestBase
@@ -131,7 +114,11 @@ describe.each(Object.entries(SHAPES))('the portable graph of %s', (_, shape) => 
 
   it.each(POPULARITIES)('agrees with the CPU’s form on %s adapters', async (popularity) => {
     const random = new Random(popularity, shape.name)
-    const some = randomRequests(random, pickSlots(popularity, 12, MIXED_RECIPES.length, random))
+    const some = randomRequests(
+      shape,
+      random,
+      pickSlots(popularity, 12, MIXED_RECIPES.length, random),
+    )
     const traces = await runTogether(portable.engine, some)
     const expected = await runTogether(own.engine, some)
     for (const [index, request] of some.entries()) {
@@ -150,7 +137,7 @@ describe.each(Object.entries(SHAPES))('the portable graph of %s', (_, shape) => 
   })
 
   it('cuts long prompts into products of few rows', async () => {
-    const long = randomPrompt(new Random('long'), 110)
+    const long = randomPrompt(shape.vocabularySize, new Random('long'), 110)
     const several = [1, 2, 3].map((slot): TestRequest => ({ prompt: long, slot, drawCount: 1 }))
     const together = await runTogether(portable.engine, several)
     for (const [index, request] of several.entries()) {

@@ -26,7 +26,7 @@ export const EVERY_SLOT = [0, ...MIXED_RECIPES.map((_, index) => index + 1)]
 export const FEW_SLOTS = [0, 2]
 
 /** Requests that come and go at different steps, with prompts in pieces. */
-function randomRequests(
+export function randomRequests(
   { vocabularySize }: SyntheticShape,
   random: Random,
   slots: readonly number[],
@@ -40,7 +40,7 @@ function randomRequests(
   }))
 }
 
-function randomPrompt(vocabularySize: number, random: Random, length: number): number[] {
+export function randomPrompt(vocabularySize: number, random: Random, length: number): number[] {
   return Array.from({ length }, () => random.integer(vocabularySize))
 }
 
