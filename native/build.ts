@@ -7,6 +7,7 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { ensureHeaders, LLAMA_RELEASE } from './fetch-headers.ts'
 import { NATIVE_PATHS } from './paths.ts'
@@ -17,18 +18,38 @@ import { BuildError, requireTool, runTool } from './toolchain.ts'
  * `fix` names the command that installs what is missing.
  */
 export async function ensureNativeBuilt(note: (text: string) => void): Promise<void> {
-  const { root, buildDir, addonPath, stampPath } = NATIVE_PATHS
-  const stamp = sourceStamp()
-  if (existsSync(addonPath) && existsSync(stampPath) && readFileSync(stampPath, 'utf8') === stamp) {
-    return
-  }
+  build(NATIVE_PATHS.buildDir, [], 'compiling the engine (about 20 s)', note)
+}
+
+/**
+ * The same with AddressSanitizer and UndefinedBehaviorSanitizer in our own code, in
+ * `sanitizedBuildDir`. Returns the runtime that a process must preload to load the addon.
+ */
+export function ensureSanitizedBuilt(note: (text: string) => void): string {
+  const { root, sanitizedBuildDir } = NATIVE_PATHS
+  const what = 'compiling the engine with sanitizers (about a minute)'
+  build(sanitizedBuildDir, ['-DNOZZLE_SANITIZE=ON'], what, note)
+  return runTool(process.env.CXX ?? 'c++', ['-print-file-name=libasan.so'], root).trim()
+}
+
+function build(
+  buildDir: string,
+  flags: readonly string[],
+  what: string,
+  note: (text: string) => void,
+): void {
+  const { root } = NATIVE_PATHS
+  const stampPath = join(buildDir, '.stamp')
+  const stamp = sourceStamp(flags)
+  const isCurrent = existsSync(stampPath) && readFileSync(stampPath, 'utf8') === stamp
+  if (isCurrent && existsSync(join(buildDir, 'nozzle.node'))) return
   const libraryDir = requireLibraries()
   requireTool('cmake')
   requireTool(process.env.CXX ?? 'c++')
   const include = ensureHeaders(NATIVE_PATHS.cacheDir, note)
-  note('native: compiling the engine (about 20 s)')
-  configure(include, libraryDir)
-  runTool('cmake', ['--build', buildDir, '--parallel'], root)
+  note(`native: ${what}`)
+  configure(buildDir, include, libraryDir, flags)
+  runTool('cmake', ['--build', buildDir, '--parallel', String(availableParallelism())], root)
   writeFileSync(stampPath, stamp)
 }
 
@@ -42,8 +63,13 @@ export function requireLibraries(): string {
   )
 }
 
-function configure(include: string, libraryDir: string): void {
-  const { root, buildDir } = NATIVE_PATHS
+function configure(
+  buildDir: string,
+  include: string,
+  libraryDir: string,
+  flags: readonly string[],
+): void {
+  const { root } = NATIVE_PATHS
   const modules = join(root, '..', 'node_modules')
   const nodeInclude = [
     join(modules, 'node-api-headers', 'include'),
@@ -61,18 +87,23 @@ function configure(include: string, libraryDir: string): void {
       `-DNOZZLE_LLAMA_INCLUDE=${include}`,
       `-DNOZZLE_LLAMA_LIB=${libraryDir}`,
       `-DNOZZLE_NODE_INCLUDE=${nodeInclude.join(';')}`,
+      ...flags,
     ],
     root,
   )
 }
 
 /** Changes with our sources, the llama.cpp release, the platform and the place of the checkout. */
-function sourceStamp(): string {
+function sourceStamp(flags: readonly string[]): string {
   const { root } = NATIVE_PATHS
   const hash = createHash('sha256').update(`${LLAMA_RELEASE}\n${process.platform}\n${root}\n`)
+  hash.update(flags.join(' '))
   const sources = ['CMakeLists.txt']
   for (const folder of ['addon', 'engine', 'test']) {
-    for (const name of readdirSync(join(root, folder)).sort()) {
+    for (const name of readdirSync(join(root, folder), {
+      encoding: 'utf8',
+      recursive: true,
+    }).sort()) {
       if (/\.(cpp|h)$/.test(name)) sources.push(join(folder, name))
     }
   }

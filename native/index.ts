@@ -138,6 +138,8 @@ export interface NativeStepBatch {
 }
 
 const INT32_MAX = 2 ** 31 - 1
+const INT32_MIN = -(2 ** 31)
+const OFFSET_MAX = Number.MAX_SAFE_INTEGER
 
 export class NativeEngine {
   readonly info: NativeEngineInfo
@@ -218,6 +220,13 @@ export class NativeEngine {
       const target = TARGETS.indexOf(module.target)
       if (target < 0) throw invalidArgument(`modules[${index}].target: unknown`)
       const { layer, n_in, n_out, rank, a_offset, b_offset } = module
+      const where = `modules[${index}]`
+      for (const [name, value] of Object.entries({ layer, n_in, n_out, rank })) {
+        requireInteger(value, `${where}.${name}`, INT32_MIN, INT32_MAX)
+      }
+      for (const [name, value] of Object.entries({ a_offset, b_offset })) {
+        requireInteger(value, `${where}.${name}`, -OFFSET_MAX, OFFSET_MAX)
+      }
       fields.set([layer, target, n_in, n_out, rank, a_offset, b_offset], index * 7)
       scales[index] = module.scale
     })

@@ -33,6 +33,7 @@ const TASKS: Readonly<Record<string, (args: readonly string[]) => Promise<number
   test: runTest,
   bench: (args) => runMeasurement('bench', args),
   eval: (args) => runMeasurement('eval', args),
+  soak: async (args) => (await import('./soak.ts')).runSoak(projectRoot, args, env, note),
 }
 
 function runNozzle(argv: readonly string[]): Promise<number> {

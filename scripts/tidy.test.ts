@@ -34,8 +34,8 @@ const NEVER: readonly { from: RegExp; except: RegExp; never: RegExp }[] = [
 ]
 const READS_ENVIRONMENT = [
   /^(edge\/node|gpu-host\/config|scripts\/task|scripts\/up\/pool-process|vitest\.config)\.ts$/,
-  // CXX, as every C++ build takes it.
-  /^native\/build\.ts$/,
+  // CXX, as every C++ build takes it; which build the tests run on.
+  /^native\/(build|paths)\.ts$/,
   /^scripts\/[a-z]+\.mjs$/,
   /^(bench|examples|test)\//,
   /^db\/drizzle\.config\.ts$/,

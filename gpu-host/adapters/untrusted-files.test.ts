@@ -4,7 +4,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
+import {
+  FUZZ_SEED,
+  FUZZ_TIMEOUT_MS,
+  fuzzParameters,
+  reportFuzz,
+} from '../../native/test/support/fuzz.ts'
 import { HostError } from '../errors.ts'
+import { PackFileError, readPack, writePack } from './pack-file.ts'
 import { parsePeftConfig } from './peft-config.ts'
 import { parseStrictJson } from './strict-json.ts'
 import { adapterPaths, convert, vectorDirectory } from './test/support/vectors.ts'
@@ -17,54 +24,111 @@ const weights = readFileSync(good.weightsPath)
 const headerEnd = 8 + Number(weights.readBigUInt64LE())
 const config: Record<string, unknown> = JSON.parse(readFileSync(good.configPath, 'utf8'))
 
+/** Of a soak's time, for each of the three readers. */
+const SHARE = 1 / 3
+
 const isRefusal = (error: unknown): boolean =>
   error instanceof HostError && error.code === 'adapter_invalid' && error.param !== null
 
 describe('untrusted adapter files', () => {
-  it('with any bytes changed or cut off in the weights', async () => {
-    const { configPath, weightsPath } = adapterPaths(directory)
-    copyFileSync(good.configPath, configPath)
-    const inHeader = fc.record({ at: fc.nat(headerEnd - 1), byte: fc.nat(255) })
-    const anywhere = fc.record({ at: fc.nat(weights.length - 1), byte: fc.nat(255) })
-    const changes = fc.array(fc.oneof(inHeader, anywhere), { minLength: 1, maxLength: 4 })
-    const length = fc.oneof(fc.constant(weights.length), fc.nat(weights.length))
-    let refused = 0
-    await fc.assert(
-      fc.asyncProperty(changes, length, async (edits, bytes) => {
-        const changed = Buffer.from(weights.subarray(0, bytes))
-        for (const { at, byte } of edits) if (at < bytes) changed[at] = byte
-        writeFileSync(weightsPath, changed)
-        const error: unknown = await convert(directory).then(
-          () => null,
-          (reason: unknown) => reason,
-        )
-        if (error !== null) refused += 1
-        return error === null || isRefusal(error)
-      }),
-      { numRuns: 400 },
-    )
-    expect(refused).toBeGreaterThan(200)
-  })
+  it(
+    'with any bytes changed or cut off in the weights',
+    async () => {
+      const { configPath, weightsPath } = adapterPaths(directory)
+      copyFileSync(good.configPath, configPath)
+      const inHeader = fc.record({ at: fc.nat(headerEnd - 1), byte: fc.nat(255) })
+      const anywhere = fc.record({ at: fc.nat(weights.length - 1), byte: fc.nat(255) })
+      const changes = fc.array(fc.oneof(inHeader, anywhere), { minLength: 1, maxLength: 4 })
+      const length = fc.oneof(fc.constant(weights.length), fc.nat(weights.length))
+      let refused = 0
+      let executions = 0
+      await fc.assert(
+        fc.asyncProperty(changes, length, async (edits, bytes) => {
+          executions += 1
+          const changed = Buffer.from(weights.subarray(0, bytes))
+          for (const { at, byte } of edits) if (at < bytes) changed[at] = byte
+          writeFileSync(weightsPath, changed)
+          const error: unknown = await convert(directory).then(
+            () => null,
+            (reason: unknown) => reason,
+          )
+          if (error !== null) refused += 1
+          return error === null || isRefusal(error)
+        }),
+        fuzzParameters(400, SHARE),
+      )
+      expect(refused).toBeGreaterThan(executions / 2)
+      reportFuzz('safetensors reader', { seed: FUZZ_SEED, executions, refused })
+    },
+    FUZZ_TIMEOUT_MS,
+  )
 
-  it('with any value in any field of the config', () => {
-    const fields = fc.constantFrom(...Object.keys(config), '__proto__', 'constructor')
-    fc.assert(
-      fc.property(fields, fc.jsonValue(), (field, value) => {
-        // Written as text, so that a field named __proto__ is one.
-        const entries = Object.entries(config).filter(([name]) => name !== field)
-        const body = [...entries, [field, value] as const].map(
-          ([name, found]) => `${JSON.stringify(name)}:${JSON.stringify(found)}`,
-        )
-        try {
-          parsePeftConfig(Buffer.from(`{${body.join(',')}}`))
-          return true
-        } catch (error) {
-          return isRefusal(error)
-        }
-      }),
-      { numRuns: 2000 },
-    )
-  })
+  it(
+    'with any bytes of a pack changed, cut off or added: the same adapter, or pack_damaged',
+    async () => {
+      const image = await convert(vectorDirectory('patterns'))
+      const { digest } = image.manifest
+      const sound = join(directory, 'sound.pack')
+      await writePack(sound, image)
+      const pack = readFileSync(sound)
+      const manifestEnd = 12 + pack.readUInt32LE(8)
+      const inManifest = fc.record({ at: fc.nat(manifestEnd - 1), byte: fc.nat(255) })
+      const anywhere = fc.record({ at: fc.nat(pack.length - 1), byte: fc.nat(255) })
+      const changes = fc.array(fc.oneof(inManifest, anywhere), { maxLength: 4 })
+      const length = fc.oneof(fc.constant(pack.length), fc.nat(pack.length + 64))
+      const path = join(directory, 'changed.pack')
+      let executions = 0
+      let refused = 0
+      await fc.assert(
+        fc.asyncProperty(changes, length, async (edits, bytes) => {
+          executions += 1
+          const changed = Buffer.alloc(bytes)
+          pack.copy(changed)
+          for (const { at, byte } of edits) if (at < bytes) changed[at] = byte
+          writeFileSync(path, changed)
+          try {
+            const { manifest, payload } = await readPack(path, digest)
+            expect(manifest).toEqual(image.manifest)
+            expect(Buffer.from(payload).equals(Buffer.from(image.payload))).toBe(true)
+          } catch (error) {
+            if (!(error instanceof PackFileError)) throw error
+            refused += 1
+          }
+        }),
+        fuzzParameters(400, SHARE),
+      )
+      expect(refused).toBeGreaterThan(executions / 2)
+      reportFuzz('pack reader', { seed: FUZZ_SEED, executions, refused })
+    },
+    FUZZ_TIMEOUT_MS,
+  )
+
+  it(
+    'with any value in any field of the config',
+    () => {
+      const fields = fc.constantFrom(...Object.keys(config), '__proto__', 'constructor')
+      let executions = 0
+      fc.assert(
+        fc.property(fields, fc.jsonValue(), (field, value) => {
+          executions += 1
+          // Written as text, so that a field named __proto__ is one.
+          const entries = Object.entries(config).filter(([name]) => name !== field)
+          const body = [...entries, [field, value] as const].map(
+            ([name, found]) => `${JSON.stringify(name)}:${JSON.stringify(found)}`,
+          )
+          try {
+            parsePeftConfig(Buffer.from(`{${body.join(',')}}`))
+            return true
+          } catch (error) {
+            return isRefusal(error)
+          }
+        }),
+        fuzzParameters(2000, SHARE),
+      )
+      reportFuzz('config reader', { seed: FUZZ_SEED, executions })
+    },
+    FUZZ_TIMEOUT_MS,
+  )
 })
 
 describe('parseStrictJson', () => {

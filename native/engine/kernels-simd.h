@@ -154,7 +154,10 @@ static inline float exp_negative(float x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    const int32_t exponent = (int32_t) ((uint32_t) ((int32_t) n + 127) << 23);
+    // n as an integer, from the bits of the rounded sum: a conversion of NaN would be undefined.
+    uint32_t exponent;
+    memcpy(&exponent, &shifted, sizeof(exponent));
+    exponent = (exponent - 0x4b400000u + 127u) << 23;
     float scale;
     memcpy(&scale, &exponent, sizeof(scale));
     return p * scale;

@@ -55,6 +55,11 @@ status slot_bank::check(const std::vector<lora_module> & modules, size_t size) c
     if (size > bytes_per_slot) {
         return mismatch("the pack is larger than a slot; raise the host's rank_max");
     }
+    // No sum with an offset, which may be any number.
+    const auto lies_outside = [size](int64_t offset, int64_t n_values) {
+        const int64_t bytes = n_values * (int64_t) sizeof(uint16_t);
+        return offset < 0 || offset % LORA_BLOCK_ALIGN != 0 || bytes > (int64_t) size || offset > (int64_t) size - bytes;
+    };
     std::vector<uint8_t> seen((size_t) dims.n_layer * TARGET_COUNT, 0);
     for (const lora_module & m : modules) {
         const std::string where = "module " + std::to_string(m.layer) + "/" + std::to_string(m.target);
@@ -68,10 +73,7 @@ status slot_bank::check(const std::vector<lora_module> & modules, size_t size) c
             return mismatch(where + " has rank " + std::to_string(m.rank) + ", this host takes 1 to " +
                             std::to_string(rank_limit));
         }
-        const int64_t a_end = m.a_offset + (int64_t) m.rank * m.n_in * (int64_t) sizeof(uint16_t);
-        const int64_t b_end = m.b_offset + (int64_t) m.rank * m.n_out * (int64_t) sizeof(uint16_t);
-        if (m.a_offset < 0 || m.b_offset < 0 || a_end > (int64_t) size || b_end > (int64_t) size ||
-            m.a_offset % LORA_BLOCK_ALIGN != 0 || m.b_offset % LORA_BLOCK_ALIGN != 0) {
+        if (lies_outside(m.a_offset, (int64_t) m.rank * m.n_in) || lies_outside(m.b_offset, (int64_t) m.rank * m.n_out)) {
             return mismatch(where + " points outside the payload");
         }
         if (seen[(size_t) m.layer * TARGET_COUNT + m.target]++) {
