@@ -38,7 +38,6 @@ const OTHER_NAMES: Readonly<Record<string, string>> = {
   ffn_norm: 'post_attention_layernorm',
 }
 const BF16_BYTES = 2
-const Q8_BLOCK_VALUES = 32
 
 /**
  * Writes the folder once. What `rope_freqs.weight` of a GGUF does has no name in a config: RoPE is
