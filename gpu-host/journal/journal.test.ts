@@ -188,6 +188,16 @@ describe('journal', () => {
     expect(open().recovery.salvaged).toEqual([])
   })
 
+  it('reads the journals of before the prefix cache', () => {
+    // JSON has no place for `undefined`: the line lacks the field, as it did then.
+    const old = { ...started(0), cached_prompt_tokens: undefined } as unknown as JournalRecord
+    open().append([opened(0), old, progress(0, 3, 4)])
+    open()
+    expect(shipped()).toMatchObject([
+      { prompt_tokens: 3, cached_prompt_tokens: 0, completion_tokens: 4, source: 'recovered' },
+    ])
+  })
+
   it('rotates by size, and knows from the newest segment alone what is open', () => {
     const journal = open({ segmentBytesMax: 600 })
     journal.append([opened(0), started(0)])

@@ -128,6 +128,36 @@ describe('pages', () => {
   })
 })
 
+describe('pages on the graph of other devices', () => {
+  it('serve a second sequence while the first goes on', async () => {
+    const own = engine
+    engine = await NativeEngine.open({
+      ...{ ...tinyOptions(join(dir, 'tiny.gguf')), graph: 'portable' },
+      ...{ contextLength: CONTEXT, rowsMax: CONTEXT },
+    })
+    try {
+      const prefix = randomTokens('prefix', 3 * cells)
+      const [one, other] = [randomTokens('one', 7), randomTokens('other', 4)]
+      open(0, range(0, 6))
+      const expected = await run(0, [...prefix, ...other], { slot: 0, drawCount: 9 })
+      open(0, [13, 8, 9, 7, 2, 1])
+      const first = await run(0, [...prefix, ...one], { slot: 0 })
+      open(1, [13, 8, 9, 20], prefix.length)
+      const second = await run(1, other, { slot: 0, position: prefix.length, drawCount: 9 })
+      expect(second.drawn).toEqual(expected.drawn)
+      const [drawn = 0] = first.drawn
+      const position = prefix.length + one.length
+      const after = await run(0, [drawn], { slot: 0, position, drawCount: 5 })
+      open(2, range(24, 6))
+      const alone = await run(2, [...prefix, ...one], { slot: 0, drawCount: 6 })
+      expect(after.drawn).toEqual(alone.drawn.slice(1))
+    } finally {
+      await engine.close()
+      engine = own
+    }
+  })
+})
+
 describe('a step refuses, changing nothing,', () => {
   it('a row past the pages of its sequence', async () => {
     open(0, [4])
