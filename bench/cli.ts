@@ -8,6 +8,7 @@ import { runChurn } from './churn.ts'
 import { SHAPES } from './lib/base-model.ts'
 import { runMix } from './mix.ts'
 import { PEERS, type PeerName } from './peers/start-peer.ts'
+import { runPolicy } from './policy.ts'
 import { runPrefix } from './prefix.ts'
 import { runRanks } from './ranks.ts'
 import { runSwap } from './swap.ts'
@@ -27,6 +28,7 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
   churn  thousands of adapters over a few slots through the whole host; every reply is checked
          --adapters N (2000)  --slots N (32)  --clients N (16)  --requests N (20000)
          --popularity identical|distinct|uniform|skewed|zipf (zipf)
+  policy eviction and start policies on simulated traffic, 2, 10 and 100 adapters per slot
 
   --shape NAME        small, demo, 1b, 7b: random weights in Q8_0; default: what npm start serves
                       (demo; churn: small)
@@ -107,6 +109,7 @@ async function main(): Promise<void> {
       }),
     swap: () => runSwap({ ...common, swaps: count('swaps', 20), rounds: count('rounds', 1) }),
     prefix: () => runPrefix({ ...{ shape, threads: common.threads }, rounds: count('rounds', 1) }),
+    policy: () => Promise.resolve(runPolicy({ rounds: count('rounds', 1) })),
     churn: () =>
       runChurn({
         ...common,

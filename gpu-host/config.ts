@@ -30,7 +30,8 @@ const environment = z.object({
   /** Absent = nothing is reported; usage stays in the journal. */
   NOZZLE_EDGE_URL: z.url().optional(),
   NOZZLE_DEVICE: z.enum(['auto', 'cpu', 'cuda']).default('auto'),
-  NOZZLE_SLOTS: whole(8, 1, 1024),
+  /** One per sequence: with fewer, requests of different adapters wait for each other's slots. */
+  NOZZLE_SLOTS: whole(16, 1, 1024),
   NOZZLE_RANK_MAX: whole(32, 1, 512),
   NOZZLE_SEQUENCES: whole(16, 1, 4096),
   NOZZLE_CONTEXT_LENGTH: whole(2048, 16, 1_048_576),

@@ -4,6 +4,7 @@
  * default base model. A closed loop of clients, one tenant per adapter. No engine, no waiting.
  */
 
+import { AdapterDemand } from '../../gpu-host/adapters/adapter-demand.ts'
 import type { EvictionPolicy } from '../../gpu-host/adapters/eviction-policy.ts'
 import { RamTier } from '../../gpu-host/adapters/ram-tier.ts'
 import { SlotTable } from '../../gpu-host/adapters/slot-table.ts'
@@ -49,12 +50,18 @@ const COPY_DRAG = 0.5
 const TOKENS_MIN = 8
 const TOKENS_SPREAD = 56
 const CANDIDATES_MAX = 64
+const SEQUENCES_USUAL = 16
+/** Longest that a request runs, with every sequence taken and a copy beside every step. */
+export const RUN_MAX_MS =
+  (TOKENS_MIN + TOKENS_SPREAD) *
+  (STEP_MS + (ROW_MS + DISTINCT_MS) * SEQUENCES_USUAL + COPY_MS * COPY_DRAG)
 
 interface Request {
   readonly digest: string
   readonly tenantId: string
   readonly costTokens: number
   readonly arrivedMs: number
+  readonly endWait: () => void
   tokensLeft: number
   slot: number
   generation: number
@@ -78,7 +85,7 @@ class Simulation {
   readonly #table: SlotTable
   readonly #ram: RamTier
   readonly #running = new Set<Request>()
-  readonly #waiting = new Map<string, number>()
+  readonly #demand: AdapterDemand
   readonly #ttftMs: number[] = []
   #ranks: number[]
   #nowMs = 0
@@ -96,6 +103,9 @@ class Simulation {
     this.#random = new Random('policy', options.seed)
     this.#table = new SlotTable(options.slots)
     this.#ram = new RamTier(options.ramAdapters)
+    // Every pack is on disk.
+    const tiers = { ram: this.#ram, disk: { has: () => true } }
+    this.#demand = new AdapterDemand(options.policy, tiers)
     this.#ranks = Array.from({ length: options.adapters }, (_, i) => i)
   }
 
@@ -123,13 +133,13 @@ class Simulation {
     this.#asked += 1
     const digest = String(this.#ranks[rank])
     const tokensLeft = TOKENS_MIN + this.#random.integer(TOKENS_SPREAD)
-    this.#options.policy.used(digest)
-    this.#waiting.set(digest, (this.#waiting.get(digest) ?? 0) + 1)
+    this.#demand.used(digest)
     this.#admission.push({
       digest,
       tenantId: digest,
       costTokens: tokensLeft,
       arrivedMs: this.#nowMs,
+      endWait: this.#demand.wait(digest),
       tokensLeft,
       slot: 0,
       generation: 0,
@@ -158,7 +168,9 @@ class Simulation {
     if (this.#reading !== null && this.#reading.untilMs <= this.#nowMs) {
       const payload = new Uint8Array(1)
       const manifest = { digest: this.#reading.digest } as AdapterImage['manifest']
-      this.#ram.put({ manifest, payload }, (other) => this.#worth(other, READ_MS))
+      this.#ram.put({ manifest, payload }, (held) =>
+        this.#demand.worth(held, this.#demand.fetchMs(held)),
+      )
       this.#reading = null
     }
     if (this.#reading !== null) return
@@ -196,7 +208,7 @@ class Simulation {
   #begin(request: Request): void {
     const { digest } = request
     this.#admission.start(request)
-    this.#waiting.set(digest, (this.#waiting.get(digest) ?? 1) - 1)
+    request.endWait()
     const blockedMs = this.#nowMs - (request.blockedSinceMs ?? this.#nowMs)
     this.#blockedMaxMs = Math.max(this.#blockedMaxMs, blockedMs)
     const pin = this.#table.pin(digest) ?? this.#load(digest)
@@ -207,14 +219,12 @@ class Simulation {
   }
 
   #load(digest: string) {
-    const { policy } = this.#options
-    const slot = this.#table.pickFree((other) =>
-      this.#worth(other, this.#ram.has(other) ? COPY_MS : COPY_MS + READ_MS),
-    )
+    const demand = this.#demand
+    const slot = this.#table.pickFree((held) => demand.worth(held, demand.refillMs(held)))
     if (slot === null) throw new Error('started without a slot')
     const evicted = this.#table.digestOf(slot)
     if (evicted !== null) {
-      policy.evicted(evicted)
+      demand.evicted(evicted)
       this.#table.startEvicting(slot)
       this.#table.finishEvicting(slot)
     }
@@ -223,12 +233,6 @@ class Simulation {
     this.#copierFreeMs = Math.max(this.#copierFreeMs, this.#nowMs) + COPY_MS
     this.#dragMs += COPY_MS * COPY_DRAG
     return this.#table.startLoading(slot, digest)
-  }
-
-  /** What somebody waits for goes last. */
-  #worth(digest: string, refillMs: number): number {
-    if ((this.#waiting.get(digest) ?? 0) > 0) return Number.POSITIVE_INFINITY
-    return this.#options.policy.worth(digest, refillMs)
   }
 
   #step(): void {

@@ -7,6 +7,7 @@ import { errorCodeOf, HostError } from '../errors.ts'
 import type { AdapterPort, HeldAdapter, SlotLease } from '../scheduler/adapter-port.ts'
 import { abortable, requestAborted } from './abortable.ts'
 import { AdapterDemand } from './adapter-demand.ts'
+import { DemandPolicy } from './eviction-policy.ts'
 import { ImageFetcher, type ImageFetcherOptions } from './image-fetcher.ts'
 import { SlotPool, type SlotPoolOptions } from './slot-pool.ts'
 
@@ -19,7 +20,7 @@ export class AdapterCache implements AdapterPort {
   readonly #demand: AdapterDemand
 
   constructor(options: AdapterCacheOptions) {
-    const demand = new AdapterDemand(options.engine.limits.slotCount, options)
+    const demand = new AdapterDemand(new DemandPolicy(options.engine.limits.slotCount), options)
     this.#options = options
     this.#demand = demand
     this.#images = new ImageFetcher({ ...options, demand })

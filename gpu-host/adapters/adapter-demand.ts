@@ -2,7 +2,7 @@
  * Who needs which adapter: what queued requests wait for now, and what was used of late. Slots and
  * RAM ask it what to give up. What somebody waits for is given up last, whatever it is worth.
  */
-import { DemandPolicy } from './eviction-policy.ts'
+import type { EvictionPolicy } from './eviction-policy.ts'
 
 /**
  * What it takes to bring an adapter back, in milliseconds of a host with 10 MB adapters: only the
@@ -18,18 +18,23 @@ export interface DemandTiers {
 }
 
 export class AdapterDemand {
-  readonly #policy: DemandPolicy
+  readonly #policy: EvictionPolicy
   readonly #tiers: DemandTiers
   /** Digest → queued requests that need it. */
   readonly #waiting = new Map<string, number>()
 
-  constructor(slotCount: number, tiers: DemandTiers) {
-    this.#policy = new DemandPolicy(slotCount)
+  constructor(policy: EvictionPolicy, tiers: DemandTiers) {
+    this.#policy = policy
     this.#tiers = tiers
   }
 
   used(digest: string): void {
     this.#policy.used(digest)
+  }
+
+  /** It has left its slot. */
+  evicted(digest: string): void {
+    this.#policy.evicted(digest)
   }
 
   /** A request waits for it, until the returned function is called. */

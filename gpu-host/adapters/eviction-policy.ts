@@ -20,7 +20,7 @@ interface UseCount {
 }
 
 /** Uses of any adapter, per slot, after which a count is worth half. */
-const HALF_LIFE_USES_PER_SLOT = 32
+const HALF_LIFE_USES_PER_SLOT = 8
 /** Bound of the memory for counts; the one used longest ago is forgotten. */
 const COUNTS_MAX = 16_384
 

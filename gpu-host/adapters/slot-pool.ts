@@ -151,7 +151,9 @@ export class SlotPool {
 
   /** Evicts what the slot holds, and pins the slot for the loader. */
   #startLoad(slot: number, image: AdapterImage): SlotPin {
-    if (this.#table.stateOf(slot) === 'resident') {
+    const evicted = this.#table.digestOf(slot)
+    if (evicted !== null) {
+      this.#options.demand.evicted(evicted)
       this.#table.startEvicting(slot)
       this.#clear(slot)
       this.#table.finishEvicting(slot)
