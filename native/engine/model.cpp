@@ -179,6 +179,12 @@ status model::check_all_bound() const {
     return status::success();
 }
 
+void model::forget_pages() const {
+    if (mapping) {
+        madvise(mapping, mapping_size, MADV_DONTNEED);
+    }
+}
+
 status model::map_weights(const std::string & path) {
     const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
     struct stat about;

@@ -38,6 +38,9 @@ class model {
     // Known with the shape.
     size_t weight_bytes() const;
 
+    // Lets go of the mapped file's pages that were read; what is read again comes back from the file.
+    void forget_pages() const;
+
     model_dims               dims;
     std::vector<model_layer> layers;
     ggml_tensor * token_embd  = nullptr; // any type [n_embd, n_vocab]

@@ -51,6 +51,8 @@ status cpu_runner::init(const model * m, const lora_bank * b, kv_cache * kv, cpu
     }
     rope.init(m->dims, data_of(m->rope_freqs));
     allocate(n_rows_max, traits);
+    // Most of it has been laid out anew.
+    m->forget_pages();
     team.start(n_threads);
     return status::success();
 }
