@@ -29,6 +29,10 @@ static void expand_tile(const uint16_t * bt, int64_t bt_stride, int rank, float 
     }
     for (int r = 0; r < rank; ++r) {
         const uint16_t * row = bt + r * bt_stride + c;
+        // The next columns of the row, which the processor does not foresee.
+        for (int k = 0; k < V * vec::W; k += 32) {
+            __builtin_prefetch(row + V * vec::W + k);
+        }
         vec w[V];
         for (int k = 0; k < V; ++k) {
             w[k] = vec::load_f16(row + k * vec::W);
@@ -43,8 +47,7 @@ static void expand_tile(const uint16_t * bt, int64_t bt_stride, int rank, float 
     const vec s = vec::set(scale);
     for (int i = 0; i < N; ++i) {
         for (int k = 0; k < V; ++k) {
-            float * out = y[i] + c + k * vec::W;
-            vec::fma(s, acc[i][k], vec::load(out)).store(out);
+            vec::fma(s, acc[i][k], vec::zero()).store(y[i] + c + k * vec::W);
         }
     }
 }
@@ -68,7 +71,7 @@ static void expand_rows(const uint16_t * bt, int64_t bt_stride, int rank, int n_
             for (int r = 0; r < rank; ++r) {
                 sum += widen_one(bt + r * bt_stride + c) * h[i][r];
             }
-            y[i][c] += scale * sum;
+            y[i][c] = scale * sum;
         }
     }
 }

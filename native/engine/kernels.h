@@ -1,5 +1,5 @@
 // The inner loops of a mixed-adapter step on the CPU, those of the base model apart:
-//   expand   y[c] += scale · sum_r h[r] · Bt[r][c] one adapter's B against its own rows
+//   expand   y[c] = scale · sum_r h[r] · Bt[r][c] one adapter's B against its own rows
 //   attend   one query block of one sequence against that sequence's own KV cells
 // Weights and KV are F16, everything else F32. The order of each sum depends on the row alone, never
 // on its neighbours or on the number of threads, so a request's numbers do not change with company.
@@ -29,7 +29,7 @@ struct kernel_set {
     const char * name;
 
     // bt: F16, rank rows with stride bt_stride values, columns [0, n_cols) of each;
-    // h: n_rows pointers to F32 [rank]; y: n_rows pointers to F32 [n_cols], added to.
+    // h: n_rows pointers to F32 [rank]; y: n_rows pointers to F32 [n_cols].
     void (*expand)(const uint16_t * bt, int64_t bt_stride, int rank, int n_cols, float scale,
                    const float * const * h, float * const * y, int n_rows);
 

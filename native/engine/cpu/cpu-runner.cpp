@@ -13,7 +13,10 @@ static constexpr int ROW_BLOCK = 64;
 static constexpr int SHRINK_RANKS = 8;
 // Outputs of a task over the vocabulary.
 static constexpr int LOGIT_COLUMNS = 256;
-static constexpr int STAGES_PER_LAYER = 15;
+static constexpr int STAGES_PER_LAYER = 18;
+// Outputs of one expand task.
+static constexpr int EXPAND_COLUMNS_MIN = 128;
+static constexpr int EXPAND_COLUMNS_MAX = 512;
 
 // Outputs of one multiply task: a multiple of MATRIX_TILE, small enough that the threads of a desktop
 // share a narrow layer evenly.
@@ -75,6 +78,8 @@ void cpu_runner::allocate(int n_rows_max, cpu_traits_fn traits) {
     projected = room(dims.n_embd);
     up        = room(dims.n_ff);
     shrunk    = room(3 * bank->rank_max());
+    width_deltas = std::max({ width_qkv, 2 * dims.n_ff, dims.n_embd });
+    deltas       = room(width_deltas);
     angles    = room(dims.head_dim);
     std::vector<row_form> normed_forms = forms(QKV);
     for (const row_form & form : forms(GATE_UP)) {
@@ -88,14 +93,36 @@ void cpu_runner::allocate(int n_rows_max, cpu_traits_fn traits) {
 
 // ---- planning a step --------------------------------------------------------------------------------
 
-int cpu_runner::count_shrinks(int layer, module_group group) const {
+int cpu_runner::shrink_pieces(const lora_view & view, int) const {
+    return (view.rank + SHRINK_RANKS - 1) / SHRINK_RANKS;
+}
+
+int cpu_runner::expand_pieces(const lora_view & view, int target) const {
+    return view.rank == 0 ? 0 : (base->dims.target_n_out(target) + expand_columns - 1) / expand_columns;
+}
+
+int cpu_runner::count_pieces(int layer, module_group group, pieces_fn pieces) const {
     int n = 0;
     for (const lora_segment & s : segments) {
-        for (int t = 0; t < group.count; ++t) {
-            n += (bank->view(s.slot, layer, group.first + t).rank + SHRINK_RANKS - 1) / SHRINK_RANKS;
+        for (int target = group.first; target < group.first + group.count; ++target) {
+            n += (this->*pieces)(bank->view(s.slot, layer, target), target);
         }
     }
     return n;
+}
+
+cpu_runner::module_piece cpu_runner::find_piece(int layer, module_group group, pieces_fn pieces, int task) const {
+    for (const lora_segment & s : segments) {
+        for (int target = group.first; target < group.first + group.count; ++target) {
+            const lora_view & view = bank->view(s.slot, layer, target);
+            const int n = (this->*pieces)(view, target);
+            if (task < n) {
+                return { &s, &view, target, task };
+            }
+            task -= n;
+        }
+    }
+    return {};
 }
 
 void cpu_runner::plan_layer(int il) {
@@ -114,18 +141,22 @@ void cpu_runner::plan_layer(int il) {
         }
     };
     add(norm_attention, n_rows);
-    add(shrink_qkv, count_shrinks(il, QKV));
+    add(shrink_qkv, count_pieces(il, QKV, &cpu_runner::shrink_pieces));
+    add(expand_qkv, count_pieces(il, QKV, &cpu_runner::expand_pieces));
     add(multiply_qkv, columns_of(QKV));
     add(store_cells, (int) attending.store_groups().size());
     add(attend, attending.n_tasks());
     add(round_attention, n_rows);
-    add(shrink_output, count_shrinks(il, OUTPUT));
+    add(shrink_output, count_pieces(il, OUTPUT, &cpu_runner::shrink_pieces));
+    add(expand_output, count_pieces(il, OUTPUT, &cpu_runner::expand_pieces));
     add(multiply_output, columns_of(OUTPUT));
     add(norm_ffn, n_rows);
-    add(shrink_gate_up, count_shrinks(il, GATE_UP));
+    add(shrink_gate_up, count_pieces(il, GATE_UP, &cpu_runner::shrink_pieces));
+    add(expand_gate_up, count_pieces(il, GATE_UP, &cpu_runner::expand_pieces));
     add(multiply_gate_up, tasks_of(dims.n_ff));
     add(round_ffn, n_rows);
-    add(shrink_down, count_shrinks(il, DOWN));
+    add(shrink_down, count_pieces(il, DOWN, &cpu_runner::shrink_pieces));
+    add(expand_down, count_pieces(il, DOWN, &cpu_runner::expand_pieces));
     add(multiply_down, columns_of(DOWN));
 }
 
@@ -149,6 +180,8 @@ void cpu_runner::plan(const batch & b) {
         }
         found->rows.push_back(i);
     }
+    // Long pieces stream; where few adapters are about, short ones keep every thread busy.
+    expand_columns = (int) segments.size() >= 2 * team.n_threads() ? EXPAND_COLUMNS_MAX : EXPAND_COLUMNS_MIN;
     stages.clear();
     stages.reserve((size_t) base->dims.n_layer * STAGES_PER_LAYER + 3);
     stages.push_back({ embed, 0, b.n_rows() });
@@ -201,74 +234,75 @@ void cpu_runner::norm(int row, const ggml_tensor * weight, int index, activation
 
 // h of up to SHRINK_RANKS rows of one module's A, for the rows of its segment.
 void cpu_runner::shrink(int layer, int task, module_group group, const activation_rows & in) {
-    const int rank_max = bank->rank_max();
-    for (const lora_segment & s : segments) {
-        for (int t = 0; t < group.count; ++t) {
-            const lora_view & view = bank->view(s.slot, layer, group.first + t);
-            const int pieces = (view.rank + SHRINK_RANKS - 1) / SHRINK_RANKS;
-            if (task >= pieces) {
-                task -= pieces;
-                continue;
-            }
-            const int r0   = task * SHRINK_RANKS;
-            const int n_in = base->dims.target_n_in(group.first + t);
-            for_row_blocks(s.rows, [&](const int * row, int n) {
-                const float * xs[ROW_BLOCK];
-                float       * hs[ROW_BLOCK];
-                for (int i = 0; i < n; ++i) {
-                    xs[i] = in.f32(row[i]);
-                    hs[i] = shrunk.get() + ((size_t) row[i] * 3 + t) * rank_max + r0;
-                }
-                kernels->matrix->multiply_float(float_type::f16, view.a + (int64_t) r0 * n_in, n_in,
-                                                std::min(SHRINK_RANKS, view.rank - r0), xs, hs, n);
-            });
-            return;
+    const module_piece piece = find_piece(layer, group, &cpu_runner::shrink_pieces, task);
+    const int r0   = piece.index * SHRINK_RANKS;
+    const int n_in = base->dims.target_n_in(piece.target);
+    for_row_blocks(piece.segment->rows, [&](const int * row, int n) {
+        const float * xs[ROW_BLOCK];
+        float       * hs[ROW_BLOCK];
+        for (int i = 0; i < n; ++i) {
+            xs[i] = in.f32(row[i]);
+            hs[i] = h_of(row[i], piece.target - group.first) + r0;
         }
+        kernels->matrix->multiply_float(float_type::f16, piece.view->a + (int64_t) r0 * n_in, n_in,
+                                        std::min(SHRINK_RANKS, piece.view->rank - r0), xs, hs, n);
+    });
+}
+
+// What one module adds to a range of its outputs, for the rows of its segment. A stage of its own before
+// the base's product, so that B is read in long pieces.
+void cpu_runner::expand(int layer, int task, module_group group) {
+    const module_piece piece = find_piece(layer, group, &cpu_runner::expand_pieces, task);
+    const int n_out = base->dims.target_n_out(piece.target);
+    const int first = piece.index * expand_columns;
+    for_row_blocks(piece.segment->rows, [&](const int * row, int n) {
+        const float * hs[ROW_BLOCK];
+        float       * ys[ROW_BLOCK];
+        for (int i = 0; i < n; ++i) {
+            hs[i] = h_of(row[i], piece.target - group.first);
+            ys[i] = delta_of(row[i], piece.target) + first;
+        }
+        kernels->expand(piece.view->bt + first, n_out, piece.view->rank, std::min(expand_columns, n_out - first),
+                        piece.view->scale, hs, ys, n);
+    });
+}
+
+float * cpu_runner::h_of(int row, int module) { return shrunk.get() + ((size_t) row * 3 + module) * bank->rank_max(); }
+
+float * cpu_runner::delta_of(int row, int target) {
+    return deltas.get() + (size_t) row * width_deltas + group_offset(target);
+}
+
+// Where a target's outputs begin among those of its group.
+int cpu_runner::group_offset(int target) const {
+    const model_dims & dims = base->dims;
+    switch (target) {
+        case TARGET_ATTN_K: return dims.n_head * dims.head_dim;
+        case TARGET_ATTN_V: return (dims.n_head + dims.n_head_kv) * dims.head_dim;
+        case TARGET_FFN_UP: return dims.n_ff;
+        default:            return 0;
     }
 }
 
 void cpu_runner::multiply(int layer, const columns & part, const activation_rows & in, float * y, int64_t stride) {
     const int n_rows = rows->n_rows();
-    const int n_out  = base->dims.target_n_out(part.target);
-    // B is read in short pieces, which the processor does not foresee: asked for before the product.
-    for (const lora_segment & s : segments) {
-        const lora_view & view = bank->view(s.slot, layer, part.target);
-        for (int r = 0; r < view.rank; ++r) {
-            for (int c = 0; c < part.count; c += 32) {
-                __builtin_prefetch(view.bt + (int64_t) r * n_out + part.first + c);
-            }
-        }
-    }
-    float * ys[ROW_BLOCK];
-    // All rows of a block of rows before the next one: the weights of the part stay in the cache.
+    // All rows of a block before the next one: the weights of the part stay in the cache.
     for (int begin = 0; begin < n_rows; begin += ROW_BLOCK) {
         const int n = std::min(ROW_BLOCK, n_rows - begin);
+        float * ys[ROW_BLOCK];
         for (int i = 0; i < n; ++i) {
             ys[i] = y + (begin + i) * stride + part.first;
         }
         layers[layer].linear[part.target].multiply(*kernels->matrix, in, begin, n, part.first, part.count, ys);
     }
-    const int rank_max = bank->rank_max();
-    const int place    = part.target == TARGET_ATTN_K || part.target == TARGET_FFN_UP ? 1
-                       : part.target == TARGET_ATTN_V                                 ? 2
-                                                                                      : 0;
-    for (const lora_segment & s : segments) {
-        const lora_view & view = bank->view(s.slot, layer, part.target);
-        if (view.rank == 0) {
-            continue;
+    const float * bias = data_of(base->layers[layer].bias[part.target]);
+    for (int row = 0; row < n_rows; ++row) {
+        float * out = y + row * stride + part.first;
+        if (bank->view(rows->slots[row], layer, part.target).rank > 0) {
+            add(delta_of(row, part.target) + part.first, part.count, out);
         }
-        for_row_blocks(s.rows, [&](const int * row, int n) {
-            const float * hs[ROW_BLOCK];
-            for (int i = 0; i < n; ++i) {
-                hs[i] = shrunk.get() + ((size_t) row[i] * 3 + place) * rank_max;
-                ys[i] = y + row[i] * stride + part.first;
-            }
-            kernels->expand(view.bt + part.first, n_out, view.rank, part.count, view.scale, hs, ys, n);
-        });
-    }
-    if (const float * bias = data_of(base->layers[layer].bias[part.target])) {
-        for (int row = 0; row < n_rows; ++row) {
-            add(bias + part.first, part.count, y + row * stride + part.first);
+        if (bias) {
+            add(bias + part.first, part.count, out);
         }
     }
 }
@@ -322,14 +356,14 @@ void cpu_runner::shrink_qkv(void * context, int layer, int task, int) {
     self.shrink(layer, task, QKV, self.normed);
 }
 
+void cpu_runner::expand_qkv(void * context, int layer, int task, int) {
+    ((cpu_runner *) context)->expand(layer, task, QKV);
+}
+
 void cpu_runner::multiply_qkv(void * context, int layer, int task, int) {
     cpu_runner & self = *(cpu_runner *) context;
-    const model_dims & dims = self.base->dims;
     const columns part = self.column_task(QKV, task);
-    const int before = part.target == TARGET_ATTN_Q ? 0
-                     : part.target == TARGET_ATTN_K ? dims.n_head
-                                                    : dims.n_head + dims.n_head_kv;
-    self.multiply(layer, part, self.normed, self.qkv.get() + before * dims.head_dim, self.width_qkv);
+    self.multiply(layer, part, self.normed, self.qkv.get() + self.group_offset(part.target), self.width_qkv);
 }
 
 void cpu_runner::store_cells(void * context, int layer, int task, int) {
@@ -375,6 +409,10 @@ void cpu_runner::multiply_into_residual(int layer, const columns & part, const a
     }
 }
 
+void cpu_runner::expand_output(void * context, int layer, int task, int) {
+    ((cpu_runner *) context)->expand(layer, task, OUTPUT);
+}
+
 void cpu_runner::multiply_output(void * context, int layer, int task, int) {
     cpu_runner & self = *(cpu_runner *) context;
     self.multiply_into_residual(layer, self.column_task(OUTPUT, task), self.attended);
@@ -388,6 +426,10 @@ void cpu_runner::norm_ffn(void * context, int layer, int row, int) {
 void cpu_runner::shrink_gate_up(void * context, int layer, int task, int) {
     cpu_runner & self = *(cpu_runner *) context;
     self.shrink(layer, task, GATE_UP, self.normed);
+}
+
+void cpu_runner::expand_gate_up(void * context, int layer, int task, int) {
+    ((cpu_runner *) context)->expand(layer, task, GATE_UP);
 }
 
 void cpu_runner::multiply_gate_up(void * context, int layer, int task, int) {
@@ -411,6 +453,10 @@ void cpu_runner::round_ffn(void * context, int, int row, int) {
 void cpu_runner::shrink_down(void * context, int layer, int task, int) {
     cpu_runner & self = *(cpu_runner *) context;
     self.shrink(layer, task, DOWN, self.gated);
+}
+
+void cpu_runner::expand_down(void * context, int layer, int task, int) {
+    ((cpu_runner *) context)->expand(layer, task, DOWN);
 }
 
 void cpu_runner::multiply_down(void * context, int layer, int task, int) {

@@ -1,9 +1,10 @@
 // One step on the CPU without a graph: the layers' stages run one after the other on a thread team,
 // every row with the adapter of its own slot. Needs the base model mapped into memory.
 //
-//   per layer   norm · shrink qkv · q,k,v (+ adapter) · rope, store · attend · round ·
-//               shrink o · o (+ adapter, residual) · norm · shrink gate,up ·
-//               gate,up (+ adapter, SwiGLU) · round · shrink down · down (+ adapter, residual)
+//   per layer   norm · shrink, expand, multiply q,k,v · rope, store · attend · round ·
+//               shrink, expand, multiply o (+ residual) · norm ·
+//               shrink, expand, multiply gate,up (SwiGLU) · round ·
+//               shrink, expand, multiply down (+ residual)
 //
 // Every number of a row is summed in an order that depends on the row alone.
 #pragma once
@@ -68,7 +69,18 @@ class cpu_runner : public step_runner {
     void allocate(int n_rows_max, cpu_traits_fn traits);
     void plan(const batch & rows);
     void plan_layer(int layer);
-    int  count_shrinks(int layer, module_group group) const;
+    // A task over one module of one adapter: its piece number `index`.
+    struct module_piece {
+        const lora_segment * segment;
+        const lora_view    * view;
+        int                  target;
+        int                  index;
+    };
+    using pieces_fn = int (cpu_runner::*)(const lora_view & view, int target) const;
+    int  shrink_pieces(const lora_view & view, int target) const;
+    int  expand_pieces(const lora_view & view, int target) const;
+    int  count_pieces(int layer, module_group group, pieces_fn pieces) const;
+    module_piece find_piece(int layer, module_group group, pieces_fn pieces, int task) const;
 
     void norm(int row, const ggml_tensor * weight, int index, activation_rows & out) const;
     // y[row] = weights · x (+ bias) + adapters, for a range of outputs of one target.
@@ -76,6 +88,10 @@ class cpu_runner : public step_runner {
     void multiply_into_residual(int layer, const columns & part, const activation_rows & x);
     template <class F> void for_row_blocks(const std::vector<int> & rows, F f);
     void shrink(int layer, int task, module_group group, const activation_rows & x);
+    void expand(int layer, int task, module_group group);
+    float * h_of(int row, int module);
+    float * delta_of(int row, int target);
+    int     group_offset(int target) const;
     void rotate(int row, float * head, const ggml_tensor * norm) const;
     columns column_task(module_group group, int task) const;
 
@@ -83,17 +99,21 @@ class cpu_runner : public step_runner {
     static void embed(void * self, int layer, int row, int worker);
     static void norm_attention(void * self, int layer, int row, int worker);
     static void shrink_qkv(void * self, int layer, int task, int worker);
+    static void expand_qkv(void * self, int layer, int task, int worker);
     static void multiply_qkv(void * self, int layer, int task, int worker);
     static void store_cells(void * self, int layer, int task, int worker);
     static void attend(void * self, int layer, int task, int worker);
     static void round_attention(void * self, int layer, int row, int worker);
     static void shrink_output(void * self, int layer, int task, int worker);
+    static void expand_output(void * self, int layer, int task, int worker);
     static void multiply_output(void * self, int layer, int task, int worker);
     static void norm_ffn(void * self, int layer, int row, int worker);
     static void shrink_gate_up(void * self, int layer, int task, int worker);
+    static void expand_gate_up(void * self, int layer, int task, int worker);
     static void multiply_gate_up(void * self, int layer, int task, int worker);
     static void round_ffn(void * self, int layer, int row, int worker);
     static void shrink_down(void * self, int layer, int task, int worker);
+    static void expand_down(void * self, int layer, int task, int worker);
     static void multiply_down(void * self, int layer, int task, int worker);
     static void norm_final(void * self, int layer, int index, int worker);
     static void multiply_logits(void * self, int layer, int task, int worker);
@@ -108,7 +128,9 @@ class cpu_runner : public step_runner {
     std::vector<layer_weights> layers;
     packed_matrix      output;
     rope_table         rope;
-    int width_qkv = 0; // n_head and n_head_kv twice, times head_dim
+    int width_qkv    = 0; // n_head and n_head_kv twice, times head_dim
+    int width_deltas = 0; // outputs of the widest group
+    int expand_columns = 0; // of the running step
 
     // Of the running step; each [n_rows_max * width].
     std::unique_ptr<float[]> x;         // residual stream, width n_embd
@@ -116,6 +138,7 @@ class cpu_runner : public step_runner {
     std::unique_ptr<float[]> projected; // n_embd: o or down before it joins the residual
     std::unique_ptr<float[]> up;        // n_ff
     std::unique_ptr<float[]> shrunk;    // 3 * rank_max: h of the group's modules
+    std::unique_ptr<float[]> deltas;    // width_deltas: what adapters add to the group's outputs
     std::unique_ptr<float[]> angles;    // head_dim: cosines, then sines
     activation_rows normed, attended, gated, final_rows;
     std::vector<float> logits;          // [n_outputs][n_vocab]
