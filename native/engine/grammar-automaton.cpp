@@ -132,9 +132,22 @@ int grammar_automaton::close(long & work) {
     if (may_end) {
         key.pop_back();
     }
-    sets.push_back({ std::move(key), may_end, {} });
-    sets.back().ascii.fill(UNKNOWN);
+    sets.push_back({ std::move(key), {}, {}, may_end, {} });
+    index(sets.back());
     return id;
+}
+
+void grammar_automaton::index(set_entry & set) const {
+    set.ascii.fill(UNKNOWN);
+    for (const uint32_t id : set.nodes) {
+        const character_class & c = class_of(id);
+        if (!c.is_negated && c.ranges.size() == 1 && c.ranges[0].first == c.ranges[0].second) {
+            set.singles.emplace_back(c.ranges[0].first, id);
+        } else {
+            set.others.push_back(id);
+        }
+    }
+    std::sort(set.singles.begin(), set.singles.end());
 }
 
 int grammar_automaton::start(long & work) {
@@ -163,12 +176,16 @@ int grammar_automaton::advance(int set, uint32_t code_point, long & work) {
     }
     ++round;
     may_end = false;
-    work -= (long) sets[set].nodes.size();
-    for (const uint32_t id : sets[set].nodes) {
-        const node n = nodes[id];
-        if (source->classes[source->elements[n.element].value].contains(code_point)) {
-            push(after(n.element, n.parent));
+    const set_entry & from = sets[set]; // `close` makes sets: not used after it
+    work -= (long) from.others.size();
+    for (const uint32_t id : from.others) {
+        if (class_of(id).contains(code_point)) {
+            push(after(nodes[id].element, nodes[id].parent));
         }
+    }
+    const auto begin = std::lower_bound(from.singles.begin(), from.singles.end(), std::make_pair(code_point, 0u));
+    for (auto i = begin; i != from.singles.end() && i->first == code_point; ++i) {
+        push(after(nodes[i->second].element, nodes[i->second].parent));
     }
     const int to = close(work);
     if (to == EXHAUSTED) {
@@ -206,7 +223,7 @@ int grammar_automaton::adopt(const grammar_automaton & other, int set, long & wo
 bool grammar_automaton::may_continue(int set, uint32_t low, uint32_t high) const {
     const auto & ids = sets[set].nodes;
     return std::any_of(ids.begin(), ids.end(), [&](uint32_t id) {
-        return source->classes[source->elements[nodes[id].element].value].meets(low, high);
+        return class_of(id).meets(low, high);
     });
 }
 

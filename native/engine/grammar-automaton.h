@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "grammar.h"
@@ -57,6 +58,9 @@ class grammar_automaton {
     };
     struct set_entry {
         std::vector<uint32_t>    nodes; // each before a CHARACTERS element, ascending
+        // The same, so that a thousand literals cost a search: by their one code point, and the rest.
+        std::vector<std::pair<uint32_t, uint32_t>> singles;
+        std::vector<uint32_t>                      others;
         bool                     is_accepting;
         std::array<int32_t, 128> ascii; // UNKNOWN, DEAD or a set
     };
@@ -70,6 +74,10 @@ class grammar_automaton {
     void     push(uint32_t node_id);
     void     expand(uint32_t node_id);
     int      close(long & work); // pending nodes -> set
+    void     index(set_entry & set) const;
+    const character_class & class_of(uint32_t node_id) const {
+        return source->classes[source->elements[nodes[node_id].element].value];
+    }
 
     std::vector<node>                                       nodes;
     std::unordered_map<node, uint32_t, node_hash>           node_ids;

@@ -69,6 +69,16 @@ describe('grammars', () => {
     expect(text).toMatch(end === 'stop' ? /^a{30}(bc){5,}d{7}$/ : /^a{30}(bc)+b?d{0,7}$/)
   })
 
+  it('choose among thousands of literals that begin alike', async () => {
+    const values = Array.from({ length: 4000 }, (_, i) => `value-${(i * 7919) % 10_007}-${i}`)
+    const grammar = `root ::= ${values.map((value) => `"${value}"`).join(' | ')}`
+    for (let seed = 1; seed <= 4; seed++) {
+      const { text, end } = await generate(grammar, 40, seed)
+      expect(end).toBe('stop')
+      expect(values).toContain(text)
+    }
+  })
+
   it('keep sequences apart that share one', async () => {
     const grammar = 'root ::= "a" [a-z] "b" [a-z] "c"'
     const alone = await generate(grammar, 10, 7)
