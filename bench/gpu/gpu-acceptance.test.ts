@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { joinPieces } from './build.ts'
+import { importedPackages } from './pack.ts'
 import { ROOT, saveResult } from './run.ts'
 
 let out = ''
@@ -47,6 +48,15 @@ describe('gpu-acceptance', () => {
       '16 adapters ÷ base': true,
       'slots resident': false,
     })
+  })
+
+  it('packs the packages that its modules import, wherever they are', () => {
+    const packages = importedPackages()
+    // Through gpu-host/adapters/pack-file.ts and gpu-host/telemetry/metrics.ts.
+    expect(packages).toEqual(expect.arrayContaining(['zod', 'prom-client']))
+    for (const name of packages) {
+      expect(existsSync(join(ROOT, 'node_modules', name)), name).toBe(true)
+    }
   })
 
   it('joins a library that was carried in pieces', () => {

@@ -20,11 +20,11 @@ import { joinPieces } from './build.ts'
 import { note, ROOT } from './run.ts'
 
 const FOLDERS = ['native', 'bench', 'gpu-host', 'scripts', 'edge', 'db', 'package.json']
-/** What the sources above import, and what the addon is built with; their own come along. */
-const PACKAGES = [
-  ...['node-api-headers', 'node-addon-api', 'zod', 'jose', 'prom-client'],
-  ...['@fastify/busboy', '@huggingface/jinja'],
-]
+/** What the addon is built with; no source imports it. */
+const BUILD_PACKAGES = ['node-api-headers', 'node-addon-api']
+const ENTRY = join('bench', 'gpu', 'cli.ts')
+/** Of a module, whatever follows `from`; types leave no import behind. */
+const IMPORTS = /^(?:import|export)\s+(?!type\b)(?:[^'";]*?\sfrom\s+)?'([^']+)'/gm
 /** Of the platform package, what no engine loads. */
 const LEFT_OUT = /^(llama-addon\.node|libllama-common\.so)$/
 const CUDA_SOURCES = ['include', join('src', 'ggml-cuda')]
@@ -64,7 +64,7 @@ function copySources(folder: string): void {
 }
 
 function copyPackages(folder: string): void {
-  for (const name of withDependencies(PACKAGES)) {
+  for (const name of withDependencies([...BUILD_PACKAGES, ...importedPackages()])) {
     const path = join('node_modules', name)
     cpSync(join(ROOT, path), join(folder, path), { recursive: true })
   }
@@ -75,9 +75,33 @@ function copyPackages(folder: string): void {
   })
 }
 
+/** Packages that the command imports, through whichever of our modules. */
+export function importedPackages(): string[] {
+  const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+  const modules = new Set([ENTRY])
+  const packages = new Set<string>()
+  // A set also visits what is added on the way.
+  for (const path of modules) {
+    for (const [, name = ''] of readFileSync(join(ROOT, path), 'utf8').matchAll(IMPORTS)) {
+      const own = name.startsWith('#') ? manifest.imports[name] : name
+      if (/^\.\.?\//.test(own)) {
+        const from = name.startsWith('#') ? '' : dirname(path)
+        if (own.endsWith('.ts')) modules.add(join(from, own))
+      } else if (!own.startsWith('node:')) {
+        packages.add(
+          own
+            .split('/')
+            .slice(0, own.startsWith('@') ? 2 : 1)
+            .join('/'),
+        )
+      }
+    }
+  }
+  return [...packages]
+}
+
 function withDependencies(names: readonly string[]): Set<string> {
   const all = new Set(names)
-  // A set also visits what is added on the way.
   for (const name of all) {
     const manifest = readFileSync(join(ROOT, 'node_modules', name, 'package.json'), 'utf8')
     for (const other of Object.keys(JSON.parse(manifest).dependencies ?? {})) all.add(other)
