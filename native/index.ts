@@ -141,10 +141,17 @@ const INT32_MAX = 2 ** 31 - 1
 const INT32_MIN = -(2 ** 31)
 const OFFSET_MAX = Number.MAX_SAFE_INTEGER
 
+interface ModuleTable {
+  readonly fields: Float64Array
+  readonly scales: Float32Array
+}
+
 export class NativeEngine {
   readonly info: NativeEngineInfo
   readonly limits: NativeEngineLimits
   readonly #handle: NativeHandle
+  /** By manifest. */
+  readonly #tables = new WeakMap<object, ModuleTable>()
   #inFlight = new Set<Promise<unknown>>()
   /** Payload → whether it could be pinned. */
   readonly #pinned = new Map<Uint8Array, Promise<boolean>>()
@@ -213,25 +220,11 @@ export class NativeEngine {
    */
   async loadSlot(slot: number, image: SlotImage): Promise<void> {
     requireInteger(slot, 'slot', 1, this.limits.slotCount)
-    const { modules } = image.manifest
-    const fields = new Float64Array(modules.length * 7)
-    const scales = new Float32Array(modules.length)
-    modules.forEach((module, index) => {
-      const target = TARGETS.indexOf(module.target)
-      if (target < 0) throw invalidArgument(`modules[${index}].target: unknown`)
-      const { layer, n_in, n_out, rank, a_offset, b_offset } = module
-      const where = `modules[${index}]`
-      for (const [name, value] of Object.entries({ layer, n_in, n_out, rank })) {
-        requireInteger(value, `${where}.${name}`, INT32_MIN, INT32_MAX)
-      }
-      for (const [name, value] of Object.entries({ a_offset, b_offset })) {
-        requireInteger(value, `${where}.${name}`, -OFFSET_MAX, OFFSET_MAX)
-      }
-      fields.set([layer, target, n_in, n_out, rank, a_offset, b_offset], index * 7)
-      scales[index] = module.scale
-    })
+    const table = this.#tables.get(image.manifest) ?? toModuleTable(image.manifest)
+    // Manifests do not change, and a swap from RAM comes with the one of last time.
+    this.#tables.set(image.manifest, table)
     if (!(image.payload instanceof Uint8Array)) throw invalidArgument('payload must be bytes')
-    await this.#track(this.#handle.loadSlot(slot, image.payload, fields, scales))
+    await this.#track(this.#handle.loadSlot(slot, image.payload, table.fields, table.scales))
   }
 
   /**
@@ -332,6 +325,28 @@ export class NativeEngine {
     requireInteger(token, 'token', 0, this.info.vocabularySize - 1)
     return token
   }
+}
+
+/** As the addon takes it: seven numbers per module, and its scale. */
+function toModuleTable(manifest: SlotImage['manifest']): ModuleTable {
+  const { modules } = manifest
+  const fields = new Float64Array(modules.length * 7)
+  const scales = new Float32Array(modules.length)
+  modules.forEach((module, index) => {
+    const target = TARGETS.indexOf(module.target)
+    if (target < 0) throw invalidArgument(`modules[${index}].target: unknown`)
+    const { layer, n_in, n_out, rank, a_offset, b_offset } = module
+    const where = `modules[${index}]`
+    for (const [name, value] of Object.entries({ layer, n_in, n_out, rank })) {
+      requireInteger(value, `${where}.${name}`, INT32_MIN, INT32_MAX)
+    }
+    for (const [name, value] of Object.entries({ a_offset, b_offset })) {
+      requireInteger(value, `${where}.${name}`, -OFFSET_MAX, OFFSET_MAX)
+    }
+    fields.set([layer, target, n_in, n_out, rank, a_offset, b_offset], index * 7)
+    scales[index] = module.scale
+  })
+  return { fields, scales }
 }
 
 /** Sizes of everything that is allocated at open; also bounds each, so that sums fit 64 bits. */

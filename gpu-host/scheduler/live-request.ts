@@ -104,7 +104,7 @@ export class LiveRequest {
   orderEnd(order: EndOrder): void {
     if (this.order !== null || this.sequences.every(({ state }) => state === 'ended')) return
     this.order = order
-    for (const sequence of this.sequences) sequence.abortStart.abort()
+    for (const sequence of this.sequences) sequence.abortStart.abort('ended')
   }
 }
 

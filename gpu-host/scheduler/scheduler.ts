@@ -428,7 +428,7 @@ export class Scheduler {
       this.#admission.end(sequence, (nowUs - sequence.timing.acceptedUs) / 1000)
     }
     sequence.state = 'ended'
-    sequence.abortStart.abort()
+    sequence.abortStart.abort('ended')
   }
 
   /** Gives everything back that the request held, then tells its consumer. */
