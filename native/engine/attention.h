@@ -32,6 +32,7 @@ class attention {
     // Tasks of one layer, which may run side by side once every row of the step is stored. Row i reads
     // q + i * q_stride, F32 [head_dim * n_head], and writes as much at out + i * out_stride.
     int  n_tasks() const { return (int) blocks.size() * dims->n_head_kv; }
+    const row_group & rows_of(int task) const { return blocks[task / dims->n_head_kv]; }
     void run_task(int layer, int task, int worker, const float * q, int64_t q_stride, float * out, int64_t out_stride);
 
   private:

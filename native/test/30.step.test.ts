@@ -1,7 +1,13 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { NativeEngine, NativeSamplingOptions } from '../index.ts'
 import { GREEDY } from './support/requests.ts'
-import { createScratchDir, openGreedy, openTinyEngine, rowsOf } from './support/tiny-engine.ts'
+import {
+  createScratchDir,
+  joinRows,
+  openGreedy,
+  openTinyEngine,
+  rowsOf,
+} from './support/tiny-engine.ts'
 
 const PROMPT = [50, 51, 52]
 const dir = createScratchDir()
@@ -67,6 +73,32 @@ describe('step', () => {
     await engine.step({ ...rowsOf(1, PROMPT.slice(0, 2)), outputs: new Uint8Array(2) })
     const [chunked] = (await engine.step(rowsOf(1, PROMPT.slice(2), { position: 2 }))).sampled
     expect({ ...chunked, sequence: 0 }).toEqual(whole)
+  })
+
+  it('samples any row of a long prompt as if it ended there', async () => {
+    // Of the last layer only rows with outputs, and what stands beside them, are computed whole.
+    const long = await openTinyEngine(dir, { contextLength: 208, rowsMax: 208, threads: 2 })
+    try {
+      const prompt = Array.from({ length: 200 }, (_, index) => 40 + ((index * 37) % 200))
+      for (const last of [62, 63, 64, 65, 66, 130, 191, 192, 199]) {
+        for (const sequence of [0, 1, 2]) openGreedy(long, sequence, 5)
+        // A row of another sequence ahead, so that groups of rows and blocks of rows do not line up.
+        const whole = joinRows(rowsOf(2, [50]), rowsOf(0, prompt))
+        whole.outputs.fill(0)
+        whole.outputs[last + 1] = 1
+        const [among] = (await long.step(whole)).sampled
+        for (let at = 0; at < last; at += 1) {
+          const step = rowsOf(1, prompt.slice(at, at + 1), { position: at })
+          await long.step({ ...step, outputs: new Uint8Array(1) })
+        }
+        const [alone] = (await long.step(rowsOf(1, [prompt[last] ?? 0], { position: last })))
+          .sampled
+        expect({ ...among, sequence: 1 }).toEqual(alone)
+        for (const sequence of [0, 1, 2]) long.closeSequence(sequence)
+      }
+    } finally {
+      await long.close()
+    }
   })
 
   it('forgets a sequence when it is opened anew', async () => {

@@ -165,9 +165,11 @@ void cpu_runner::plan(const batch & b) {
     attending.assign(b);
     segments.clear();
     output_rows.clear();
+    wanted_blocks.assign(b.n_rows() / ROW_BLOCK + 1, 0);
     for (int i = 0; i < b.n_rows(); ++i) {
         if (b.outputs[i]) {
             output_rows.push_back(i);
+            wanted_blocks[i / ROW_BLOCK] = 1;
         }
         if (b.slots[i] == 0) {
             continue;
@@ -222,6 +224,12 @@ template <class F> void cpu_runner::for_row_blocks(const std::vector<int> & all,
     for (size_t first = 0; first < all.size(); first += ROW_BLOCK) {
         f(all.data() + first, (int) std::min<size_t>(ROW_BLOCK, all.size() - first));
     }
+}
+
+// Of the last layer, most rows of a prompt leave keys and values alone: blocks of rows without an output
+// go no further. What is left standing in their places is not read.
+bool cpu_runner::is_wanted(int layer, int row) const {
+    return layer + 1 < base->dims.n_layer || wanted_blocks[row / ROW_BLOCK];
 }
 
 // The residual stream of a row, normalised, as row `index` of `out`.
@@ -288,6 +296,9 @@ void cpu_runner::multiply(int layer, const columns & part, const activation_rows
     const int n_rows = rows->n_rows();
     // All rows of a block before the next one: the weights of the part stay in the cache.
     for (int begin = 0; begin < n_rows; begin += ROW_BLOCK) {
+        if (part.target > TARGET_ATTN_V && !is_wanted(layer, begin)) {
+            continue;
+        }
         const int n = std::min(ROW_BLOCK, n_rows - begin);
         float * ys[ROW_BLOCK];
         for (int i = 0; i < n; ++i) {
@@ -385,8 +396,11 @@ void cpu_runner::store_cells(void * context, int layer, int task, int) {
 
 void cpu_runner::attend(void * context, int layer, int task, int worker) {
     cpu_runner & self = *(cpu_runner *) context;
-    self.attending.run_task(layer, task, worker, self.qkv.get(), self.width_qkv, self.attended.f32(0),
-                            self.base->dims.n_head * self.base->dims.head_dim);
+    const row_group & group = self.attending.rows_of(task);
+    if (self.is_wanted(layer, group.first_row) || self.is_wanted(layer, group.first_row + group.n_rows - 1)) {
+        self.attending.run_task(layer, task, worker, self.qkv.get(), self.width_qkv, self.attended.f32(0),
+                                self.base->dims.n_head * self.base->dims.head_dim);
+    }
 }
 
 void cpu_runner::round_attention(void * context, int, int row, int) {

@@ -82,6 +82,7 @@ class cpu_runner : public step_runner {
     int  count_pieces(int layer, module_group group, pieces_fn pieces) const;
     module_piece find_piece(int layer, module_group group, pieces_fn pieces, int task) const;
 
+    bool is_wanted(int layer, int row) const;
     void norm(int row, const ggml_tensor * weight, int index, activation_rows & out) const;
     // y[row] = weights · x (+ bias) + adapters, for a range of outputs of one target.
     void multiply(int layer, const columns & part, const activation_rows & x, float * y, int64_t stride);
@@ -146,6 +147,7 @@ class cpu_runner : public step_runner {
     std::vector<logits_summary> summaries;   // [n_outputs]
     const batch * rows = nullptr;
     std::vector<int>          output_rows;
+    std::vector<uint8_t>      wanted_blocks; // blocks of rows with an output among them
     std::vector<lora_segment> segments;
     std::vector<thread_team::stage> stages;
 };

@@ -53,6 +53,17 @@ export function rowsOf(
   }
 }
 
+/** One step's rows after another's. */
+export function joinRows(a: ReturnType<typeof rowsOf>, b: ReturnType<typeof rowsOf>) {
+  return {
+    tokens: Int32Array.of(...a.tokens, ...b.tokens),
+    positions: Int32Array.of(...a.positions, ...b.positions),
+    sequences: Int32Array.of(...a.sequences, ...b.sequences),
+    slots: Int32Array.of(...a.slots, ...b.slots),
+    outputs: Uint8Array.of(...a.outputs, ...b.outputs),
+  }
+}
+
 export function openGreedy(engine: NativeEngine, sequence: number, topLogprobs = -1): void {
   engine.openSequence(sequence, {
     sampling: GREEDY,
