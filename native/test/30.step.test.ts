@@ -82,7 +82,7 @@ describe('step', () => {
       const prompt = Array.from({ length: 200 }, (_, index) => 40 + ((index * 37) % 200))
       for (const last of [62, 63, 64, 65, 66, 130, 191, 192, 199]) {
         for (const sequence of [0, 1, 2]) openGreedy(long, sequence, 5)
-        // A row of another sequence ahead, so that groups of rows and blocks of rows do not line up.
+        // A row of another sequence ahead: groups of rows and blocks of rows do not line up.
         const whole = joinRows(rowsOf(2, [50]), rowsOf(0, prompt))
         whole.outputs.fill(0)
         whole.outputs[last + 1] = 1
