@@ -39,7 +39,7 @@ export interface NativeEngineOptions {
   readonly kvCells?: number
   /** Rows of one step. */
   readonly rowsMax: number
-  /** 0 = one less than there are cores, and at least one. */
+  /** 0 = one per core. */
   readonly threads: number
 }
 
@@ -360,9 +360,7 @@ function toSizes(options: NativeEngineOptions) {
   const kvCells = options.kvCells ?? 0
   requireInteger(kvCells, 'kvCells', 0, Number.MAX_SAFE_INTEGER)
   requireInteger(options.threads, 'threads', 0, 1024)
-  // ggml's threads spin where they meet: one that has to share its core holds up all others.
-  const spare = Math.max(1, availableParallelism() - 1)
-  const threads = options.threads === 0 ? spare : options.threads
+  const threads = options.threads === 0 ? availableParallelism() : options.threads
   return { slotCount, rankMax, sequenceCount, contextLength, kvCells, rowsMax, threads }
 }
 
