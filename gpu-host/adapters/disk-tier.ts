@@ -1,7 +1,8 @@
 /**
  * Packs on the host's own disk: a cache of the store, bounded in bytes (half-written files count),
  * least recently used first out, found again after a restart. A pack enters only once it was read
- * back and proven whole, and is proven again at every read; a damaged one is dropped.
+ * back and proven by its digest, which the first read of a process proves again; every further read
+ * checks it for damage (pack-reader.ts). A damaged one is dropped.
  */
 import { randomUUID } from 'node:crypto'
 import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
@@ -78,7 +79,7 @@ export class DiskTier {
     if (fileBytes === undefined) return null
     const path = this.#pathOf(digest)
     try {
-      const image = await this.#reader.read(path, digest, fileBytes)
+      const image = await this.#reader.read(path, digest, fileBytes, false)
       this.#touch(digest, path)
       return image
     } catch (error) {
@@ -110,7 +111,7 @@ export class DiskTier {
       } finally {
         await file.close()
       }
-      const image = await this.#reader.read(temporary, digest, written)
+      const image = await this.#reader.read(temporary, digest, written, true)
       await rename(temporary, this.#pathOf(digest))
       this.#bytes -= this.#packs.get(digest) ?? 0
       this.#packs.delete(digest)
@@ -139,6 +140,7 @@ export class DiskTier {
     const bytes = this.#packs.get(digest)
     if (bytes === undefined) return
     this.#packs.delete(digest)
+    this.#reader.forget(digest)
     this.#bytes -= bytes
     await rm(this.#pathOf(digest), { force: true })
   }

@@ -60,17 +60,37 @@ export function packFileBytes(manifest: PackManifest): number {
   return payloadOffset(toText(manifest).length) + manifest.payload_bytes
 }
 
+export interface CheckedPack {
+  readonly image: AdapterImage
+  /** Of the payload. */
+  readonly crc32: number
+}
+
 /** Rejects with PackFileError, or ENOENT. Hashes the payload on the calling thread. */
 export async function readPack(path: string, digest: string): Promise<AdapterImage> {
+  return (await readCheckedPack(path, digest, null)).image
+}
+
+/**
+ * The same. `knownCrc32`: the payload's, from when this pack's digest was last proven; a disk that
+ * damages it since is found out by that as well, at a small part of the cost. null proves anew.
+ */
+export async function readCheckedPack(
+  path: string,
+  digest: string,
+  knownCrc32: number | null,
+): Promise<CheckedPack> {
   const file = await open(path, 'r')
   try {
     const { manifest, offset } = await readChecked(file, digest)
-    const payload = readHashed(file.fd, offset, manifest.payload_bytes)
+    const payload = readHashed(file.fd, offset, manifest.payload_bytes, knownCrc32 === null)
     if (payload === null) throw new PackFileError('the payload is cut off')
-    if (payload.sha256 !== manifest.payload_sha256) {
-      throw new PackFileError('the payload was altered')
-    }
-    return { manifest, payload: payload.bytes }
+    const isRight =
+      knownCrc32 === null
+        ? payload.sha256 === manifest.payload_sha256
+        : payload.crc32 === knownCrc32
+    if (!isRight) throw new PackFileError('the payload was altered')
+    return { image: { manifest, payload: payload.bytes }, crc32: payload.crc32 }
   } finally {
     await file.close()
   }

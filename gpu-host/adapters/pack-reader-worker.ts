@@ -5,12 +5,13 @@
 import { parentPort } from 'node:worker_threads'
 import { errorCodeOf } from '../errors.ts'
 import { errorText } from '../log.ts'
-import { PackFileError, readPack } from './pack-file.ts'
+import { PackFileError, readCheckedPack } from './pack-file.ts'
 import type { PackReadReply, PackReadRequest } from './pack-reader.ts'
 
-async function read({ path, digest }: PackReadRequest): Promise<PackReadReply> {
+async function read(request: PackReadRequest): Promise<PackReadReply> {
+  const { path, digest, knownCrc32 } = request
   try {
-    return { ok: true, image: await readPack(path, digest) }
+    return { ok: true, ...(await readCheckedPack(path, digest, knownCrc32)) }
   } catch (error) {
     if (error instanceof PackFileError) return { ok: false, damage: error.reason }
     return { ok: false, code: errorCodeOf(error), reason: errorText(error) }

@@ -6,7 +6,7 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import type { AdapterImage } from '../engine.ts'
-import { PackFileError, readPack } from './pack-file.ts'
+import { type CheckedPack, PackFileError, readPack } from './pack-file.ts'
 
 /** Up to here hashing takes a tenth of a millisecond, less than the way to a thread and back. */
 const INLINE_BYTES_MAX = 192 * 1024
@@ -16,10 +16,12 @@ const CORES_PER_READER = 4
 export interface PackReadRequest {
   readonly path: string
   readonly digest: string
+  /** The payload's checksum when it was last proven; null = prove it by its digest. */
+  readonly knownCrc32: number | null
 }
 
 export type PackReadReply =
-  | { readonly ok: true; readonly image: AdapterImage }
+  | ({ readonly ok: true } & CheckedPack)
   | { readonly ok: false; readonly damage: string }
   | { readonly ok: false; readonly code: string | null; readonly reason: string }
 
@@ -37,6 +39,8 @@ export class PackReader {
   readonly #readersMax: number
   readonly #readers = new Set<Reader>()
   readonly #queue: Job[] = []
+  /** Digest → checksum of each payload that this process has proven. */
+  readonly #proven = new Map<string, number>()
 
   constructor(readersMax = Math.max(1, Math.floor(availableParallelism() / CORES_PER_READER))) {
     this.#readersMax = readersMax
@@ -47,13 +51,22 @@ export class PackReader {
     if (this.#readers.size === 0) this.#start().worker.unref()
   }
 
-  /** Rejects with PackFileError, or with the file system's error and its code. */
-  read(path: string, digest: string, fileBytes: number): Promise<AdapterImage> {
+  /**
+   * Rejects with PackFileError, or with the file system's error and its code. The digest is proven
+   * by the first read of this process and of every file that `isNew`, a checksum afterwards.
+   */
+  read(path: string, digest: string, fileBytes: number, isNew: boolean): Promise<AdapterImage> {
     if (fileBytes <= INLINE_BYTES_MAX) return readPack(path, digest)
+    const knownCrc32 = isNew ? null : (this.#proven.get(digest) ?? null)
     return new Promise((resolve, reject) => {
-      this.#queue.push({ path, digest, resolve, reject })
+      this.#queue.push({ path, digest, knownCrc32, resolve, reject })
       this.#next()
     })
+  }
+
+  /** The pack is gone: a later one of its digest is proven anew. */
+  forget(digest: string): void {
+    this.#proven.delete(digest)
   }
 
   #next(): void {
@@ -64,7 +77,8 @@ export class PackReader {
     if (job === undefined) return
     reader.job = job
     reader.worker.ref()
-    const request: PackReadRequest = { path: job.path, digest: job.digest }
+    const { path, digest, knownCrc32 } = job
+    const request: PackReadRequest = { path, digest, knownCrc32 }
     reader.worker.postMessage(request)
   }
 
@@ -82,9 +96,12 @@ export class PackReader {
     const { job } = reader
     reader.job = null
     reader.worker.unref()
-    if (reply.ok) job?.resolve(reply.image)
-    else if ('damage' in reply) job?.reject(new PackFileError(reply.damage))
-    else job?.reject(Object.assign(new Error(reply.reason), { code: reply.code }))
+    if (reply.ok) {
+      if (job !== null) this.#proven.set(job.digest, reply.crc32)
+      job?.resolve(reply.image)
+    }
+    if (!reply.ok && 'damage' in reply) job?.reject(new PackFileError(reply.damage))
+    else if (!reply.ok) job?.reject(Object.assign(new Error(reply.reason), { code: reply.code }))
     this.#next()
   }
 
