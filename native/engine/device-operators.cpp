@@ -120,7 +120,7 @@ ggml_tensor * device_operators::attend(ggml_context * c, const inputs & in, ggml
     };
     ggml_tensor * mixed = ggml_flash_attn_ext(c, ggml_permute(c, q, 0, 2, 1, 3), cells(kv->k(layer)), cells(kv->v(layer)),
                                               in.mask, 1.0f / std::sqrt((float) hd), 0.0f, 0.0f);
-    ggml_flash_attn_ext_set_prec(mixed, GGML_PREC_F32);
+    ggml_prec_set_acc(mixed, GGML_PREC_F32);
     return ggml_reshape_2d(c, mixed, hd * dims->n_head, n_rows);
 }
 

@@ -1,5 +1,6 @@
 #include "memory-plan.h"
 
+#include "cpu/cpu-runner.h"
 #include "device-bank.h"
 #include "device.h"
 #include "engine.h"
@@ -18,7 +19,7 @@ memory_plan plan_memory(const model & base, const engine_options & o, bool is_po
     const model_dims & dims = base.dims;
     const size_t n_cells = kv_cache::pages_needed(o.n_sequences, o.n_ctx, o.n_cells) * KV_PAGE_CELLS;
     memory_plan plan;
-    plan.weights   = base.weight_bytes();
+    plan.weights   = is_portable ? base.weight_bytes() : cpu_runner::weight_bytes(base);
     plan.slots     = is_portable ? device_bank::bytes_needed(dims, o.n_slots, o.rank_max)
                                     : slot_payload_bytes(dims, o.rank_max) * o.n_slots;
     plan.kv        = n_cells * dims.n_layer * 2 * dims.n_head_kv * dims.head_dim * sizeof(uint16_t);

@@ -60,6 +60,22 @@ status cpu_runner::init(const model * m, const lora_bank * b, kv_cache * kv, cpu
     return status::success();
 }
 
+size_t cpu_runner::weight_bytes(const model & base) {
+    size_t bytes = base.weight_bytes();
+    const auto count = [&](const ggml_tensor * weight) {
+        const size_t packed = packed_matrix::bytes_needed(weight);
+        // Embeddings are also read as they are.
+        bytes += packed == 0 || weight == base.token_embd ? packed : packed - ggml_nbytes(weight);
+    };
+    count(base.output);
+    for (const model_layer & layer : base.layers) {
+        for (const ggml_tensor * weight : layer.linear) {
+            count(weight);
+        }
+    }
+    return bytes;
+}
+
 void cpu_runner::allocate(int n_rows_max, cpu_traits_fn traits) {
     const model_dims & dims = base->dims;
     const auto room  = [&](int width) { return std::make_unique<float[]>((size_t) n_rows_max * width); };

@@ -36,6 +36,9 @@ class cpu_runner : public step_runner {
     status init(const model * base, const lora_bank * bank, kv_cache * kv, cpu_traits_fn traits, int n_threads,
                 int n_rows_max);
 
+    // Bytes of a base's weights as it keeps them, what stays in the mapped file included.
+    static size_t weight_bytes(const model & base);
+
     status run(const batch & rows, step_logits & logits) override;
     void   for_each(int n, const std::function<void(int)> & task) override;
 

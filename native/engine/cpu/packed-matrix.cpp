@@ -180,22 +180,46 @@ static int offset_of(int type) {
     }
 }
 
+// How a type is laid out in tiles; bits 0 = it is not.
+struct tile_layout {
+    int  bits;
+    bool has_min;
+};
+
+static tile_layout layout_of(int type) {
+    switch (type) {
+        case GGML_TYPE_Q4_0: return { 4, false };
+        case GGML_TYPE_Q4_1:
+        case GGML_TYPE_Q4_K: return { 4, true };
+        case GGML_TYPE_Q5_0:
+        case GGML_TYPE_Q8_0: return { 8, false };
+        case GGML_TYPE_Q5_1:
+        case GGML_TYPE_Q5_K: return { 8, true };
+        default:             return { 0, false };
+    }
+}
+
+size_t packed_matrix::bytes_needed(const ggml_tensor * tensor) {
+    const tile_layout tiles = layout_of(tensor->type);
+    const size_t n_tiles  = (size_t) (tensor->ne[1] + MATRIX_TILE - 1) / MATRIX_TILE;
+    const size_t n_blocks = n_tiles * (size_t) (tensor->ne[0] / MATRIX_BLOCK);
+    const size_t scales   = (tiles.has_min ? 2 : 1) * MATRIX_TILE * sizeof(uint16_t);
+    return tiles.bits == 0 ? 0 : n_blocks * (tiles.bits * MATRIX_BLOCK * MATRIX_TILE / 8 + scales);
+}
+
 bool packed_matrix::pack(const ggml_tensor * tensor, cpu_traits_fn traits, host_arena & arena) {
     inputs  = (int) tensor->ne[0];
     outputs = (int) tensor->ne[1];
     raw        = (const uint8_t *) tensor->data;
     raw_stride = tensor->nb[1];
+    const tile_layout tiles = layout_of(tensor->type);
+    if (tiles.bits > 0) {
+        return pack_tiles(tensor, tiles.bits, tiles.has_min, arena);
+    }
     switch (tensor->type) {
-        case GGML_TYPE_F16:  layout = floats; float_kind = float_type::f16;  return true;
-        case GGML_TYPE_BF16: layout = floats; float_kind = float_type::bf16; return true;
-        case GGML_TYPE_F32:  layout = floats; float_kind = float_type::f32;  return true;
-        case GGML_TYPE_Q4_0: return pack_tiles(tensor, 4, false, arena);
-        case GGML_TYPE_Q4_1:
-        case GGML_TYPE_Q4_K: return pack_tiles(tensor, 4, true, arena);
-        case GGML_TYPE_Q5_0:
-        case GGML_TYPE_Q8_0: return pack_tiles(tensor, 8, false, arena);
-        case GGML_TYPE_Q5_1:
-        case GGML_TYPE_Q5_K: return pack_tiles(tensor, 8, true, arena);
+        case GGML_TYPE_F16:  float_kind = float_type::f16;  return true;
+        case GGML_TYPE_BF16: float_kind = float_type::bf16; return true;
+        case GGML_TYPE_F32:  float_kind = float_type::f32;  return true;
         default: break;
     }
     layout  = by_ggml;

@@ -59,6 +59,8 @@ class activation_rows {
 
 class packed_matrix {
   public:
+    // What `pack` takes of the arena for a tensor; 0 = it stays where it is.
+    static size_t bytes_needed(const ggml_tensor * tensor);
     // The tensor's data and the arena must live as long as the matrix. False = out of memory.
     bool pack(const ggml_tensor * tensor, cpu_traits_fn traits, host_arena & arena);
 
