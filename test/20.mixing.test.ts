@@ -61,11 +61,10 @@ describeOnBaseModel('a mixed step', () => {
     for (const [index, reply] of together.entries()) {
       const { text, logprobs, usage } = alone[index] ?? expect.fail('not asked alone')
       expect(logprobs).toHaveLength(TOKENS)
-      expect({ text: reply.text, logprobs: reply.logprobs, usage: reply.usage }).toEqual({
-        text,
-        logprobs,
-        usage,
-      })
+      expect({ text: reply.text, logprobs: reply.logprobs }).toEqual({ text, logprobs })
+      // What came out of the prefix cache is another matter: the second asking finds the first's.
+      const billed = (of: typeof usage) => [of?.prompt_tokens, of?.completion_tokens]
+      expect(billed(reply.usage)).toEqual(billed(usage))
     }
   })
 
