@@ -96,13 +96,16 @@ export class PackReader {
     const { job } = reader
     reader.job = null
     reader.worker.unref()
-    if (reply.ok) {
-      if (job !== null) this.#proven.set(job.digest, reply.crc32)
-      job?.resolve(reply.image)
-    }
-    if (!reply.ok && 'damage' in reply) job?.reject(new PackFileError(reply.damage))
-    else if (!reply.ok) job?.reject(Object.assign(new Error(reply.reason), { code: reply.code }))
+    if (job !== null) this.#settle(job, reply)
     this.#next()
+  }
+
+  #settle(job: Job, reply: PackReadReply): void {
+    if (reply.ok) {
+      this.#proven.set(job.digest, reply.crc32)
+      job.resolve(reply.image)
+    } else if ('damage' in reply) job.reject(new PackFileError(reply.damage))
+    else job.reject(Object.assign(new Error(reply.reason), { code: reply.code }))
   }
 
   /** Its pack fails; the next one gets a new thread. */

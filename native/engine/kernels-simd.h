@@ -36,7 +36,6 @@ struct vec {
         _mm256_storeu_si256((__m256i *) p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
     }
     static vec fma(vec a, vec b, vec c) { return { _mm512_fmadd_ps(a.v, b.v, c.v) }; }
-    static vec add(vec a, vec b) { return { _mm512_add_ps(a.v, b.v) }; }
     static vec max(vec a, vec b) { return { _mm512_max_ps(a.v, b.v) }; }
     vec abs() const { return { _mm512_abs_ps(v) }; }
 };
@@ -57,7 +56,6 @@ struct vec {
         _mm_storeu_si128((__m128i *) p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
     }
     static vec fma(vec a, vec b, vec c) { return { _mm256_fmadd_ps(a.v, b.v, c.v) }; }
-    static vec add(vec a, vec b) { return { _mm256_add_ps(a.v, b.v) }; }
     static vec max(vec a, vec b) { return { _mm256_max_ps(a.v, b.v) }; }
     vec abs() const { return { _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v) }; }
 };
@@ -75,7 +73,6 @@ struct vec {
     void store(float * p) const { vst1q_f32(p, v); }
     void store_f16(uint16_t * p) const { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
     static vec fma(vec a, vec b, vec c) { return { vfmaq_f32(c.v, a.v, b.v) }; }
-    static vec add(vec a, vec b) { return { vaddq_f32(a.v, b.v) }; }
     static vec max(vec a, vec b) { return { vmaxq_f32(a.v, b.v) }; }
     vec abs() const { return { vabsq_f32(v) }; }
 };
@@ -96,7 +93,6 @@ struct vec {
     void store(float * p) const { *p = v; }
     void store_f16(uint16_t * p) const { *p = ggml_fp32_to_fp16(v); }
     static vec fma(vec a, vec b, vec c) { return { a.v * b.v + c.v }; }
-    static vec add(vec a, vec b) { return { a.v + b.v }; }
     static vec max(vec a, vec b) { return { a.v > b.v ? a.v : b.v }; }
     vec abs() const { return { std::fabs(v) }; }
 };

@@ -41,7 +41,7 @@ status lora_bank::allocate(const model_dims & model, int n_slots, int rank_max) 
                                std::to_string(bytes_per_slot) + " bytes");
     }
     // Touched now, so that the first swap of a common rank pays for a copy and not for page faults.
-    const size_t common = slot_payload_bytes(dims, std::min(rank_max, RANK_COMMON));
+    common = slot_payload_bytes(dims, std::min(rank_max, RANK_COMMON));
     touched.assign(n_slots + 1, common);
     for (int slot = 0; slot < n_slots; ++slot) {
         memset(arena.data() + slot * stride, 0, common);
@@ -90,7 +90,6 @@ status lora_bank::load(int slot, const std::vector<lora_module> & modules, const
     }
     clear(slot);
     const size_t begin  = (size_t) (slot - 1) * stride;
-    const size_t common = slot_payload_bytes(dims, std::min(rank_limit, RANK_COMMON));
     uint8_t * base = arena.data() + begin;
     memcpy(base, payload, size);
     // What a larger adapter left behind goes back to the machine.

@@ -83,6 +83,7 @@ class lora_bank : public slot_bank {
   private:
     host_region            arena;           // n_slots stretches of `stride` bytes
     size_t                 stride = 0;      // bytes from slot to slot
+    size_t                 common = 0;      // bytes that every slot holds from the start
     std::vector<size_t>    touched;         // [n_slots + 1] bytes of a slot that hold memory of the machine
     std::vector<lora_view> views;           // [(n_slots + 1) * n_layer * TARGET_COUNT]; slot 0 stays empty
 };
