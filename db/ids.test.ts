@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { createId } from './ids.ts'
+import { createId, idTimeMs, timeSigns } from './ids.ts'
 
 describe('createId', () => {
   it('says what it names, and never comes twice', () => {
@@ -12,4 +12,18 @@ describe('createId', () => {
     const signs = new Set(Array.from({ length: 200 }, () => createId('ten').slice(4)).join(''))
     expect(signs.size).toBe(32)
   })
+
+  it('carries the time that it was made at, and sorts by it', () => {
+    const times = [Date.UTC(2026, 0), Date.UTC(2026, 0) + 1, Date.UTC(2026, 10, 26, 17, 5, 9, 123)]
+    const ids = times.map((ms) => createId('req', ms))
+    expect(ids.map(idTimeMs)).toEqual(times)
+    expect(ids.toSorted()).toEqual(ids)
+    for (const [i, ms] of times.entries())
+      expect(ids[i]?.startsWith(`req_${timeSigns(ms)}`)).toBe(true)
+  })
+
+  it.each(['req_1', 'req_zzzzzzzzzz0000000000000000', '', 'req_00000000000000000000000000'])(
+    'knows that %s carries no time',
+    (id) => expect(idTimeMs(id)).toBeNull(),
+  )
 })

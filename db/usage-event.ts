@@ -6,6 +6,8 @@ import type { AdapterSource, FinishReason, UsageSource } from './schema/usage-ev
 
 export interface UsageEvent {
   readonly request_id: string
+  /** 1, 2, 3 …; of a request's attempts the highest alone is charged. */
+  readonly attempt: number
   readonly tenant_id: string
   readonly key_id: string | null
   readonly model: string
@@ -14,6 +16,8 @@ export interface UsageEvent {
   readonly adapter_digest: string | null
   readonly base_model: string
   readonly price_version_id: string | null
+  /** Spend leases that the charge is posted against. */
+  readonly lease_ids: readonly string[]
   readonly host_id: string
   readonly epoch: number
   readonly prompt_tokens: number
@@ -24,6 +28,7 @@ export interface UsageEvent {
   readonly queue_us: number
   readonly ttft_us: number | null
   readonly swap_us: number
+  readonly adapter_bytes: number
   readonly adapter_source: AdapterSource
   /** ISO 8601, UTC. */
   readonly started_at: string

@@ -92,9 +92,19 @@ export const samplingOptions = z.object({
 })
 export type SamplingOptions = z.infer<typeof samplingOptions>
 
+/**
+ * 1, 2, 3 …: which try at the request this is. Of the tries that a request has usage events for,
+ * the highest alone is charged: it is the one whose answer the client got.
+ */
+const attemptNumber = z.int().min(1).max(1000).default(1)
+
+/** Spend leases that the request was admitted under; its charge is posted against them. */
+const leaseIds = z.array(z.string().min(1).max(80)).max(4).default([])
+
 /** Edge → host, body of `generate`. */
 export const generateRequest = z.object({
   request_id: z.string().min(1).max(80),
+  attempt: attemptNumber,
   tenant_id: z.string().min(1).max(80),
   key_id: z.string().min(1).max(80).nullable(),
   /** Name shown in usage, `<model>` or `<model>@<version>`; identity is the digest. */
@@ -105,6 +115,7 @@ export const generateRequest = z.object({
   adapter_digest: adapterDigest.nullable(),
   base_model: z.string().min(1).max(200),
   price_version_id: z.string().max(80).nullable(),
+  lease_ids: leaseIds,
   input: z.discriminatedUnion('kind', [
     z.object({ kind: z.literal('chat'), messages: z.array(chatMessage).min(1).max(2048) }),
     z.object({ kind: z.literal('text'), prompt: z.string() }),
@@ -255,6 +266,7 @@ export type Heartbeat = z.infer<typeof heartbeat>
 /** One settled request: the immutable fact that is billed. Written by the host's journal. */
 export const usageEvent = z.object({
   request_id: z.string().min(1).max(80),
+  attempt: attemptNumber,
   tenant_id: z.string().min(1).max(80),
   key_id: z.string().max(80).nullable(),
   model: z.string(),
@@ -263,6 +275,7 @@ export const usageEvent = z.object({
   adapter_digest: adapterDigest.nullable(),
   base_model: z.string(),
   price_version_id: z.string().max(80).nullable(),
+  lease_ids: leaseIds,
   host_id: z.string(),
   epoch: z.int().min(0),
   prompt_tokens: tokenCount,
@@ -275,6 +288,8 @@ export const usageEvent = z.object({
   /** null = no token was made. */
   ttft_us: z.int().min(0).nullable(),
   swap_us: z.int().min(0),
+  /** Size of the adapter's pack, which the pool stores; 0 = the base model alone, or not known. */
+  adapter_bytes: z.int().min(0).default(0),
   adapter_source: adapterSource,
   /** Host clock, UTC, ISO 8601 with Z. */
   started_at: z.iso.datetime(),

@@ -55,6 +55,7 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
     const requestId = c.get('requestId')
     const request: GenerateRequest = {
       request_id: requestId,
+      attempt: 1,
       tenant_id: target.tenantId,
       key_id: identity.kind === 'tenant' ? identity.keyId : null,
       model: target.usageName,
@@ -63,6 +64,7 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
       adapter_digest: target.adapter?.digest ?? null,
       base_model: target.baseModel,
       price_version_id: await deps.catalog.priceVersionId(target.baseModel),
+      lease_ids: [],
       ...call.generate,
     }
     const format = kind.createReply({

@@ -15,6 +15,7 @@ const handle = z.int().min(0)
 /** What a usage event says about a request that is known on admission. */
 export const requestFacts = generateRequest.pick({
   request_id: true,
+  attempt: true,
   tenant_id: true,
   key_id: true,
   model: true,
@@ -23,6 +24,7 @@ export const requestFacts = generateRequest.pick({
   adapter_digest: true,
   base_model: true,
   price_version_id: true,
+  lease_ids: true,
 })
 export type RequestFacts = z.infer<typeof requestFacts>
 

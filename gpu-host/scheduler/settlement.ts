@@ -41,6 +41,7 @@ export function settle(
     queueUs: owner.queueUs(now.us),
     ttftUs,
     swapUs: owner.swapUs,
+    adapterBytes: 0,
     source,
     startedAt: owner.startedAt,
     endedAt: now.iso,
@@ -103,6 +104,7 @@ export function toProgress(owners: Iterable<LiveRequest>): JournalRecord[] {
 function toRequestFacts(request: GenerateRequest): RequestFacts {
   return {
     request_id: request.request_id,
+    attempt: request.attempt,
     tenant_id: request.tenant_id,
     key_id: request.key_id,
     model: request.model,
@@ -111,5 +113,6 @@ function toRequestFacts(request: GenerateRequest): RequestFacts {
     adapter_digest: request.adapter_digest,
     base_model: request.base_model,
     price_version_id: request.price_version_id,
+    lease_ids: request.lease_ids,
   }
 }

@@ -41,6 +41,7 @@ export interface UsageEventInput {
   /** null = no token was made. */
   readonly ttftUs: number | null
   readonly swapUs: number
+  readonly adapterBytes: number
   readonly source: AdapterSource
   readonly startedAt: string
   readonly endedAt: string
@@ -60,6 +61,7 @@ export function createUsageEvent(input: UsageEventInput): UsageEvent | null {
     queue_us: input.queueUs,
     ttft_us: input.ttftUs,
     swap_us: input.swapUs,
+    adapter_bytes: input.adapterBytes,
     adapter_source: input.source,
     started_at: input.startedAt,
     ended_at: input.endedAt,

@@ -96,6 +96,7 @@ class Simulation {
     const beginning = this.#beginnings[pick(8)]?.slice(0, pick(100)) ?? []
     const request: GenerateRequest = {
       request_id: `req_${this.clients.length + this.refusals}`,
+      attempt: 1,
       tenant_id: `ten_${tenant}`,
       key_id: null,
       model: 'm',
@@ -104,6 +105,7 @@ class Simulation {
       adapter_digest: adapter < 0 ? null : digestOf(adapter),
       base_model: 'fake-base',
       price_version_id: null,
+      lease_ids: [],
       input: {
         kind: 'tokens',
         tokens: beginning.concat(

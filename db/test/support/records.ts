@@ -47,6 +47,7 @@ export function createAdapter(
 export function createEvent(tenantId: string, change: Partial<UsageEvent> = {}): UsageEvent {
   return {
     request_id: createId('req'),
+    attempt: 1,
     tenant_id: tenantId,
     key_id: 'key_0123456789ab',
     model: 'support-bot',
@@ -55,6 +56,7 @@ export function createEvent(tenantId: string, change: Partial<UsageEvent> = {}):
     adapter_digest: `sha256:${'a'.repeat(64)}`,
     base_model: 'smollm2',
     price_version_id: null,
+    lease_ids: [],
     host_id: 'hst_1',
     epoch: 1,
     prompt_tokens: 100,
@@ -65,6 +67,7 @@ export function createEvent(tenantId: string, change: Partial<UsageEvent> = {}):
     queue_us: 20,
     ttft_us: 700,
     swap_us: 0,
+    adapter_bytes: 0,
     adapter_source: 'slot',
     started_at: '2026-11-01T10:00:00.000Z',
     ended_at: '2026-11-01T10:00:01.000Z',

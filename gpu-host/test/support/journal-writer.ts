@@ -18,6 +18,7 @@ const journal = new Journal({
 })
 const request = {
   request_id: 'req_child',
+  attempt: 1,
   tenant_id: 'ten_a',
   key_id: null,
   model: 'm',
@@ -26,6 +27,7 @@ const request = {
   adapter_digest: null,
   base_model: 'base',
   price_version_id: null,
+  lease_ids: [],
 }
 journal.append([{ t: 'opened', n: 0, at: new Date().toISOString(), request }])
 for (let tokens = 1; tokens < 1_000_000; tokens++) {

@@ -144,6 +144,7 @@ export async function signGrant(
     aud: 'host',
     route: HOST_ROUTES.generate,
     request_id: `req_${randomUUID()}`,
+    attempt: 1,
     tenant_id: null,
     key_id: null,
     adapter_digest: null,
@@ -161,6 +162,7 @@ export async function signGrant(
 export function createRequest(overrides: Partial<GenerateRequest> = {}): GenerateRequest {
   return {
     request_id: `req_${randomUUID()}`,
+    attempt: 1,
     tenant_id: 'ten_a',
     key_id: 'key_a',
     model: 'fake-base',
@@ -169,6 +171,7 @@ export function createRequest(overrides: Partial<GenerateRequest> = {}): Generat
     adapter_digest: null,
     base_model: 'fake-base',
     price_version_id: null,
+    lease_ids: [],
     input: { kind: 'chat', messages: [{ role: 'user', content: 'hello' }] },
     sampling: samplingOptions.parse({ temperature: 0 }),
     n: 1,
