@@ -248,6 +248,7 @@ export class Host {
       },
       journalBytes: () => this.journal.bytes,
       unshippedEvents: () => this.outbox.countUnshipped(),
+      unusedSwapUs: () => adapters.unusedSwapUs,
     })
   }
 }

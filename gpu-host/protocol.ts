@@ -287,6 +287,7 @@ export const usageEvent = z.object({
   queue_us: z.int().min(0),
   /** null = no token was made. */
   ttft_us: z.int().min(0).nullable(),
+  /** Microseconds of the load of its adapter into a slot; one request a load carries them. */
   swap_us: z.int().min(0),
   /** Size of the adapter's pack, which the pool stores; 0 = the base model alone, or not known. */
   adapter_bytes: z.int().min(0).default(0),

@@ -66,6 +66,10 @@ export class AdapterCache implements AdapterPort {
     return this.#options.disk.has(digest) ? 'disk' : 'store'
   }
 
+  get unusedSwapUs(): number {
+    return this.#slots.unusedLoadUs
+  }
+
   residency(): readonly HeldAdapter[] {
     const held = new Map<string, HeldAdapter['tier']>()
     // The fastest tier last, so that it stays.

@@ -55,9 +55,16 @@ export async function writePack(path: string, { manifest, payload }: AdapterImag
   }
 }
 
+/** Manifest → file size. Each load into a slot asks; serialising takes a part of a millisecond. */
+const fileBytes = new WeakMap<PackManifest, number>()
+
 /** Size of the file that `writePack` makes of it. */
 export function packFileBytes(manifest: PackManifest): number {
-  return payloadOffset(toText(manifest).length) + manifest.payload_bytes
+  const known = fileBytes.get(manifest)
+  if (known !== undefined) return known
+  const bytes = payloadOffset(toText(manifest).length) + manifest.payload_bytes
+  fileBytes.set(manifest, bytes)
+  return bytes
 }
 
 export interface CheckedPack {

@@ -8,6 +8,7 @@ import type { AdapterImage, Engine } from '../engine.ts'
 import { errorText, type Log } from '../log.ts'
 import { abortable, requestAborted } from './abortable.ts'
 import type { AdapterDemand } from './adapter-demand.ts'
+import { packFileBytes } from './pack-file.ts'
 import { Places } from './places.ts'
 import { type SlotPin, SlotTable } from './slot-table.ts'
 
@@ -18,10 +19,18 @@ import { type SlotPin, SlotTable } from './slot-table.ts'
 const COPIES_MAX = 2
 
 export interface PinnedSlot extends SlotPin {
-  /** Microseconds of the load that was waited for; 0 when the adapter was resident. */
+  /** Microseconds of the load, for the first pin that is given out after it; 0 for others. */
   readonly swapUs: number
+  readonly packBytes: number
   /** Idempotent. */
   release(): void
+}
+
+/** What a load left in a slot. */
+interface Filling {
+  readonly packBytes: number
+  /** What of the load's time no pin carries yet. */
+  uncarriedUs: number
 }
 
 interface Waiter {
@@ -39,8 +48,11 @@ export interface SlotPoolOptions {
 export class SlotPool {
   readonly #options: SlotPoolOptions
   readonly #table: SlotTable
-  /** By slot; each resolves with the microseconds that its load took. */
-  readonly #loads = new Map<number, Promise<number>>()
+  /** By slot. */
+  readonly #loads = new Map<number, Promise<Filling>>()
+  /** By slot; of those that hold an adapter. */
+  readonly #fillings = new Map<number, Filling>()
+  #unusedLoadUs = 0
   readonly #copies = new Places(COPIES_MAX)
   #waiting: Waiter[] = []
 
@@ -55,6 +67,11 @@ export class SlotPool {
 
   residents(): string[] {
     return this.#table.residents()
+  }
+
+  /** Of loads that failed, or whose adapter left its slot before anybody had a pin on it. */
+  get unusedLoadUs(): number {
+    return this.#unusedLoadUs
   }
 
   /** Resident, or on its way into a slot. */
@@ -98,10 +115,14 @@ export class SlotPool {
       if (this.#table.unpin(pin)) this.#grantWaiting()
     }
     try {
-      const swapUs = await abortable(this.#loads.get(pin.slot) ?? Promise.resolve(0), signal)
+      const load = this.#loads.get(pin.slot)
+      const filling = load ? await abortable(load, signal) : this.#fillings.get(pin.slot)
       // The abort may have come between the end of the load and this turn.
       if (signal.aborted) throw requestAborted()
-      return { ...pin, swapUs, release }
+      if (filling === undefined) throw new Error('a pinned slot holds nothing')
+      const { packBytes, uncarriedUs: swapUs } = filling
+      filling.uncarriedUs = 0
+      return { ...pin, swapUs, packBytes, release }
     } catch (error) {
       release()
       throw error
@@ -154,6 +175,8 @@ export class SlotPool {
     const evicted = this.#table.digestOf(slot)
     if (evicted !== null) {
       this.#options.demand.evicted(evicted)
+      this.#unusedLoadUs += this.#fillings.get(slot)?.uncarriedUs ?? 0
+      this.#fillings.delete(slot)
       this.#table.startEvicting(slot)
       this.#clear(slot)
       this.#table.finishEvicting(slot)
@@ -167,14 +190,18 @@ export class SlotPool {
     return pin
   }
 
-  async #load(slot: number, image: AdapterImage): Promise<number> {
+  async #load(slot: number, image: AdapterImage): Promise<Filling> {
     const { engine, clock } = this.#options
     const startedUs = clock.nowUs()
     try {
       await this.#copies.run({ isUrgent: true }, () => engine.loadSlot(slot, image))
       this.#table.finishLoading(slot)
-      return clock.nowUs() - startedUs
+      const uncarriedUs = Math.round(clock.nowUs() - startedUs)
+      const filling = { packBytes: packFileBytes(image.manifest), uncarriedUs }
+      this.#fillings.set(slot, filling)
+      return filling
     } catch (error) {
+      this.#unusedLoadUs += Math.round(clock.nowUs() - startedUs)
       this.#table.fail(slot)
       this.#clear(slot)
       this.#table.finishFailure(slot)

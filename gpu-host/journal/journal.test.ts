@@ -69,6 +69,7 @@ const started = (n: number): JournalRecord => ({
   queue_us: 5,
   ttft_us: 9,
   swap_us: 2,
+  adapter_bytes: 9_800_000,
   source: 'ram',
   cached_prompt_tokens: 2,
 })
@@ -119,6 +120,8 @@ describe('journal', () => {
       prompt_tokens: 3,
       cached_prompt_tokens: 2,
       completion_tokens: 7,
+      swap_us: 2,
+      adapter_bytes: 9_800_000,
       gpu_us: 70,
       ttft_us: 9,
       epoch: 2,

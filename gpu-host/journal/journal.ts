@@ -212,7 +212,7 @@ export class Journal {
       queueUs: started?.queue_us ?? 0,
       ttftUs: started?.ttft_us ?? null,
       swapUs: started?.swap_us ?? 0,
-      adapterBytes: 0,
+      adapterBytes: started?.adapter_bytes ?? 0,
       source: started?.source ?? 'none',
       startedAt: opened.at,
       endedAt: new Date(this.#options.clock.nowMs()).toISOString(),

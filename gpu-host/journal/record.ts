@@ -42,6 +42,8 @@ const startedRecord = z.object({
   queue_us: z.int().min(0),
   ttft_us: z.int().min(0),
   swap_us: z.int().min(0),
+  /** Of the adapter's pack; journals of before it was told have none. */
+  adapter_bytes: z.int().min(0).default(0),
   source: adapterSource,
   /** Journals of before the prefix cache have none. */
   cached_prompt_tokens: tokenCount.default(0),

@@ -10,8 +10,13 @@ export interface SlotLease {
   /** Grows with every load into the slot. */
   readonly generation: number
   readonly source: AdapterSource
-  /** Microseconds that the load into the slot took; 0 when it was resident. */
+  /**
+   * Microseconds of the load into the slot. One lease a load carries them, the first that is given
+   * out after it, whether its owner waited or the load ran ahead of it; all others carry 0.
+   */
   readonly swapUs: number
+  /** Size of the adapter's pack file. */
+  readonly packBytes: number
   /** Idempotent. */
   release(): void
 }
@@ -37,6 +42,8 @@ export interface AdapterPort {
   wait(digest: string): () => void
   /** Where the adapter is right now. */
   locate(digest: string): Exclude<AdapterSource, 'none'>
+  /** Microseconds, ever growing, of loads that failed or were given up before any lease. */
+  readonly unusedSwapUs: number
   /** Every adapter held here, with the fastest tier that holds it. */
   residency(): readonly HeldAdapter[]
 }

@@ -85,8 +85,14 @@ export class LiveRequest {
     return all.length === 0 ? null : Math.min(...all)
   }
 
+  /** Of all loads whose time the request carries: of a load, one lease alone says it. */
   get swapUs(): number {
-    return Math.max(...this.sequences.map(({ lease }) => Math.round(lease?.swapUs ?? 0)))
+    return sum(this.sequences.map(({ lease }) => lease?.swapUs ?? 0))
+  }
+
+  /** Size of the adapter's pack; 0 = the base model alone, or no slot yet. */
+  get adapterBytes(): number {
+    return Math.max(...this.sequences.map(({ lease }) => lease?.packBytes ?? 0))
   }
 
   get hasStarted(): boolean {

@@ -22,7 +22,14 @@ import { LoopBell } from './loop-bell.ts'
 import type { PageCounts } from './page-pool.ts'
 import type { SchedulerOptions } from './scheduler-options.ts'
 import { type Sequence, toDrawError, toEndOrder } from './sequence.ts'
-import { type Ending, settle, toOpened, toProgress, toStarted } from './settlement.ts'
+import {
+  type Ending,
+  type Settlement,
+  settle,
+  toOpened,
+  toProgress,
+  toStarted,
+} from './settlement.ts'
 import { type SequenceRows, toStepBatch } from './step-batch.ts'
 import { StepObserver } from './step-observer.ts'
 import { planStep, prefillBudget, shareStepTime } from './step-plan.ts'
@@ -279,6 +286,7 @@ export class Scheduler {
   /** The adapter is in its slot. The engine hears of the sequence when no step runs. */
   #open(sequence: Sequence, lease: SlotLease | null): void {
     if (sequence.state === 'ended') {
+      if (lease !== null) this.#observer.swapUnused(lease.swapUs)
       lease?.release()
       return
     }
@@ -316,14 +324,15 @@ export class Scheduler {
   }
 
   async #step(rows: readonly SequenceRows[]): Promise<void> {
-    const { engine, metrics, log } = this.#options
+    const { engine, clock, log } = this.#options
     this.#steps += 1
+    const startUs = clock.nowUs()
     let result: StepResult
     try {
       result = await engine.step(toStepBatch(rows))
     } catch (error) {
       this.#failedStepsInRow += 1
-      metrics.stepFailures.inc()
+      this.#observer.failedStep(clock.nowUs() - startUs)
       log('error', 'the engine rejected a step', { reason: errorText(error) })
       this.#failRunning(error)
       return
@@ -389,9 +398,9 @@ export class Scheduler {
       const failed = new Set([...progressed, ...endings.map(({ owner }) => owner)])
       for (const owner of failed) {
         const ending: Ending = { owner, ...toEndOrder(error) }
-        const { record, lastEvent } = this.#settle(ending)
-        this.#unwritten.push(record)
-        this.#finish(ending, lastEvent)
+        const settlement = this.#settle(ending)
+        this.#unwritten.push(settlement.record)
+        this.#finish(ending, settlement)
       }
       return
     }
@@ -399,10 +408,10 @@ export class Scheduler {
       sequence.buffer.push(chunk)
       if (sequence.finish !== null) this.#release(sequence)
     }
-    for (const { ending, lastEvent } of settlements) this.#finish(ending, lastEvent)
+    for (const { ending, ...settlement } of settlements) this.#finish(ending, settlement)
   }
 
-  #settle(ending: Ending): ReturnType<typeof settle> {
+  #settle(ending: Ending): Settlement {
     const { clock, hostId, journal } = this.#options
     const host = { hostId, epoch: journal.epoch }
     return settle(ending, host, { us: clock.nowUs(), iso: this.#nowIso() })
@@ -432,7 +441,8 @@ export class Scheduler {
   }
 
   /** Gives everything back that the request held, then tells its consumer. */
-  #finish({ owner, finish, error }: Ending, lastEvent: GenerateEvent): void {
+  #finish({ owner, finish, error }: Ending, { record, lastEvent }: Settlement): void {
+    if (record.event === null) this.#observer.owesNothing(owner)
     for (const sequence of owner.sequences) this.#release(sequence)
     this.#live.delete(owner.request.request_id)
     this.#options.metrics.requests.inc({ outcome: error?.code ?? finish })

@@ -41,7 +41,7 @@ export function settle(
     queueUs: owner.queueUs(now.us),
     ttftUs,
     swapUs: owner.swapUs,
-    adapterBytes: 0,
+    adapterBytes: owner.adapterBytes,
     source,
     startedAt: owner.startedAt,
     endedAt: now.iso,
@@ -88,6 +88,7 @@ export function toStarted(owner: LiveRequest, nowUs: number): JournalRecord {
     queue_us: owner.queueUs(nowUs),
     ttft_us: owner.ttftUs ?? 0,
     swap_us: owner.swapUs,
+    adapter_bytes: owner.adapterBytes,
     source: owner.source,
     cached_prompt_tokens: owner.totals.cachedPromptTokens,
   }

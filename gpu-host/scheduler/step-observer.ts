@@ -2,6 +2,7 @@
  * What a step tells: metrics, and the measured cost of a row that prefill is fitted to.
  */
 import type { HostMetrics } from '../telemetry/metrics.ts'
+import type { LiveRequest } from './live-request.ts'
 import type { Sequence } from './sequence.ts'
 import type { SequenceRows } from './step-batch.ts'
 
@@ -32,6 +33,23 @@ export class StepObserver {
     const rowUs = engineUs / rows
     this.#rowUs =
       this.#rowUs === null ? rowUs : this.#rowUs + ROW_COST_WEIGHT * (rowUs - this.#rowUs)
+  }
+
+  /** The engine rejected a step after `us`. */
+  failedStep(us: number): void {
+    this.#metrics.stepFailures.inc()
+    this.#metrics.unattributedSeconds.inc({ kind: 'failed_step' }, us / 1e6)
+  }
+
+  /** The request owes nothing, so no usage event says what it took. */
+  owesNothing({ totals, swapUs }: Pick<LiveRequest, 'totals' | 'swapUs'>): void {
+    this.#metrics.unattributedSeconds.inc({ kind: 'step' }, totals.gpuUs / 1e6)
+    this.swapUnused(swapUs)
+  }
+
+  /** A load that was made for a request which takes no slot any more, or owes nothing. */
+  swapUnused(us: number): void {
+    this.#metrics.unattributedSeconds.inc({ kind: 'swap' }, us / 1e6)
   }
 
   /** Of its rows that ran, `prompt` read prompt tokens and `again` tokens that had run before. */

@@ -20,6 +20,8 @@ export interface MetricSources {
   readonly residency: () => Partial<Record<'slot' | 'ram' | 'disk', number>>
   readonly journalBytes: () => number
   readonly unshippedEvents: () => number
+  /** Microseconds, ever growing. */
+  readonly unusedSwapUs: () => number
 }
 
 export interface HostMetrics {
@@ -36,6 +38,8 @@ export interface HostMetrics {
   readonly prefixEvictions: Counter
   readonly kvPreemptions: Counter
   readonly requests: Counter<'outcome'>
+  /** Time of engine and slots that no usage event carries. */
+  readonly unattributedSeconds: Counter<'kind'>
   readonly stepFailures: Counter
   readonly usageShipFailures: Counter
   readonly heartbeatFailures: Counter
@@ -84,12 +88,24 @@ export function createMetrics(options: { readonly withProcess: boolean }): HostM
       labelNames: ['outcome'],
       registers,
     }),
+    unattributedSeconds: countUnattributed(registers),
     stepFailures: count('nozzle_step_failures_total', 'Steps that the engine rejected'),
     usageShipFailures: count('nozzle_usage_ship_failures_total', 'Usage batches not acknowledged'),
     heartbeatFailures: count('nozzle_heartbeat_failures_total', 'Heartbeats not acknowledged'),
     damagedSegments: count('nozzle_journal_damaged_segments_total', 'Segments set aside at start'),
     observe: (sources) => registerGauges(registers, sources),
   }
+}
+
+function countUnattributed(registers: Registry[]): Counter<'kind'> {
+  return new Counter({
+    name: 'nozzle_unattributed_seconds_total',
+    help:
+      'Time that no usage event carries. step, swap: of requests that owe nothing; failed_step: ' +
+      'of steps that the engine rejected',
+    labelNames: ['kind'],
+    registers,
+  })
 }
 
 function registerGauges(registers: Registry[], sources: MetricSources): void {
@@ -108,6 +124,15 @@ function registerGauges(registers: Registry[], sources: MetricSources): void {
   gauge('nozzle_slots_in_use', 'Slots pinned by requests', () => sources.load().slotsInUse)
   gauge('nozzle_journal_bytes', 'Usage journal on disk', sources.journalBytes)
   gauge('nozzle_usage_unshipped_events', 'Events not acknowledged', sources.unshippedEvents)
+  new Counter({
+    name: 'nozzle_unused_swap_seconds_total',
+    help: 'Loads into slots that failed, or were given up before a request used them',
+    registers,
+    collect() {
+      this.reset()
+      this.inc(sources.unusedSwapUs() / 1e6)
+    },
+  })
   new Gauge({
     name: 'nozzle_kv_pages',
     help: 'Pages of the KV pool: of running sequences, of cached prefixes alone, free',

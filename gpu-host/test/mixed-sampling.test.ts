@@ -34,13 +34,14 @@ let scheduler: Scheduler
 const residents: AdapterPort = {
   acquire: async (digest) => {
     const slot = Number(digest.at(-1))
-    return { slot, generation: 1, source: 'slot', swapUs: 0, release: () => {} }
+    return { slot, generation: 1, source: 'slot', swapUs: 0, packBytes: 1, release: () => {} }
   },
   prefetch: async () => {},
   hint: async () => {},
   stage: () => {},
   wait: () => () => {},
   locate: () => 'slot',
+  unusedSwapUs: 0,
   residency: () => [],
 }
 

@@ -48,6 +48,8 @@ class Simulation {
   readonly #beginnings: readonly number[][]
   readonly rig: SchedulerRig
   refusals = 0
+  /** Of steps that the engine ran. */
+  stepUs = 0
 
   constructor(seed: number) {
     this.random = createRandom(seed)
@@ -69,6 +71,11 @@ class Simulation {
         // Half of the pages that six contexts would take: some sequences lose theirs.
         limits: { slotCount: 3, sequenceCount: 6, rowsMax: 32, pageCount: 33 },
         eosOneIn: EOS_ONE_IN,
+        stepUs: (rows) => {
+          const us = 1000 + rows * 37
+          this.stepUs += us
+          return us
+        },
         onStep: (batch) => this.#beforeStep(batch),
         isNonFinite: (tokens) => tokens.length > 20 && tokens[0] === 120 && tokens[1] === 120,
       },
@@ -234,6 +241,24 @@ function checkClient(client: Client, simulation: Simulation): void {
   checkCached(client, usage?.cached_prompt_tokens ?? 0, simulation)
 }
 
+/** Every microsecond of the engine and of loads is in one event, or counted as nobody's. */
+async function checkCost({ rig, stepUs, scripts }: Simulation): Promise<void> {
+  const events = rig.usage()
+  const { values } = await rig.metrics.unattributedSeconds.get()
+  const nobodysUs = (kind: string): number => {
+    const seconds = values.find(({ labels }) => labels.kind === kind)?.value ?? 0
+    return Math.round(seconds * 1e6)
+  }
+  const sum = (counts: readonly number[]): number => counts.reduce((a, b) => a + b, 0)
+  expect(sum(events.map(({ gpu_us }) => gpu_us)) + nobodysUs('step')).toBe(stepUs)
+  const { loadedUs, unusedSwapUs, uncarriedUs } = rig.adapters
+  const carriedUs = sum(events.map(({ swap_us }) => swap_us)) + nobodysUs('swap')
+  expect(carriedUs + unusedSwapUs + uncarriedUs).toBe(loadedUs)
+  for (const { adapter_digest, adapter_bytes } of events) {
+    expect(adapter_bytes).toBe(scripts.get(adapter_digest ?? '')?.payload.length ?? 0)
+  }
+}
+
 const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8]
 
 describe('scheduler, simulated', () => {
@@ -259,6 +284,7 @@ describe('scheduler, simulated', () => {
         expect(event?.prompt_tokens ?? 0).toBe(usage?.prompt_tokens)
         expect(event?.cached_prompt_tokens ?? 0).toBe(usage?.cached_prompt_tokens)
       }
+      await checkCost(simulation)
     } finally {
       await simulation.rig.dispose()
     }
@@ -282,6 +308,12 @@ describe('scheduler, simulated', () => {
         expect((await counter.get()).values[0]?.value).toBeGreaterThan(0)
       }
       expect(simulation.rig.usage().some((event) => event.cached_prompt_tokens > 0)).toBe(true)
+      const { values } = await simulation.rig.metrics.unattributedSeconds.get()
+      for (const kind of ['step', 'swap', 'failed_step']) {
+        expect(values.find(({ labels }) => labels.kind === kind)?.value).toBeGreaterThanOrEqual(0)
+      }
+      expect(values.find(({ labels }) => labels.kind === 'step')?.value).toBeGreaterThan(0)
+      expect(simulation.rig.usage().some((event) => event.swap_us > 0)).toBe(true)
     } finally {
       await simulation.rig.dispose()
     }

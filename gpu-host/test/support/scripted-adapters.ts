@@ -21,6 +21,8 @@ interface Slot {
   pins: number
   generation: number
   usedAt: number
+  /** Of the load that no lease carries yet. */
+  uncarriedUs: number
 }
 
 export class ScriptedAdapters implements AdapterPort {
@@ -34,6 +36,8 @@ export class ScriptedAdapters implements AdapterPort {
   readonly #waits = new Map<string, number>()
   readonly #waiters: (() => void)[] = []
   #uses = 0
+  #loadedUs = 0
+  unusedSwapUs = 0
 
   constructor(engine: Engine, clock: Clock, script: ReadonlyMap<string, AdapterScript>) {
     this.#engine = engine
@@ -44,7 +48,18 @@ export class ScriptedAdapters implements AdapterPort {
       pins: 0,
       generation: 0,
       usedAt: 0,
+      uncarriedUs: 0,
     }))
+  }
+
+  /** Microseconds of all loads, whatever became of them. */
+  get loadedUs(): number {
+    return this.#loadedUs
+  }
+
+  /** Microseconds of loads that no lease carries yet. */
+  get uncarriedUs(): number {
+    return this.#slots.reduce((sum, slot) => sum + slot.uncarriedUs, 0)
   }
 
   get pins(): number {
@@ -82,7 +97,7 @@ export class ScriptedAdapters implements AdapterPort {
     if (this.locate(digest) !== 'ram' || this.#staging.has(digest) || !isFree) return
     this.#staging.add(digest)
     const stop = new AbortController()
-    this.acquire(digest, stop.signal)
+    this.#acquire(digest, stop.signal, 'stage')
       .then((lease) => lease.release())
       .catch(() => {})
       .finally(() => this.#staging.delete(digest))
@@ -102,25 +117,33 @@ export class ScriptedAdapters implements AdapterPort {
   }
 
   async acquire(digest: string, signal: AbortSignal): Promise<SlotLease> {
+    return this.#acquire(digest, signal, 'request')
+  }
+
+  async #acquire(digest: string, signal: AbortSignal, by: 'request' | 'stage'): Promise<SlotLease> {
     await this.prefetch(digest)
     while (!signal.aborted) {
       const resident = this.#slots.findIndex((slot) => slot.digest === digest)
-      if (resident >= 0) return this.#lease(resident, 0)
+      if (resident >= 0) return this.#lease(digest, resident, by)
       const free = this.#slots
         .map((slot, index) => ({ slot, index }))
         .filter(({ slot }) => slot.pins === 0)
         .sort((a, b) => a.slot.usedAt - b.slot.usedAt)[0]
-      if (free !== undefined) return this.#load(digest, free.index)
+      if (free !== undefined) return this.#load(digest, free.index, by)
       await new Promise<void>((resolve) => this.#waiters.push(resolve))
     }
     throw new HostError('request_aborted', 'nobody waits for it any more')
   }
 
-  async #load(digest: string, index: number): Promise<SlotLease> {
+  async #load(digest: string, index: number, by: 'request' | 'stage'): Promise<SlotLease> {
     const script = this.#script.get(digest)
     const slot = this.#slots[index]
     if (script === undefined || slot === undefined) throw new Error('no such slot or adapter')
-    const lease = this.#lease(index, Math.round(script.loadMs * 1000))
+    const loadUs = Math.round(script.loadMs * 1000)
+    this.#loadedUs += loadUs
+    this.unusedSwapUs += slot.uncarriedUs
+    slot.uncarriedUs = 0
+    slot.pins += 1
     slot.digest = null
     slot.generation += 1
     try {
@@ -128,19 +151,26 @@ export class ScriptedAdapters implements AdapterPort {
       if (script.fails === 'load') throw new HostError('adapter_load_failed', 'the load failed')
       // The fake engine reads the payload alone.
       await this.#engine.loadSlot(index + 1, { payload: script.payload } as AdapterImage)
+      slot.digest = digest
+      slot.uncarriedUs = loadUs
+      return this.#lease(digest, index, by)
     } catch (error) {
-      lease.release()
+      this.unusedSwapUs += loadUs
       throw error
+    } finally {
+      slot.pins -= 1
+      for (const resolve of this.#waiters.splice(0)) resolve()
     }
-    slot.digest = digest
-    return lease
   }
 
-  #lease(index: number, swapUs: number): SlotLease {
+  /** A load that is staged is carried by whoever comes for the adapter. */
+  #lease(digest: string, index: number, by: 'request' | 'stage'): SlotLease {
     const slot = this.#slots[index]
     if (slot === undefined) throw new Error('no such slot')
     slot.pins += 1
     slot.usedAt = this.#uses++
+    const swapUs = by === 'request' ? slot.uncarriedUs : 0
+    slot.uncarriedUs -= swapUs
     let isReleased = false
     const release = (): void => {
       if (isReleased) return
@@ -149,6 +179,7 @@ export class ScriptedAdapters implements AdapterPort {
       for (const resolve of this.#waiters.splice(0)) resolve()
     }
     const { generation } = slot
-    return { slot: index + 1, generation, source: 'ram', swapUs, release }
+    const packBytes = this.#script.get(digest)?.payload.length ?? 0
+    return { slot: index + 1, generation, source: 'ram', swapUs, packBytes, release }
   }
 }
