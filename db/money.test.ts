@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { costOf, formatUsd, PUSD_PER_USD } from './money.ts'
+import { costOf, formatUsd, PUSD_PER_USD, parseUsd } from './money.ts'
 
 describe('formatUsd', () => {
   it.each([
@@ -22,6 +22,20 @@ describe('formatUsd', () => {
         expect(BigInt(whole + fraction.padEnd(12, '0'))).toBe(pusd)
       }),
     )
+  })
+})
+
+describe('parseUsd', () => {
+  it('reads what formatUsd writes', () => {
+    fc.assert(
+      fc.property(fc.bigInt({ min: 0n, max: 10n ** 26n }), (pusd) => {
+        expect(parseUsd(formatUsd(pusd))).toBe(pusd)
+      }),
+    )
+  })
+
+  it.each(['', '-1', '1.', '.5', '1e3', '0.0000000000001', '1,5', ' 1'])('refuses "%s"', (text) => {
+    expect(parseUsd(text)).toBeNull()
   })
 })
 

@@ -41,6 +41,13 @@ export function formatUsd(pusd: bigint): string {
   return `${pusd < 0n ? '-' : ''}${whole}.${fraction.padEnd(2, '0')}`
 }
 
+/** `1.23456789` → `1234567890000n`. null = not a decimal amount ≥ 0 of at most 12 decimals. */
+export function parseUsd(text: string): bigint | null {
+  const [, whole, fraction = ''] = /^(\d{1,15})(?:\.(\d{1,12}))?$/.exec(text) ?? []
+  if (whole === undefined) return null
+  return BigInt(whole) * PUSD_PER_USD + BigInt(fraction.padEnd(12, '0'))
+}
+
 function toBigInt(tokens: number): bigint {
   if (!Number.isSafeInteger(tokens) || tokens < 0) throw new RangeError('not a count of tokens')
   return BigInt(tokens)

@@ -1,11 +1,11 @@
 /** `nozzle usage`: tokens and cost per model, from the ledger. */
 import { formatUsd } from '#db/money.ts'
 import { callEdge, toPath } from '../lib/api-client.ts'
-import { CliError } from '../lib/cli-error.ts'
 import type { Command } from '../lib/command.ts'
 import { usageReport } from '../lib/edge-replies.ts'
 import { EDGE_FLAGS, locateEdge, resolveTenant, TENANT_FLAG } from '../lib/edge-target.ts'
 import { formatTable } from '../lib/output.ts'
+import { toUtcTime } from '../lib/utc-time.ts'
 
 export const usageCommand: Command = {
   name: 'usage',
@@ -43,11 +43,4 @@ export const usageCommand: Command = {
     const columns = ['MODEL', 'REQUESTS', 'PROMPT', 'CACHED', 'COMPLETION', '    COST USD']
     call.output.data(report, formatTable(columns, report.data.length > 0 ? rows : []))
   },
-}
-
-/** A date stands for its first moment in UTC. */
-function toUtcTime(flag: string, text: string): string {
-  const time = new Date(text)
-  if (/^\d{4}-\d{2}-\d{2}/.test(text) && !Number.isNaN(time.getTime())) return time.toISOString()
-  throw new CliError('usage', `--${flag} must be a date or an ISO 8601 time, not "${text}"`)
 }
