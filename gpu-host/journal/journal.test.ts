@@ -15,6 +15,7 @@ import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { UsageEvent } from '../protocol.ts'
 import { VirtualClock } from '../test/support/virtual-clock.ts'
+import { type Disk, nodeDisk } from './disk.ts'
 import { Journal, type JournalOptions } from './journal.ts'
 import type { JournalRecord, RequestFacts, SettledRecord } from './record.ts'
 import { listSegments, scanSegment, segmentPath } from './segment.ts'
@@ -29,6 +30,9 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(directory, { recursive: true, force: true }))
 
+/** Without the lock: a journal that was not closed stands for a process that died. */
+const unlocked: Disk = { ...nodeDisk, lock: () => () => {} }
+
 function open(overrides: Partial<JournalOptions> = {}): Journal {
   return new Journal({
     directory,
@@ -40,6 +44,7 @@ function open(overrides: Partial<JournalOptions> = {}): Journal {
     retentionMs: 1e12,
     fsyncIntervalMs: 100,
     shippedSegment: 0,
+    disk: unlocked,
     ...overrides,
   })
 }
@@ -208,7 +213,7 @@ describe('journal', () => {
     const journal = open({ segmentBytesMax: 600 })
     journal.append([opened(0), started(0)])
     for (let tokens = 1; tokens <= 40; tokens++) journal.append([progress(0, 3, tokens)])
-    const segments = listSegments(directory)
+    const segments = listSegments(nodeDisk, directory)
     expect(segments.length).toBeGreaterThan(2)
     const last = segments.at(-1) ?? 0
     const copy = join(directory, 'copy')
@@ -229,7 +234,7 @@ describe('journal', () => {
 
   it('keeps nothing of a write that fails, and goes on when there is room again', () => {
     let room = Number.POSITIVE_INFINITY
-    const write = (fd: number, bytes: Uint8Array): number => {
+    const write: Disk['write'] = (fd, bytes) => {
       if (room < bytes.length) {
         appendFileSync(fd, bytes.subarray(0, room))
         throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
@@ -237,7 +242,7 @@ describe('journal', () => {
       appendFileSync(fd, bytes)
       return bytes.length
     }
-    const journal = open({ write })
+    const journal = open({ disk: { ...unlocked, write } })
     journal.append([opened(0)])
     room = 10
     expect(() => journal.append([progress(0, 3, 1), settled(0, 1)])).toThrowError(
@@ -259,7 +264,7 @@ describe('journal', () => {
     expect(shipped()).toHaveLength(6)
     journal.setShippedSegment(4)
     journal.assertRoom()
-    expect(listSegments(directory)[0]).toBeGreaterThan(0)
+    expect(listSegments(nodeDisk, directory)[0]).toBeGreaterThan(0)
     expect(journal.bytes).toBeLessThan(2600)
   })
 

@@ -7,22 +7,12 @@
  * Invariant: the file always ends in a whole record. A write that fails is cut off again and throws
  * `journal_full`, and the caller sends nothing.
  */
-import {
-  closeSync,
-  fstatSync,
-  fsync,
-  fsyncSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs'
 import type { Clock } from '../clock.ts'
 import { HostError } from '../errors.ts'
 import { errorText, type Log } from '../log.ts'
 import { createUsageEvent } from '../telemetry/usage-event.ts'
+import { type Disk, nodeDisk } from './disk.ts'
+import { syncDirectory, writeFully } from './durable-file.ts'
 import { nextEpoch } from './epoch.ts'
 import { type OpenRequest, OpenRequests } from './open-requests.ts'
 import { CHAIN_START, encodeRecord, type JournalRecord, type SettledRecord } from './record.ts'
@@ -41,14 +31,16 @@ export interface JournalOptions {
   readonly fsyncIntervalMs: number
   /** Oldest segment with events that the edge has not acknowledged. */
   readonly shippedSegment: number
-  /** Replaced in tests of a full disk. */
-  readonly write?: (fd: number, bytes: Uint8Array) => number
+  /** The machine's own by default; another in tests of disks that fail. */
+  readonly disk?: Disk
 }
 
 export class Journal {
   readonly epoch: number
   readonly recovery: JournalRecovery
   readonly #options: JournalOptions
+  readonly #disk: Disk
+  readonly #unlock: () => void
   readonly #open = new OpenRequests()
   #fd = -1
   #index: number
@@ -60,16 +52,19 @@ export class Journal {
 
   /** Recovers what the last run left, closes its open requests, and starts a segment. */
   constructor(options: JournalOptions) {
-    mkdirSync(options.directory, { recursive: true, mode: 0o700 })
+    const disk = options.disk ?? nodeDisk
+    disk.makeDirectory(options.directory)
     this.#options = options
+    this.#disk = disk
+    this.#unlock = disk.lock(options.directory)
     this.#shippedSegment = options.shippedSegment
-    this.epoch = nextEpoch(options.directory)
-    this.recovery = recoverJournal(options.directory, options.shippedSegment)
+    this.epoch = nextEpoch(disk, options.directory)
+    this.recovery = recoverJournal(disk, options.directory, options.shippedSegment)
     for (const { level, message, fields } of this.recovery.notices) {
       options.log(level, message, fields)
     }
-    for (const index of listSegments(options.directory)) {
-      this.#olderBytes += statSync(segmentPath(options.directory, index)).size
+    for (const index of listSegments(disk, options.directory)) {
+      this.#olderBytes += disk.stat(segmentPath(options.directory, index)).size
     }
     this.#index = this.recovery.nextIndex
     this.#openSegment(this.recovery.lastCrc, this.recovery.open)
@@ -93,7 +88,7 @@ export class Journal {
     this.#write(records)
     this.#cancelFsync ??= this.#options.clock.setTimer(this.#options.fsyncIntervalMs, () => {
       this.#cancelFsync = null
-      fsync(this.#fd, (error) => {
+      this.#disk.fsync(this.#fd, (error) => {
         if (error) this.#options.log('error', 'journal fsync failed', { reason: error.message })
       })
     })
@@ -115,15 +110,16 @@ export class Journal {
   flushSync(): void {
     this.#cancelFsync?.()
     this.#cancelFsync = null
-    fsyncSync(this.#fd)
+    this.#disk.fsyncSync(this.#fd)
   }
 
   /** Flushes and closes; idempotent. */
   close(): void {
     if (this.#fd < 0) return
     this.flushSync()
-    closeSync(this.#fd)
+    this.#disk.close(this.#fd)
     this.#fd = -1
+    this.#unlock()
   }
 
   #write(records: readonly JournalRecord[]): void {
@@ -135,11 +131,10 @@ export class Journal {
       chain = encoded.next
     }
     const bytes = Buffer.from(text)
-    const write = this.#options.write ?? writeSync
     try {
-      for (let done = 0; done < bytes.length; ) done += write(this.#fd, bytes.subarray(done))
+      writeFully(this.#disk, this.#fd, bytes)
     } catch (error) {
-      ftruncateSync(this.#fd, this.#segmentBytes)
+      this.#disk.truncate(this.#fd, this.#segmentBytes)
       this.#options.log('error', 'journal write failed', { reason: errorText(error) })
       throw new HostError('journal_full', 'the usage journal cannot be written', { cause: error })
     }
@@ -156,17 +151,18 @@ export class Journal {
     this.#index += 1
     this.#openSegment(lastCrc, open)
     this.#olderBytes += oldBytes
-    fsync(oldFd, (error) => {
+    this.#disk.fsync(oldFd, (error) => {
       if (error) this.#options.log('error', 'journal fsync failed', { reason: error.message })
-      closeSync(oldFd)
+      this.#disk.close(oldFd)
     })
     this.#prune()
   }
 
   #openSegment(previousCrc: string | null, open: readonly OpenRequest[]): void {
     const { directory, hostId, clock } = this.#options
-    this.#fd = openSync(segmentPath(directory, this.#index), 'ax', 0o600)
-    this.#segmentBytes = fstatSync(this.#fd).size
+    this.#fd = this.#disk.open(segmentPath(directory, this.#index), 'create')
+    syncDirectory(this.#disk, directory)
+    this.#segmentBytes = this.#disk.size(this.#fd)
     this.#chain = CHAIN_START
     this.#write([
       {
@@ -185,13 +181,13 @@ export class Journal {
   /** Removes shipped segments that are past retention, or sooner where space is short. */
   #prune(): void {
     const { directory, clock, retentionMs, totalBytesMax } = this.#options
-    for (const index of listSegments(directory)) {
+    for (const index of listSegments(this.#disk, directory)) {
       if (index >= this.#shippedSegment || index >= this.#index) return
       const path = segmentPath(directory, index)
-      const { size, mtimeMs } = statSync(path)
+      const { size, mtimeMs } = this.#disk.stat(path)
       const isPast = clock.nowMs() - mtimeMs > retentionMs
       if (!isPast && this.bytes < totalBytesMax) return
-      unlinkSync(path)
+      this.#disk.unlink(path)
       this.#olderBytes -= size
     }
   }

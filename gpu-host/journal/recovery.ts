@@ -4,9 +4,10 @@
  * records written anew in their place) and says which requests were left open. Idempotent: a crash
  * in the middle of it leaves nothing worse for the next start.
  */
-import { existsSync, readFileSync, renameSync, truncateSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
 import type { LogFields, LogLevel } from '../log.ts'
-import { writeFileDurably } from './epoch.ts'
+import type { Disk } from './disk.ts'
+import { readFile, replaceFile } from './durable-file.ts'
 import { type OpenRequest, OpenRequests } from './open-requests.ts'
 import { CHAIN_START, encodeRecord, type JournalRecord } from './record.ts'
 import { listSegments, type SegmentScan, scanSegment, segmentPath } from './segment.ts'
@@ -29,16 +30,16 @@ export interface JournalRecovery {
 }
 
 /** `fromIndex`: the oldest segment that still matters (the one that shipping has come to). */
-export function recoverJournal(directory: string, fromIndex: number): JournalRecovery {
-  const indexes = listSegments(directory)
+export function recoverJournal(disk: Disk, directory: string, fromIndex: number): JournalRecovery {
+  const indexes = listSegments(disk, directory)
   const open = new OpenRequests()
   const notices: RecoveryNotice[] = []
   const salvaged: number[] = []
   let lastCrc: string | null = null
-  for (const index of indexes.slice(firstToRead(directory, indexes, fromIndex))) {
+  for (const index of indexes.slice(firstToRead(disk, directory, indexes, fromIndex))) {
     const path = segmentPath(directory, index)
     const isLast = index === indexes.at(-1)
-    const bytes = readFileSync(path)
+    const bytes = readFile(disk, path)
     const scan = scanSegment(bytes)
     const [head] = scan.records
     if (head?.record.t === 'segment' && lastCrc !== null && head.record.previous_crc !== lastCrc) {
@@ -47,11 +48,11 @@ export function recoverJournal(directory: string, fromIndex: number): JournalRec
     for (const { record } of scan.records) open.apply(record)
     lastCrc = scan.records.at(-1)?.crc ?? lastCrc
     if (scan.damaged || (scan.tornBytes > 0 && !isLast)) {
-      notices.push(setAside(path, index, scan))
+      notices.push(setAside(disk, path, bytes, scan))
       salvaged.push(index)
       lastCrc = null
     } else if (scan.tornBytes > 0) {
-      truncateSync(path, bytes.length - scan.tornBytes)
+      replaceFile(disk, path, bytes.subarray(0, bytes.length - scan.tornBytes))
       const fields = { index, torn_bytes: scan.tornBytes }
       notices.push(notice('warn', 'journal ended in a torn record, which was cut off', fields))
     }
@@ -60,28 +61,41 @@ export function recoverJournal(directory: string, fromIndex: number): JournalRec
 }
 
 /** The newest segment ≤ `fromIndex` with a readable head, since that head says what was open. */
-function firstToRead(directory: string, indexes: readonly number[], fromIndex: number): number {
+function firstToRead(
+  disk: Disk,
+  directory: string,
+  indexes: readonly number[],
+  fromIndex: number,
+): number {
   let position = indexes.findLastIndex((index) => index <= fromIndex)
   for (; position > 0; position--) {
-    const bytes = readFileSync(segmentPath(directory, indexes[position] ?? 0))
+    const bytes = readFile(disk, segmentPath(directory, indexes[position] ?? 0))
     if (scanSegment(bytes).records[0]?.record.t === 'segment') return position
   }
   return 0
 }
 
-function setAside(path: string, index: number, scan: SegmentScan): RecoveryNotice {
+function setAside(disk: Disk, path: string, bytes: Buffer, scan: SegmentScan): RecoveryNotice {
   const lostBytes = scan.damagedBytes + scan.tornBytes
-  let aside = `${path}.damaged`
-  for (let copy = 1; existsSync(aside); copy++) aside = `${path}.damaged-${copy}`
+  const keptAs = unusedPath(disk, `${path}.damaged`)
   const readable = scan.records.map(({ record }) => record)
-  renameSync(path, aside)
-  writeFileDurably(path, encodeAll([{ t: 'salvaged', lost_bytes: lostBytes }, ...readable]))
+  // The copy first: at no moment is the segment without a name.
+  replaceFile(disk, keptAs, bytes)
+  const head: JournalRecord = { t: 'salvaged', lost_bytes: lostBytes }
+  replaceFile(disk, path, Buffer.from(encodeAll([head, ...readable])))
   return notice('error', 'journal segment is damaged: kept aside, readable records salvaged', {
-    index,
-    kept_as: aside,
+    path,
+    kept_as: keptAs,
     lost_bytes: lostBytes,
     salvaged_records: readable.length,
   })
+}
+
+function unusedPath(disk: Disk, path: string): string {
+  const names = disk.list(dirname(path))
+  let free = path
+  for (let copy = 1; names.includes(basename(free)); copy++) free = `${path}-${copy}`
+  return free
 }
 
 function encodeAll(records: readonly JournalRecord[]): string {

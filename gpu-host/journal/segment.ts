@@ -3,8 +3,8 @@
  * in between, and the length of a torn tail (bytes after the last newline: a write that the crash
  * cut short, so nothing of it was ever acted on).
  */
-import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Disk } from './disk.ts'
 import { CHAIN_START, type DecodedRecord, decodeRecord } from './record.ts'
 
 const SEGMENT_NAME = /^segment-(\d{10})\.jsonl$/
@@ -14,8 +14,9 @@ export function segmentPath(directory: string, index: number): string {
 }
 
 /** Indexes of the segments in `directory`, ascending. */
-export function listSegments(directory: string): number[] {
-  return readdirSync(directory)
+export function listSegments(disk: Disk, directory: string): number[] {
+  return disk
+    .list(directory)
     .map((name) => SEGMENT_NAME.exec(name)?.[1])
     .filter((index) => index !== undefined)
     .map(Number)

@@ -2,9 +2,9 @@
  * Reads settled usage events from the segments, in order, from a cursor on. The journal itself is
  * the queue of what must be shipped, so nothing has to be held in memory while the edge is away.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { errorCodeOf } from '../errors.ts'
 import type { UsageEvent } from '../protocol.ts'
+import { type Disk, nodeDisk } from './disk.ts'
 import { decodeRecord } from './record.ts'
 import { listSegments, segmentPath } from './segment.ts'
 
@@ -29,40 +29,42 @@ export function readSettled(
   directory: string,
   from: JournalCursor,
   eventsMax: number,
+  disk: Disk = nodeDisk,
 ): SettledPage {
   const events: UsageEvent[] = []
   let cursor = from
-  const later = listSegments(directory).filter((index) => index >= from.segment)
+  const later = listSegments(disk, directory).filter((index) => index >= from.segment)
   for (const [position, segment] of later.entries()) {
     if (segment !== cursor.segment) cursor = { segment, offset: 0 }
-    cursor = readSegment(segmentPath(directory, segment), cursor, events, eventsMax)
+    cursor = readSegment(disk, segmentPath(directory, segment), cursor, events, eventsMax)
     if (events.length >= eventsMax || position === later.length - 1) break
   }
   return { events, cursor }
 }
 
 function readSegment(
+  disk: Disk,
   path: string,
   from: JournalCursor,
   events: UsageEvent[],
   eventsMax: number,
 ): JournalCursor {
-  const fd = openOrNull(path)
+  const fd = openOrNull(disk, path)
   if (fd === null) return from
   let { offset } = from
   try {
-    const size = fstatSync(fd).size
+    const size = disk.size(fd)
     let chunkBytes = CHUNK_BYTES
     while (offset < size && events.length < eventsMax) {
       const chunk = Buffer.alloc(Math.min(chunkBytes, size - offset))
-      readSync(fd, chunk, 0, chunk.length, offset)
+      disk.read(fd, chunk, offset)
       const used = readLines(chunk, events, eventsMax)
       if (used === 0 && chunk.length < chunkBytes) break
       chunkBytes = used === 0 ? chunkBytes * 2 : CHUNK_BYTES
       offset += used
     }
   } finally {
-    closeSync(fd)
+    disk.close(fd)
   }
   return { segment: from.segment, offset }
 }
@@ -83,9 +85,9 @@ function readLines(chunk: Buffer, events: UsageEvent[], eventsMax: number): numb
 }
 
 /** Retention may have removed a segment between listing and opening. */
-function openOrNull(path: string): number | null {
+function openOrNull(disk: Disk, path: string): number | null {
   try {
-    return openSync(path, 'r')
+    return disk.open(path, 'read')
   } catch (error) {
     if (errorCodeOf(error) === 'ENOENT') return null
     throw error

@@ -1,9 +1,9 @@
-import { appendFileSync } from 'node:fs'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { StepBatch } from '../engine.ts'
 import type { GenerateEvent } from '../protocol.ts'
 import { collect, type RigOptions, SchedulerRig } from '../test/support/scheduler-rig.ts'
 import type { AdapterScript } from '../test/support/scripted-adapters.ts'
+import { type DiskCall, diskError, SimulatedDisk } from '../test/support/simulated-disk.ts'
 import { createRequest } from '../test/support/test-host.ts'
 
 const rigs: SchedulerRig[] = []
@@ -179,12 +179,9 @@ describe('Scheduler', () => {
 
   it('sends nothing that the journal could not take', async () => {
     let isFull = false
-    const write = (fd: number, bytes: Uint8Array): number => {
-      if (isFull) throw Object.assign(new Error('no space'), { code: 'ENOSPC' })
-      appendFileSync(fd, bytes)
-      return bytes.length
-    }
-    const rig = build({ journal: { write } })
+    const fault = ({ op }: DiskCall): Error | null =>
+      isFull && op === 'write' ? diskError('ENOSPC', op) : null
+    const rig = build({ journal: { disk: new SimulatedDisk({ random: Math.random, fault }) } })
     const events = collect(rig.scheduler.submit(createRequest({ max_tokens: 100 })))
     await rig.clock.advance(20)
     const sent = countChunks(events)

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { sleep } from '../../clock.ts'
+import { type Disk, nodeDisk } from '../../journal/disk.ts'
 import { Journal, type JournalOptions } from '../../journal/journal.ts'
 import { CURSOR_START, readSettled } from '../../journal/settled-reader.ts'
 import type { GenerateEvent, UsageEvent } from '../../protocol.ts'
@@ -44,6 +45,7 @@ export class SchedulerRig {
   readonly adapters: ScriptedAdapters
   readonly journal: Journal
   readonly scheduler: Scheduler
+  readonly #disk: Disk
 
   constructor(options: RigOptions = {}) {
     this.engine = new FakeEngine({
@@ -52,6 +54,7 @@ export class SchedulerRig {
       ...options.engine,
     })
     this.adapters = new ScriptedAdapters(this.engine, this.clock, options.adapters ?? new Map())
+    this.#disk = options.journal?.disk ?? nodeDisk
     this.journal = new Journal({
       directory: this.directory,
       hostId: 'hst_rig',
@@ -79,7 +82,7 @@ export class SchedulerRig {
   }
 
   usage(): readonly UsageEvent[] {
-    return readSettled(this.directory, CURSOR_START, 100_000).events
+    return readSettled(this.directory, CURSOR_START, 100_000, this.#disk).events
   }
 
   async dispose(): Promise<void> {
