@@ -5,6 +5,12 @@
 
 /** Pico-USD of one US dollar. */
 export const PUSD_PER_USD = 1_000_000_000_000n
+/** Pico-USD of one cent, which is what an invoice's line is rounded to. */
+export const PUSD_PER_CENT = PUSD_PER_USD / 100n
+/** Tokens that people state a price for. */
+const TOKENS_PER_PRICE = 1_000_000n
+/** What a price's column can hold. */
+const PRICE_PUSD_MAX = 2n ** 63n - 1n
 
 /** Pico-USD per token of each kind. */
 export interface TokenPrices {
@@ -46,6 +52,32 @@ export function parseUsd(text: string): bigint | null {
   const [, whole, fraction = ''] = /^(\d{1,15})(?:\.(\d{1,12}))?$/.exec(text) ?? []
   if (whole === undefined) return null
   return BigInt(whole) * PUSD_PER_USD + BigInt(fraction.padEnd(12, '0'))
+}
+
+/**
+ * To the nearest whole cent, half away from zero, still in pico-USD: the one rounding of an
+ * invoice's line. The same rule as the SQL in queries/invoice-lines.ts.
+ */
+export function roundToCent(pusd: bigint): bigint {
+  const magnitude = pusd < 0n ? -pusd : pusd
+  const cents = (magnitude + PUSD_PER_CENT / 2n) / PUSD_PER_CENT
+  return (pusd < 0n ? -cents : cents) * PUSD_PER_CENT
+}
+
+/**
+ * `0.10` US dollars per million tokens → pico-USD per token; null when the text is no amount, is
+ * below zero, or has more than the six decimals that a whole pico-USD allows.
+ */
+export function parseUsdPerMillion(text: string): bigint | null {
+  const perMillion = parseUsd(text)
+  if (perMillion === null || perMillion % TOKENS_PER_PRICE !== 0n) return null
+  const price = perMillion / TOKENS_PER_PRICE
+  return price > PRICE_PUSD_MAX ? null : price
+}
+
+/** The price of a token as people compare it: US dollars per million tokens, `0.10`. */
+export function formatUsdPerMillion(pusdPerToken: bigint): string {
+  return formatUsd(pusdPerToken * TOKENS_PER_PRICE)
 }
 
 function toBigInt(tokens: number): bigint {

@@ -11,6 +11,7 @@ import { addKey, dropKey, showKeys } from './routes/keys.ts'
 import { deployVersion, dropModel, showModel, showModels } from './routes/models.ts'
 import { listOpenaiModels, showOpenaiModel } from './routes/openai-models.ts'
 import { showHosts, takeHeartbeat, takeUsage } from './routes/pool.ts'
+import { setPrice, showPrices } from './routes/prices.ts'
 import { addTenant, showTenants } from './routes/tenants.ts'
 import { showUsage, showUsageEvents } from './routes/usage.ts'
 
@@ -45,6 +46,8 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.delete('/v1/tenants/:tenant/models/:model', dropModel(deps))
   app.get('/v1/tenants/:tenant/usage', showUsage(deps))
   app.get('/v1/tenants/:tenant/usage/events', showUsageEvents(deps))
+  app.get('/v1/prices', showPrices(deps))
+  app.post('/v1/prices', setPrice(deps))
   app.get('/v1/hosts', showHosts(deps))
 
   for (const base of ['/v1', '/:tenant/:model/v1']) {

@@ -91,6 +91,8 @@ describe('exit codes', () => {
     ['tenant ls --edge-url http://127.0.0.1:1 --api-key k', 6, 'does not answer'],
     ['key list --edge-url http://127.0.0.1:1 --api-key k', 2, 'name the tenant'],
     ['chat m --edge-url http://127.0.0.1:1 --api-key k', 2, 'no prompt'],
+    ['price set base --prompt 0.1 --cached-prompt 0', 2, '--completion is needed'],
+    ['price set base --prompt 1e3', 2, '--prompt must be US dollars per million tokens'],
   ])('nozzle %s → %d', async (line, exitCode, message) => {
     const result = await run(line)
     expect(result).toMatchObject({ exitCode, stdout: '' })
@@ -138,11 +140,23 @@ describe('commands', () => {
     ['key create', 0],
     ['key revoke key_1', 3],
     ['model rm m', 3],
+    ['price set base --prompt 0.1 --cached-prompt 0.05 --completion 0.4', 0],
   ])('change nothing with --dry-run: %s', async (line, exitCode) => {
     routes['GET /v1/tenants/acme/keys'] = { status: 200, body: '{"data":[]}' }
     const result = await run(`${line} --dry-run`, edgeEnv())
     expect(result.exitCode).toBe(exitCode)
     expect(seen.filter((request) => !request.line.startsWith('GET '))).toEqual([])
+  })
+
+  it('set a price in USD per million tokens, sent as pico-USD per token', async () => {
+    const price = { prompt_pusd: '100000', cached_prompt_pusd: '50001', completion_pusd: '0' }
+    const row = { id: 'prc_1', base_model: 'base', version: 2, created_at: 'now', ...price }
+    routes['POST /v1/prices'] = { status: 201, body: JSON.stringify(row) }
+    const line = 'price set base --prompt 0.10 --cached-prompt 0.050001 --completion 0'
+    const { exitCode, stdout } = await run(line, edgeEnv())
+    expect(exitCode).toBe(0)
+    expect(JSON.parse(seen[0]?.body ?? '')).toEqual({ base_model: 'base', ...price })
+    expect(stdout).toMatch(/base +2 +0\.10 +0\.050001 +0\.00 +now +prc_1/)
   })
 
   it('upload both files of an adapter', async () => {

@@ -8,6 +8,7 @@ import { deployCommand } from './commands/deploy.ts'
 import { doctorCommand } from './commands/doctor.ts'
 import { keyCommands } from './commands/key.ts'
 import { modelCommands } from './commands/model.ts'
+import { priceCommands } from './commands/price.ts'
 import { tenantCommands } from './commands/tenant.ts'
 import { upCommand } from './commands/up.ts'
 import { usageCommand } from './commands/usage.ts'
@@ -27,6 +28,7 @@ export const COMMANDS: readonly Command[] = [
   ...modelCommands,
   chatCommand,
   usageCommand,
+  ...priceCommands,
 ]
 
 export interface CliHost extends Omit<CommandContext, 'output'> {

@@ -1,5 +1,5 @@
 /** Prices: immutable versions per base model. A change is addPrice; nothing is ever updated. */
-import { desc, eq, sql } from 'drizzle-orm'
+import { asc, desc, eq, sql } from 'drizzle-orm'
 import type { Db } from '../database.ts'
 import { createId } from '../ids.ts'
 import type { TokenPrices } from '../money.ts'
@@ -23,6 +23,18 @@ export async function currentPrice(db: Db, baseModel: string): Promise<Price | n
     .orderBy(desc(prices.version))
     .limit(1)
   return row ?? null
+}
+
+/** Every version, by base model, newest first. */
+export async function listPrices(
+  db: Db,
+  filter: { readonly baseModel?: string | undefined } = {},
+): Promise<Price[]> {
+  return db
+    .select()
+    .from(prices)
+    .where(filter.baseModel === undefined ? undefined : eq(prices.baseModel, filter.baseModel))
+    .orderBy(asc(prices.baseModel), desc(prices.version))
 }
 
 /**

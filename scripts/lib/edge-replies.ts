@@ -74,6 +74,18 @@ export const usageReport = z.looseObject({
   totals: usageCounts,
 })
 
+export const priceRow = z.looseObject({
+  id: z.string(),
+  base_model: z.string(),
+  version: z.int(),
+  prompt_pusd: picoUsd,
+  cached_prompt_pusd: picoUsd,
+  completion_pusd: picoUsd,
+  created_at: z.string(),
+})
+export type PriceRow = z.infer<typeof priceRow>
+export const priceList = z.looseObject({ data: z.array(priceRow) })
+
 export const hostList = z.looseObject({
   data: z.array(z.looseObject({ url: z.string(), status: z.string() })),
 })
