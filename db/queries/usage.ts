@@ -1,13 +1,16 @@
 /**
- * Usage in, and what it costs. One statement stores a batch of events and charges each one that is
- * new: an event without its ledger entry, or charged twice, cannot exist.
+ * Usage in: one statement stores a batch of events, charges each one that is new, and takes the
+ * charge of a superseded attempt back. An event without its ledger entry, or charged twice, cannot
+ * exist.
  */
-import { and, desc, eq, getTableColumns, gte, lt, sql } from 'drizzle-orm'
+import { and, desc, eq, getTableColumns, sql } from 'drizzle-orm'
+import { alias } from 'drizzle-orm/pg-core'
 import type { Db } from '../database.ts'
-import { createId } from '../ids.ts'
+import { idTimeMs } from '../ids.ts'
 import { ledgerEntries, type PriceBasis } from '../schema/ledger-entries.ts'
 import { type UsageEventRow, usageEvents } from '../schema/usage-events.ts'
 import type { UsageEvent } from '../usage-event.ts'
+import { retryOnConflict } from './retry-on-conflict.ts'
 
 export type { UsageEvent }
 
@@ -27,19 +30,27 @@ export async function recordUsageEvents(
   db: Db,
   events: readonly UsageEvent[],
 ): Promise<UsageReceipt> {
-  // The first of equal ids counts, as it does between batches.
-  const distinct = new Map<string, UsageEvent>()
+  // The first of equal events counts, as it does between batches.
+  const distinct = new Map<string, UsageEvent & { occurred_at: string }>()
   for (const event of events) {
-    const requestId = toStorable(event.request_id)
-    if (!distinct.has(requestId)) distinct.set(requestId, event)
+    const request_id = toStorable(event.request_id)
+    const key = `${request_id}/${event.attempt}`
+    if (!distinct.has(key)) distinct.set(key, { ...event, occurred_at: billingTime(event) })
   }
-  const rows = [...distinct.values()].map((event) => ({ ...event, ledger_id: createId('led') }))
-  const json = JSON.stringify(rows, (_key, value: unknown) =>
+  const json = JSON.stringify([...distinct.values()], (_key, value: unknown) =>
     typeof value === 'string' ? toStorable(value) : value,
   )
-  const result = await db.execute<{ inserted: number }>(insertAndCharge(json))
+  const result = await retryOnConflict(() =>
+    db.execute<{ inserted: number }>(insertAndCharge(json)),
+  )
   const inserted = result.rows[0]?.inserted ?? 0
   return { inserted, known: events.length - inserted }
+}
+
+/** The edge's time, which the request's id carries; the host's where an id has none. */
+function billingTime(event: UsageEvent): string {
+  const madeMs = idTimeMs(event.request_id)
+  return madeMs === null ? event.ended_at : new Date(madeMs).toISOString()
 }
 
 /** PostgreSQL's text cannot hold U+0000 or half of a surrogate pair; one would block its batch. */
@@ -47,31 +58,36 @@ function toStorable(text: string): string {
   return text.toWellFormed().replaceAll('\u0000', '\ufffd')
 }
 
+/** What an event brings; the rest of its row is the database's. */
+const EVENT_COLUMNS = sql.raw(`request_id, attempt, tenant_id, key_id, model, model_id,
+  adapter_version_id, adapter_digest, adapter_bytes, base_model, price_version_id, lease_ids,
+  host_id, epoch, prompt_tokens, cached_prompt_tokens, completion_tokens, finish_reason, gpu_us,
+  queue_us, ttft_us, swap_us, adapter_source, started_at, ended_at, occurred_at, source`)
+
 /**
- * `incoming` is sorted, so that two batches with the same events wait for each other in one order
- * and cannot deadlock. The price is joined to what was really inserted. Money is numeric: exact.
+ * Batches that hold the same events wait for each other in one order and cannot deadlock: all
+ * events sorted first, then all entries sorted (the sort reads the last event before the first
+ * entry is written). The price is joined to what was really inserted. Money is numeric: exact.
+ *
+ * A lower attempt's charge goes back when the higher one is in this batch or committed before it.
+ * Two batches at the same moment do not see each other: rollUpUsage finds what both left.
  */
 function insertAndCharge(json: string) {
   return sql`
     with incoming as (
       select * from jsonb_to_recordset(${json}::text::jsonb) as event(
-        ledger_id text, request_id text, tenant_id text, key_id text, model text, model_id text,
-        adapter_version_id text, adapter_digest text, base_model text, price_version_id text,
-        host_id text, epoch bigint, prompt_tokens bigint, cached_prompt_tokens bigint,
-        completion_tokens bigint, finish_reason text, gpu_us bigint, queue_us bigint,
-        ttft_us bigint, swap_us bigint, adapter_source text, started_at timestamptz,
-        ended_at timestamptz, source text)
+        request_id text, attempt smallint, tenant_id text, key_id text, model text, model_id text,
+        adapter_version_id text, adapter_digest text, adapter_bytes bigint, base_model text,
+        price_version_id text, lease_ids text[], host_id text, epoch bigint, prompt_tokens bigint,
+        cached_prompt_tokens bigint, completion_tokens bigint, finish_reason text, gpu_us bigint,
+        queue_us bigint, ttft_us bigint, swap_us bigint, adapter_source text,
+        started_at timestamptz, ended_at timestamptz, occurred_at timestamptz, source text)
+    ), clock as materialized (
+      select ledger_xid() as xid
     ), inserted as (
-      insert into usage_events (request_id, tenant_id, key_id, model, model_id,
-        adapter_version_id, adapter_digest, base_model, price_version_id, host_id, epoch,
-        prompt_tokens, cached_prompt_tokens, completion_tokens, finish_reason, gpu_us, queue_us,
-        ttft_us, swap_us, adapter_source, started_at, ended_at, source)
-      select request_id, tenant_id, key_id, model, model_id,
-        adapter_version_id, adapter_digest, base_model, price_version_id, host_id, epoch,
-        prompt_tokens, cached_prompt_tokens, completion_tokens, finish_reason, gpu_us, queue_us,
-        ttft_us, swap_us, adapter_source, started_at, ended_at, source
-      from incoming order by request_id
-      on conflict (request_id) do nothing
+      insert into usage_events (${EVENT_COLUMNS})
+      select ${EVENT_COLUMNS} from incoming order by request_id collate "C", attempt
+      on conflict (request_id, attempt) do nothing
       returning *
     ), priced as (
       select inserted.*,
@@ -89,124 +105,94 @@ function insertAndCharge(json: string) {
         select * from prices where prices.base_model = inserted.base_model
         order by version desc limit 1
       ) newest on true
+    ), charges as (
+      select request_id, attempt, 'unbilled/' || tenant_id as tenant_account,
+        'revenue/' || base_model as revenue_account,
+        (prompt_tokens - cached) * per_prompt + cached * per_cached
+          + completion_tokens * per_completion as amount_pusd,
+        tenant_id, applied_id as price_id, basis as price_basis, occurred_at, lease_ids
+      from priced
+    ), superseded as (
+      select * from charges lower where exists (
+        select from inserted higher
+        where higher.request_id = lower.request_id and higher.attempt > lower.attempt
+        union all
+        select from usage_events higher
+        where higher.request_id = lower.request_id and higher.attempt > lower.attempt
+          and higher.attempt > 1)
+      union all
+      select lower.request_id, lower.attempt, lower.debit_account, lower.credit_account,
+        lower.amount_pusd, lower.tenant_id, lower.price_id, lower.price_basis, lower.occurred_at,
+        event.lease_ids
+      from (select request_id, max(attempt) as attempt from inserted where attempt > 1
+        group by request_id) higher
+      join usage_events event
+        on event.request_id = higher.request_id and event.attempt < higher.attempt
+      join ledger_entries lower
+        on lower.id = event.request_id || '/' || event.attempt || '/usage'
+    ), transfers as (
+      select *, 'usage' as kind, tenant_account as debit, revenue_account as credit from charges
+      union all
+      select *, 'usage_reversal', revenue_account, tenant_account from superseded
+    ), posted as (
+      insert into ledger_entries (id, kind, debit_account, credit_account, amount_pusd, tenant_id,
+        request_id, attempt, price_id, price_basis, occurred_at, ingest_xid)
+      select request_id || '/' || attempt || '/' || kind as id, kind, debit, credit, amount_pusd,
+        tenant_id, request_id, attempt, price_id, price_basis, occurred_at, clock.xid
+      from transfers cross join clock
+      order by id
+      on conflict (id) do nothing
+      returning request_id, attempt, kind
     ), charged as (
-      insert into ledger_entries
-        (id, tenant_id, request_id, amount_pusd, price_id, price_basis, occurred_at)
-      select incoming.ledger_id, priced.tenant_id, priced.request_id,
-        (priced.prompt_tokens - cached) * per_prompt + cached * per_cached
-          + priced.completion_tokens * per_completion,
-        applied_id, basis, priced.ended_at
-      from priced join incoming on incoming.request_id = priced.request_id
-      returning 1
+      -- What this statement moved, for whoever keeps count per lease: reversals are below zero.
+      select kind, lease_ids, case kind when 'usage' then amount_pusd else -amount_pusd end as pusd
+      from posted join transfers using (request_id, attempt, kind)
     )
-    select count(*)::integer as inserted from charged`
+    select count(*) filter (where kind = 'usage')::integer as inserted from charged`
 }
 
-/** Sums of one model's requests in a period. */
-export interface ModelUsage {
-  /** Without a version: all versions of a model are one line. */
-  model: string
-  requests: number
-  promptTokens: number
-  cachedPromptTokens: number
-  completionTokens: number
-  gpuUs: number
+export type ChargedUsageEvent = UsageEventRow & {
+  /** What is charged for it; 0 once a later attempt of its request is. */
   costPusd: bigint
+  priceBasis: PriceBasis
+  isSuperseded: boolean
 }
 
-export interface UsagePeriod {
-  readonly tenantId: string
-  /** Inclusive. An event belongs where its request ended, by its host's clock. */
-  readonly start: Date
-  /** Exclusive. */
-  readonly end: Date
-  /** Absent = all. */
-  readonly model?: string | undefined
-}
-
-/**
- * An adapter's model is named `<model>` or `<model>@<version>`; a base model's name stays whole.
- */
-const modelName = sql<string>`case when ${usageEvents.modelId} is null then ${usageEvents.model}
-  else split_part(${usageEvents.model}, '@', 1) end`
-
-/** By model name. */
-export async function usageByModel(db: Db, period: UsagePeriod): Promise<ModelUsage[]> {
-  const total = (column: Parameters<typeof gte>[0]) =>
-    sql`coalesce(sum(${column}), 0)::text`.mapWith(toSafeNumber)
-  return db
-    .select({
-      model: modelName.as('model_name'),
-      requests: sql`count(*)::text`.mapWith(toSafeNumber),
-      promptTokens: total(usageEvents.promptTokens),
-      cachedPromptTokens: total(usageEvents.cachedPromptTokens),
-      completionTokens: total(usageEvents.completionTokens),
-      gpuUs: total(usageEvents.gpuUs),
-      costPusd: totalCost,
-    })
-    .from(usageEvents)
-    .innerJoin(ledgerEntries, eq(ledgerEntries.requestId, usageEvents.requestId))
-    .where(
-      and(
-        eq(usageEvents.tenantId, period.tenantId),
-        gte(usageEvents.endedAt, period.start),
-        lt(usageEvents.endedAt, period.end),
-        period.model === undefined ? undefined : sql`${modelName} = ${period.model}`,
-      ),
-    )
-    .groupBy(sql`model_name`)
-    .orderBy(sql`model_name`)
-}
-
-export type ChargedUsageEvent = UsageEventRow & { costPusd: bigint; priceBasis: PriceBasis }
+/** Where a page ended. */
+export type UsagePosition = Pick<UsageEventRow, 'requestId' | 'attempt'>
 
 export interface UsagePage {
   readonly tenantId: string
   readonly limit: number
-  /** `requestId` of the last row of the page before; absent = from the newest. */
-  readonly after?: string | null | undefined
+  /** The last row of the page before; absent = from the newest. */
+  readonly after?: UsagePosition | null | undefined
 }
+
+const reversals = alias(ledgerEntries, 'reversals')
 
 /** Newest first. Empty when `after` names no event of this tenant. */
 export async function listUsageEvents(db: Db, page: UsagePage): Promise<ChargedUsageEvent[]> {
-  const isTenants = eq(usageEvents.tenantId, page.tenantId)
-  const position = sql`(${usageEvents.endedAt}, ${usageEvents.requestId})`
+  const { requestId, attempt } = usageEvents
+  const position = sql`(${usageEvents.occurredAt}, ${requestId}, ${attempt})`
   const isAfter = page.after
-    ? sql`${position} < (select last.ended_at, last.request_id from usage_events last
-        where last.request_id = ${page.after} and last.tenant_id = ${page.tenantId})`
+    ? sql`${position} < (select last.occurred_at, last.request_id, last.attempt
+        from usage_events last where last.request_id = ${page.after.requestId}
+        and last.attempt = ${page.after.attempt} and last.tenant_id = ${page.tenantId})`
     : undefined
+  const entryId = (kind: string) => sql`${requestId} || '/' || ${attempt} || ${`/${kind}`}::text`
   return db
     .select({
       ...getTableColumns(usageEvents),
-      costPusd: ledgerEntries.amountPusd,
-      priceBasis: ledgerEntries.priceBasis,
+      costPusd: sql`case when ${reversals.id} is null then ${ledgerEntries.amountPusd} else 0 end`
+        .mapWith(ledgerEntries.amountPusd)
+        .as('cost_pusd'),
+      priceBasis: sql<PriceBasis>`${ledgerEntries.priceBasis}`.as('charged_basis'),
+      isSuperseded: sql<boolean>`${reversals.id} is not null`.as('is_superseded'),
     })
     .from(usageEvents)
-    .innerJoin(ledgerEntries, eq(ledgerEntries.requestId, usageEvents.requestId))
-    .where(and(isTenants, isAfter))
-    .orderBy(desc(usageEvents.endedAt), desc(usageEvents.requestId))
+    .innerJoin(ledgerEntries, eq(ledgerEntries.id, entryId('usage')))
+    .leftJoin(reversals, eq(reversals.id, entryId('usage_reversal')))
+    .where(and(eq(usageEvents.tenantId, page.tenantId), isAfter))
+    .orderBy(desc(usageEvents.occurredAt), desc(requestId), desc(attempt))
     .limit(page.limit)
-}
-
-/** All that a tenant was ever charged. */
-export async function ledgerTotals(
-  db: Db,
-  filter: { tenantId: string },
-): Promise<{ entries: number; amountPusd: bigint }> {
-  const [row] = await db
-    .select({ entries: sql`count(*)::text`.mapWith(toSafeNumber), amountPusd: totalCost })
-    .from(ledgerEntries)
-    .where(eq(ledgerEntries.tenantId, filter.tenantId))
-  return row ?? { entries: 0, amountPusd: 0n }
-}
-
-const totalCost = sql`coalesce(sum(${ledgerEntries.amountPusd}), 0)::text`.mapWith((text: string) =>
-  BigInt(text),
-)
-
-/** A sum that a number cannot hold exactly is refused, not rounded. */
-function toSafeNumber(text: string): number {
-  const value = Number(text)
-  if (!Number.isSafeInteger(value)) throw new RangeError('a sum of usage exceeds 2^53')
-  return value
 }

@@ -2,7 +2,7 @@
  * Column kinds that every table shares, so that a time, a count and an amount of money have one
  * type each. Each call makes a new builder: drizzle binds a builder to its table.
  */
-import { bigint, numeric, timestamp } from 'drizzle-orm/pg-core'
+import { bigint, customType, numeric, timestamp } from 'drizzle-orm/pg-core'
 
 /** A point in time, UTC; the database's clock where it has a default. */
 export const time = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' })
@@ -18,3 +18,12 @@ export const pusdPerToken = (name: string) => bigint(name, { mode: 'bigint' })
 
 /** An amount of pico-USD. Wider than 64 bits: tokens times price may be. */
 export const pusd = (name: string) => numeric(name, { precision: 40, scale: 0, mode: 'bigint' })
+
+/** A sum of counts. Wider than 64 bits, so that no event, however absurd, can stop a roll-up. */
+export const total = (name: string) => numeric(name, { precision: 40, scale: 0, mode: 'bigint' })
+
+/**
+ * Text in the order of its bytes, whatever the database's locale: ids sort by the time that they
+ * carry, and a month of them is a range.
+ */
+export const bytewiseText = customType<{ data: string }>({ dataType: () => 'text COLLATE "C"' })

@@ -1,39 +1,65 @@
 /**
- * Money movements, append-only: one per usage event, written in the statement that stored the
- * event, never changed after. The unrounded amount; rounding is the invoice's.
+ * Money movements, append-only. Each is a transfer between two accounts, so debits equal credits by
+ * construction and no movement can be half there. Unrounded; rounding is the invoice's. Partitioned
+ * like usage events: an entry of a request lies in the month of the request's id, all others in the
+ * default partition, so that a month goes to the archive as a whole.
  */
-import { index, pgTable, text } from 'drizzle-orm/pg-core'
-import { createdAt, pusd, time } from './columns.ts'
-import { prices } from './prices.ts'
-import { usageEvents } from './usage-events.ts'
+import { sql } from 'drizzle-orm'
+import { check, index, pgTable, smallint, text } from 'drizzle-orm/pg-core'
+import { bytewiseText, count, createdAt, pusd, time } from './columns.ts'
 
 export const ledgerEntries = pgTable(
   'ledger_entries',
   {
-    /** `led_…` */
-    id: text('id').primaryKey(),
-    /** Who owes it. No foreign key, as with usage events. */
-    tenantId: text('tenant_id').notNull(),
-    /** The usage event that is charged. Its unique index also serves the join from events. */
-    requestId: text('request_id')
-      .notNull()
-      .unique()
-      .references(() => usageEvents.requestId),
-    /** Tokens × price in pico-USD, exact; 0 when unpriced. Computed by the database. */
+    /**
+     * Says what the movement is of, so that no movement can be written twice: of a request
+     * `<request id>/<attempt>/<kind>`.
+     */
+    id: bytewiseText('id').primaryKey(),
+    kind: text('kind').$type<LedgerEntryKind>().notNull(),
+    /**
+     * `unbilled/<tenant id>`, `receivable/<tenant id>`, `rounding/<tenant id>` or
+     * `revenue/<base model>`.
+     */
+    debitAccount: text('debit_account').notNull(),
+    creditAccount: text('credit_account').notNull(),
+    /** Never below 0: the way back is a transfer of its own. Of usage: exact, 0 when unpriced. */
     amountPusd: pusd('amount_pusd').notNull(),
-    /** The price that was applied; NULL = unpriced. */
-    priceId: text('price_id').references(() => prices.id),
-    /** How that price was found. */
-    priceBasis: text('price_basis').$type<PriceBasis>().notNull(),
-    /** When the charged request ended: the event's own time, host's clock. */
+    /** Whose movement it is. No foreign key, as with usage events. */
+    tenantId: text('tenant_id').notNull(),
+    /** NULL = not a request's. */
+    requestId: bytewiseText('request_id'),
+    /** NULL = not a request's. */
+    attempt: smallint('attempt'),
+    /** The price that was applied; NULL = unpriced, or no usage. Prices are never deleted. */
+    priceId: text('price_id'),
+    /** How that price was found; NULL = no usage. */
+    priceBasis: text('price_basis').$type<PriceBasis>(),
+    /** Billing time of the usage event; else when the movement came about. */
     occurredAt: time('occurred_at').notNull(),
+    /**
+     * The transaction that wrote it, counted as ledger_xid() counts: entries below the horizon of
+     * the transactions still open are all there, which is what lets a reader go on from where it
+     * stopped and miss none.
+     */
+    ingestXid: count('ingest_xid').notNull().default(sql`ledger_xid()`),
     createdAt: createdAt(),
   },
   (table) => [
-    // ledgerTotals: what a tenant owes, in all or in a period.
+    check('ledger_entries_amount', sql`amount_pusd >= 0`),
+    // rollUpUsage and usageTotals: what came in since the roll-up's watermark.
+    index('ledger_entries_ingest').on(table.ingestXid),
+    // accountBalances: the movements of one tenant.
     index('ledger_entries_tenant_occurred').on(table.tenantId, table.occurredAt),
   ],
 )
+
+/**
+ * `usage` = what an attempt cost. `usage_reversal` = the way back of an attempt's charge, because a
+ * later attempt of the request is charged. `invoice` = unbilled → receivable. `rounding` = what an
+ * invoice's line was rounded by.
+ */
+export type LedgerEntryKind = 'usage' | 'usage_reversal' | 'invoice' | 'rounding'
 
 /**
  * `named` = the version that the event names. `current` = the event names none, or one that is

@@ -1,16 +1,19 @@
 /**
- * One immutable row per request: the fact that is billed. Insert-only. No foreign key and no check:
- * an event may arrive after its tenant's model is gone, and must be stored all the same. Who
- * inserts is queries/usage.ts, which writes the ledger entry in the same statement.
+ * One immutable row per attempt at a request: the fact that is billed. Insert-only, and partitioned
+ * by the month that the request's id was made in. No foreign key and no check: an event may arrive
+ * after its tenant's model is gone, and must be stored all the same. Who inserts is
+ * queries/usage.ts, which writes the ledger entry in the same statement.
  */
-import { index, pgTable, text } from 'drizzle-orm/pg-core'
-import { count, time } from './columns.ts'
+import { sql } from 'drizzle-orm'
+import { index, pgTable, primaryKey, smallint, text } from 'drizzle-orm/pg-core'
+import { bytewiseText, count, time } from './columns.ts'
 
 export const usageEvents = pgTable(
   'usage_events',
   {
-    /** Unique for ever: a second copy of the event, from whomever, changes nothing. */
-    requestId: text('request_id').primaryKey(),
+    requestId: bytewiseText('request_id').notNull(),
+    /** 1, 2, 3 …: of a request's attempts the highest alone stays charged. */
+    attempt: smallint('attempt').notNull(),
     tenantId: text('tenant_id').notNull(),
     /** NULL = no API key of the tenant was used (the operator's). */
     keyId: text('key_id'),
@@ -22,11 +25,15 @@ export const usageEvents = pgTable(
     adapterVersionId: text('adapter_version_id'),
     /** NULL = the base model alone. */
     adapterDigest: text('adapter_digest'),
+    /** Size of the adapter's pack; 0 = the base model alone, or not reported. */
+    adapterBytes: count('adapter_bytes').notNull(),
     baseModel: text('base_model').notNull(),
     /**
      * The price promised on admission; NULL = none was. The ledger entry says which one applied.
      */
     priceVersionId: text('price_version_id'),
+    /** Spend leases that the request was admitted under; the charge is posted against them. */
+    leaseIds: text('lease_ids').array().notNull(),
     hostId: text('host_id').notNull(),
     epoch: count('epoch').notNull(),
     promptTokens: count('prompt_tokens').notNull(),
@@ -42,15 +49,30 @@ export const usageEvents = pgTable(
     adapterSource: text('adapter_source').$type<AdapterSource>().notNull(),
     /** Host's clock. */
     startedAt: time('started_at').notNull(),
-    /** Host's clock; decides which period the request is billed in. */
+    /** Host's clock. */
     endedAt: time('ended_at').notNull(),
+    /**
+     * Billing time: when the request's id was made, else `ended_at` where an id carries no time.
+     * Decides which period the request is billed in, so that a host's clock never does.
+     */
+    occurredAt: time('occurred_at').notNull(),
     source: text('source').$type<UsageSource>().notNull(),
     /** Database's clock. */
     receivedAt: time('received_at').notNull().defaultNow(),
   },
   (table) => [
-    // usageByModel: a tenant's period. listUsageEvents: newest first, paged by (ended_at, id).
-    index('usage_events_tenant_ended').on(table.tenantId, table.endedAt, table.requestId),
+    // Unique for ever: a second copy of the event, from whomever, changes nothing.
+    primaryKey({ columns: [table.requestId, table.attempt] }),
+    // listUsageEvents: newest first, paged by (occurred_at, request_id, attempt). usageTotals: the
+    // hours that a period cuts.
+    index('usage_events_tenant_occurred').on(
+      table.tenantId,
+      table.occurredAt,
+      table.requestId,
+      table.attempt,
+    ),
+    // Who supersedes whom: few requests have a second attempt, so asking costs next to nothing.
+    index('usage_events_later_attempts').on(table.requestId, table.attempt).where(sql`attempt > 1`),
   ],
 )
 

@@ -5,12 +5,12 @@ import { createId } from '../ids.ts'
 import { costOf } from '../money.ts'
 import { addPrice, currentPrice, DEFAULT_PRICES } from '../queries/prices.ts'
 import {
-  ledgerTotals,
   listUsageEvents,
   recordUsageEvents,
   type UsageEvent,
-  usageByModel,
+  type UsagePosition,
 } from '../queries/usage.ts'
+import { ledgerTotals, usageByModel, usageTotals } from '../queries/usage-totals.ts'
 import { describeOnEachDatabase } from './support/database.ts'
 import { addBaseModel, createEvent } from './support/records.ts'
 
@@ -70,7 +70,7 @@ describeOnEachDatabase((db) => {
       expect(await recordUsageEvents(db(), [second])).toEqual({ inserted: 0, known: 1 })
       expect(await pageOf(db(), tenantId)).toMatchObject([{ completionTokens: 25 }])
       expect(await ledgerTotals(db(), { tenantId })).toEqual({
-        entries: 1,
+        requests: 1,
         amountPusd: costOfEvent(event),
       })
     })
@@ -85,7 +85,7 @@ describeOnEachDatabase((db) => {
       expect(receipts.reduce((sum, receipt) => sum + receipt.inserted, 0)).toBe(600)
       expect(receipts.every(({ inserted, known }) => inserted + known === 600)).toBe(true)
       const amountPusd = events.reduce((sum, event) => sum + costOfEvent(event), 0n)
-      expect(await ledgerTotals(db(), { tenantId })).toEqual({ entries: 600, amountPusd })
+      expect(await ledgerTotals(db(), { tenantId })).toEqual({ requests: 600, amountPusd })
     })
 
     it('stores a batch of a thousand, and an empty one', async () => {
@@ -93,7 +93,7 @@ describeOnEachDatabase((db) => {
       const events = Array.from({ length: 1000 }, () => createEvent(tenantId))
       expect(await recordUsageEvents(db(), events)).toEqual({ inserted: 1000, known: 0 })
       expect(await recordUsageEvents(db(), [])).toEqual({ inserted: 0, known: 0 })
-      expect((await ledgerTotals(db(), { tenantId })).entries).toBe(1000)
+      expect((await ledgerTotals(db(), { tenantId })).requests).toBe(1000)
     })
 
     it('applies the price that the event names, also when a newer one exists', async () => {
@@ -135,7 +135,7 @@ describeOnEachDatabase((db) => {
       const tenantId = newTenant()
       await recordUsageEvents(db(), [createEvent(tenantId, { base_model: 'nobody-knows-it' })])
       expect(await pageOf(db(), tenantId)).toMatchObject([{ costPusd: 0n, priceBasis: 'unpriced' }])
-      expect((await ledgerTotals(db(), { tenantId })).entries).toBe(1)
+      expect((await ledgerTotals(db(), { tenantId })).requests).toBe(1)
     })
 
     it('never charges less than nothing for a report that contradicts itself', async () => {
@@ -150,6 +150,46 @@ describeOnEachDatabase((db) => {
       expect((await ledgerTotals(db(), { tenantId })).amountPusd).toBe(
         10n * DEFAULT_PRICES.cachedPromptPusd,
       )
+    })
+
+    it.each([
+      ['one batch', [[1, 2, 3]]],
+      ['order', [[1], [2], [3]]],
+      ['reverse', [[3], [2], [1]]],
+      ['a mix', [[2], [1, 3], [2, 1]]],
+    ])('leaves the highest attempt alone charged, come in %s', async (_name, batches) => {
+      const tenantId = newTenant()
+      const first = createEvent(tenantId, { base_model: await addBaseModel(db()) })
+      const attempts = new Map(
+        [1, 2, 3].map((attempt) => [
+          attempt,
+          { ...first, attempt, completion_tokens: 10 * attempt },
+        ]),
+      )
+      for (const batch of batches) {
+        const events = batch.flatMap((attempt) => attempts.get(attempt) ?? [])
+        await recordUsageEvents(db(), events)
+      }
+      const third = attempts.get(3) ?? first
+      expect(await pageOf(db(), tenantId)).toMatchObject([
+        { attempt: 3, isSuperseded: false, costPusd: costOfEvent(third) },
+        { attempt: 2, isSuperseded: true, costPusd: 0n },
+        { attempt: 1, isSuperseded: true, costPusd: 0n },
+      ])
+      const amountPusd = costOfEvent(third)
+      expect(await ledgerTotals(db(), { tenantId })).toEqual({ requests: 1, amountPusd })
+    })
+
+    it("bills in the month of the request's id, whatever the host's clock says", async () => {
+      const tenantId = newTenant()
+      const request_id = createId('req', Date.UTC(2026, 10, 30, 23, 59))
+      const inDecember = { started_at: '2026-12-01T00:00:02Z', ended_at: '2026-12-01T00:00:03Z' }
+      await recordUsageEvents(db(), [
+        createEvent(tenantId, { request_id, ...inDecember }),
+        createEvent(tenantId, { request_id: `${tenantId}/x`, ...inDecember }),
+      ])
+      const totals = await usageTotals(db(), { tenantId, ...NOVEMBER, groupBy: ['day'] })
+      expect(totals).toMatchObject([{ day: new Date('2026-11-30T00:00:00Z'), requests: 1 }])
     })
 
     it('is not blocked by text that PostgreSQL cannot hold', async () => {
@@ -181,7 +221,7 @@ describeOnEachDatabase((db) => {
         await recordUsageEvents(db(), events)
         const amountPusd = events.reduce((sum, event) => sum + costOfEvent(event, prices), 0n)
         expect(await ledgerTotals(db(), { tenantId })).toEqual({
-          entries: events.length,
+          requests: events.length,
           amountPusd,
         })
       })
@@ -209,6 +249,7 @@ describeOnEachDatabase((db) => {
           cachedPromptTokens: 40,
           completionTokens: 25,
           gpuUs: 1500,
+          swapUs: 0,
           costPusd: event && costOfEvent(event),
         },
         {
@@ -218,6 +259,7 @@ describeOnEachDatabase((db) => {
           cachedPromptTokens: 80,
           completionTokens: 50,
           gpuUs: 3000,
+          swapUs: 0,
           costPusd: event && 2n * costOfEvent(event),
         },
       ])
@@ -249,16 +291,16 @@ describeOnEachDatabase((db) => {
         Array.from({ length: 3 }, () => createEvent(tenantId, { ended_at })),
       )
       await recordUsageEvents(db(), events)
-      const seen: string[] = []
+      const seen: UsagePosition[] = []
       for (;;) {
         const page = await listUsageEvents(db(), { tenantId, limit: 2, after: seen.at(-1) })
-        seen.push(...page.map((row) => row.requestId))
+        seen.push(...page)
         if (page.length < 2) break
       }
       const expected = events
         .toSorted((a, b) => (a.request_id < b.request_id ? 1 : -1))
         .toSorted((a, b) => Date.parse(b.ended_at) - Date.parse(a.ended_at))
-      expect(seen).toEqual(expected.map((event) => event.request_id))
+      expect(seen.map((row) => row.requestId)).toEqual(expected.map((event) => event.request_id))
     })
   })
 
@@ -268,10 +310,11 @@ describeOnEachDatabase((db) => {
     await recordUsageEvents(db(), [event])
     expect(await pageOf(db(), mine)).toEqual([])
     expect(await usageByModel(db(), { tenantId: mine, ...NOVEMBER })).toEqual([])
-    expect(await ledgerTotals(db(), { tenantId: mine })).toEqual({ entries: 0, amountPusd: 0n })
+    expect(await ledgerTotals(db(), { tenantId: mine })).toEqual({ requests: 0, amountPusd: 0n })
     // Another tenant's event is no position in one's own list.
     await recordUsageEvents(db(), [createEvent(mine, { ended_at: '2026-10-01T00:00:00Z' })])
-    const page = await listUsageEvents(db(), { tenantId: mine, limit: 9, after: event.request_id })
+    const after = { requestId: event.request_id, attempt: event.attempt }
+    const page = await listUsageEvents(db(), { tenantId: mine, limit: 9, after })
     expect(page).toEqual([])
   })
 })

@@ -1,6 +1,7 @@
 /** What a tenant used and what it costs, from the ledger. Money is a string: JSON numbers round. */
 import { z } from 'zod'
-import { type ChargedUsageEvent, listUsageEvents, usageByModel } from '#db/queries/usage.ts'
+import { type ChargedUsageEvent, listUsageEvents, type UsagePosition } from '#db/queries/usage.ts'
+import { usageByModel } from '#db/queries/usage-totals.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
 import { parseValue } from '../read-body.ts'
@@ -21,7 +22,12 @@ const period = z.object({
 
 const page = z.object({
   limit: z.coerce.number().int().min(1).max(1000).default(100),
-  after: z.string().max(80).optional(),
+  after: z
+    .string()
+    .max(90)
+    .regex(/^.+\/\d{1,4}$/, 'must be the next of a page')
+    .transform(toPosition)
+    .optional(),
 })
 
 /** Per model in a half-open period; without one, the current month in UTC so far. */
@@ -70,14 +76,23 @@ export function showUsageEvents(deps: Deps): (c: EdgeContext) => Promise<Respons
     const tenant = await accessTenant(deps, c)
     const { limit, after } = parseValue(page, c.req.query())
     const rows = await listUsageEvents(deps.db, { tenantId: tenant.id, limit, after })
-    const next = rows.length === limit ? (rows.at(-1)?.requestId ?? null) : null
+    const last = rows.length === limit ? rows.at(-1) : undefined
+    const next = last === undefined ? null : `${last.requestId}/${last.attempt}`
     return c.json({ data: rows.map(toWire), next })
   }
+}
+
+/** `<request id>/<attempt>`, as `next` says it. */
+function toPosition(text: string): UsagePosition {
+  const slash = text.lastIndexOf('/')
+  return { requestId: text.slice(0, slash), attempt: Number(text.slice(slash + 1)) }
 }
 
 function toWire(event: ChargedUsageEvent) {
   return {
     request_id: event.requestId,
+    attempt: event.attempt,
+    superseded: event.isSuperseded,
     key_id: event.keyId,
     model: event.model,
     adapter_digest: event.adapterDigest,
@@ -95,6 +110,7 @@ function toWire(event: ChargedUsageEvent) {
     source: event.source,
     started_at: event.startedAt.toISOString(),
     ended_at: event.endedAt.toISOString(),
+    billed_at: event.occurredAt.toISOString(),
     cost_pusd: String(event.costPusd),
     price_version_id: event.priceVersionId,
     price_basis: event.priceBasis,

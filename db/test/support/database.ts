@@ -32,8 +32,8 @@ export function describeOnEachDatabase(suite: (db: () => Db) => void): void {
   afterAll(async () => {
     await server.stop()
   })
-  describe('on PostgreSQL', () => useDatabase(() => openServer(server.url), suite))
-  describe('on Neon over HTTP', () => useDatabase(() => openNeon(server.url), suite))
+  describe('on PostgreSQL', () => useDatabase(() => openServer(server), suite))
+  describe('on Neon over HTTP', () => useDatabase(() => openNeon(server), suite))
 }
 
 function useDatabase(open: () => Promise<Opened>, suite: (db: () => Db) => void): void {
@@ -57,15 +57,19 @@ async function openMemory(): Promise<Opened> {
   return database
 }
 
-async function openServer(url: string): Promise<Opened> {
-  const database = await openDatabase(url)
+/** In a database of its own, so that the suites do not find each other's rows. */
+async function openServer(server: PostgresServer): Promise<Opened> {
+  await server.create('direct')
+  const database = await openDatabase(server.urlOf('direct'))
   await database.migrate()
   return database
 }
 
-async function openNeon(url: string): Promise<Opened> {
-  const database = await openServer(url)
+async function openNeon(server: PostgresServer): Promise<Opened> {
+  await server.create('neon')
+  const database = await openDatabase(server.urlOf('neon'))
+  await database.migrate()
   await database.close()
-  const close = serveNeonFrom(url)
+  const close = serveNeonFrom(server.urlOf('neon'))
   return { db: openNeonDatabase('postgres://nobody:secret@neon.test/nozzle'), close }
 }

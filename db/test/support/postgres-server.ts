@@ -9,9 +9,14 @@ import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync } fr
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { createInterface } from 'node:readline'
+import pg from 'pg'
 
 export interface PostgresServer {
+  /** Of the database that every server has. */
   readonly url: string
+  urlOf(database: string): string
+  /** Makes another, empty database. */
+  create(database: string): Promise<void>
   stop(): Promise<void>
 }
 
@@ -53,8 +58,17 @@ export async function startPostgres(binaries: string): Promise<PostgresServer> {
   }
   if (server.exitCode !== null) throw new Error(`postgres did not start:\n${log.join('\n')}`)
   server.stderr.resume()
+  const urlOf = (database: string) =>
+    `postgres://postgres@localhost/${database}?host=${encodeURIComponent(directory)}`
   return {
-    url: `postgres://postgres@localhost/postgres?host=${encodeURIComponent(directory)}`,
+    url: urlOf('postgres'),
+    urlOf,
+    create: async (database) => {
+      const client = new pg.Client(urlOf('postgres'))
+      await client.connect()
+      await client.query(`create database ${client.escapeIdentifier(database)}`)
+      await client.end()
+    },
     stop: async () => {
       const gone = once(server, 'exit')
       // SIGINT is PostgreSQL's fast shutdown: it does not wait for clients.

@@ -44,9 +44,12 @@ export function createAdapter(
   }
 }
 
+const ENDED_AT = '2026-11-01T10:00:01.000Z'
+
 export function createEvent(tenantId: string, change: Partial<UsageEvent> = {}): UsageEvent {
   return {
-    request_id: createId('req'),
+    // Billed in the month that it ended in.
+    request_id: createId('req', Date.parse(change.ended_at ?? ENDED_AT)),
     attempt: 1,
     tenant_id: tenantId,
     key_id: 'key_0123456789ab',
@@ -70,7 +73,7 @@ export function createEvent(tenantId: string, change: Partial<UsageEvent> = {}):
     adapter_bytes: 0,
     adapter_source: 'slot',
     started_at: '2026-11-01T10:00:00.000Z',
-    ended_at: '2026-11-01T10:00:01.000Z',
+    ended_at: ENDED_AT,
     source: 'engine',
     ...change,
   }

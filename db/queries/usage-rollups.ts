@@ -1,0 +1,118 @@
+/**
+ * The ledger's usage entries, summed per hour (schema/usage-rollups.ts), each exactly once however
+ * many edges do it at the same moment: the watermark moves in the statement that adds the sums.
+ */
+import { sql } from 'drizzle-orm'
+import type { Db } from '../database.ts'
+import { retryOnConflict } from './retry-on-conflict.ts'
+
+export interface RollUp {
+  /** Entries that were added to the roll-ups. */
+  entries: number
+  /** Charges that were taken back because two attempts had come at the same moment. */
+  reversed: number
+}
+
+/**
+ * An entry as the roll-ups count it: a charge as it is, a reversal below zero. Joins to
+ * `ledger_entries entry` and `usage_events event`.
+ */
+export const countedEntry = sql.raw(`
+  entry.tenant_id, date_trunc('hour', entry.occurred_at, 'UTC') as hour,
+  case when event.model_id is null then event.model else split_part(event.model, '@', 1) end
+    as model,
+  event.model_id, event.adapter_version_id, event.key_id, event.base_model,
+  entry.price_id, entry.price_basis,
+  sign::numeric as requests, sign * event.prompt_tokens::numeric as prompt_tokens,
+  sign * event.cached_prompt_tokens::numeric as cached_prompt_tokens,
+  sign * event.completion_tokens::numeric as completion_tokens,
+  sign * event.gpu_us::numeric as gpu_us, sign * event.swap_us::numeric as swap_us,
+  sign * entry.amount_pusd as amount_pusd`)
+
+/** Which entries are usage, and which way they count. */
+export const usageSign = sql.raw(`(values ('usage', 1), ('usage_reversal', -1))`)
+
+const KEY = sql.raw(`tenant_id, hour, model, model_id, adapter_version_id, key_id, base_model,
+  price_id, price_basis`)
+const COUNTERS = [
+  'requests',
+  'prompt_tokens',
+  'cached_prompt_tokens',
+  'completion_tokens',
+  'gpu_us',
+  'swap_us',
+  'amount_pusd',
+]
+const counters = (toText: (name: string) => string) => sql.raw(COUNTERS.map(toText).join(', '))
+
+/**
+ * Adds what came in since the last time. Takes part in no queue: when another edge is at it,
+ * returns zeros at once. Entries of transactions that are still open wait for the next time.
+ */
+export async function rollUpUsage(db: Db): Promise<RollUp> {
+  await db.execute(countOnAfterRestore)
+  const { rows } = await retryOnConflict(() => db.execute<{ [K in keyof RollUp]: number }>(rollUp))
+  return { entries: rows[0]?.entries ?? 0, reversed: rows[0]?.reversed ?? 0 }
+}
+
+/**
+ * A restored dump is a database whose transactions count from the start again; the ledger's count
+ * goes on from its highest entry. Elsewhere the next transaction is never below the watermark.
+ */
+const countOnAfterRestore = sql`
+  update rollup_state set xid_offset = 1
+    + greatest(watermark, (select coalesce(max(ingest_xid), 0) from ledger_entries))
+    - pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+  where pg_snapshot_xmax(pg_current_snapshot())::text::bigint + xid_offset < watermark`
+
+/**
+ * `high` is the oldest transaction that was open when this statement began: whatever is below it is
+ * committed and seen here. `overtaken` are charges that ingest could not take back, since the other
+ * attempt's batch was not committed yet; the later of the two is in `fresh` now, and both are seen.
+ * Their reversals belong to this transaction, which is above `high`: the next roll-up counts them.
+ */
+const rollUp = sql`
+  with state as (
+    select watermark, xid_offset from rollup_state for update skip locked
+  ), span as (
+    select watermark as low, greatest(watermark,
+      pg_snapshot_xmin(pg_current_snapshot())::text::bigint + xid_offset) as high
+    from state
+  ), fresh as materialized (
+    select entry.request_id, entry.attempt, entry.kind, ${countedEntry}
+    from span
+    join ledger_entries entry on entry.ingest_xid >= span.low and entry.ingest_xid < span.high
+    join ${usageSign} as usage(kind, sign) on usage.kind = entry.kind
+    join usage_events event
+      on event.request_id = entry.request_id and event.attempt = entry.attempt
+  ), overtaken as (
+    select request_id, attempt from fresh lower where kind = 'usage' and exists (
+      select from usage_events higher where higher.request_id = lower.request_id
+        and higher.attempt > lower.attempt and higher.attempt > 1)
+    union
+    select event.request_id, event.attempt from fresh higher
+    join usage_events event
+      on event.request_id = higher.request_id and event.attempt < higher.attempt
+    where higher.attempt > 1 and higher.kind = 'usage'
+  ), reversed as (
+    insert into ledger_entries (id, kind, debit_account, credit_account, amount_pusd, tenant_id,
+      request_id, attempt, price_id, price_basis, occurred_at)
+    select overtaken.request_id || '/' || overtaken.attempt || '/usage_reversal' as id,
+      'usage_reversal', charge.credit_account, charge.debit_account, charge.amount_pusd,
+      charge.tenant_id, charge.request_id, charge.attempt, charge.price_id, charge.price_basis,
+      charge.occurred_at
+    from overtaken join ledger_entries charge
+      on charge.id = overtaken.request_id || '/' || overtaken.attempt || '/usage'
+    order by id
+    on conflict (id) do nothing
+    returning 1
+  ), added as (
+    insert into usage_rollups (${KEY}, ${counters((name) => name)})
+    select ${KEY}, ${counters((name) => `sum(${name})`)} from fresh group by ${KEY} order by ${KEY}
+    on conflict on constraint usage_rollups_key do update set
+      ${counters((name) => `${name} = usage_rollups.${name} + excluded.${name}`)}
+  ), moved as (
+    update rollup_state set watermark = span.high from span where span.high > span.low
+  )
+  select (select count(*) from fresh)::integer as entries,
+    (select count(*) from reversed)::integer as reversed`
