@@ -6,6 +6,7 @@ import { mkdirSync } from 'node:fs'
 import { PGlite } from '@electric-sql/pglite'
 import { drizzle } from 'drizzle-orm/pglite'
 import { migrate } from 'drizzle-orm/pglite/migrator'
+import { Availability, watch } from './availability.ts'
 import type { Database } from './database.ts'
 import { lockDirectory } from './directory-lock.ts'
 import { DurableDirectory, START_PARAMS } from './durable-directory.ts'
@@ -26,6 +27,9 @@ export async function openPglite(options: PgliteOptions): Promise<Database> {
   const unlock = directory === null ? () => {} : lockDirectory(directory)
   try {
     const client = await startPglite(directory)
+    const query = client.query.bind(client)
+    const availability = new Availability({ probe: () => query('select 1'), canHang: false })
+    client.query = watch(availability, query)
     const db = drizzle({ client, schema })
     // A failure is not lost: the disk that refuses a vacuum refuses the next statement too.
     const vacuum = () => void client.exec('vacuum hosts').catch(() => {})
@@ -34,6 +38,7 @@ export async function openPglite(options: PgliteOptions): Promise<Database> {
     return {
       db,
       kind: 'pglite',
+      availability,
       migrate: () => migrate(db, { migrationsFolder: migrations }),
       close: () => {
         clearInterval(timer)

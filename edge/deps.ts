@@ -1,8 +1,11 @@
 /** Everything that routes use, built once per process or isolate from a config and a database. */
+import type { Availability } from '#db/availability.ts'
 import type { Db } from '#db/database.ts'
+import { databaseTimeMs } from '#db/queries/time.ts'
 import { Authenticator } from './auth/authenticate.ts'
 import { HostVerifier } from './auth/host-signature.ts'
 import { Catalog } from './catalog/catalog.ts'
+import { PoolClock } from './clock.ts'
 import type { EdgeConfig } from './config.ts'
 import type { Log } from './log.ts'
 import { EdgeMetrics } from './metrics.ts'
@@ -14,12 +17,26 @@ import { UploadClient } from './pool/upload-client.ts'
 export interface DepsInput {
   readonly config: EdgeConfig
   readonly db: Db
+  /** Absent = nobody watches `db`: each failure of a statement is all that is known. */
+  readonly availability?: Availability
   readonly fetch: typeof globalThis.fetch
   readonly log: Log
+  /** The machine's clock. */
   readonly nowMs: () => number
+  /** For durations; absent = `performance.now`. */
+  readonly monotonicMs?: () => number
 }
 
 export interface Deps extends DepsInput {
+  /**
+   * The pool's time, which is the database's: what is dated, counted per period or told to other
+   * edges goes by it. It is the machine's own until `clock` has measured.
+   */
+  readonly nowMs: () => number
+  readonly monotonicMs: () => number
+  readonly clock: PoolClock
+  /** How long the database is known to be away; null while it answers. */
+  readonly downForMs: () => number | null
   readonly metrics: EdgeMetrics
   readonly authenticator: Authenticator
   readonly hostVerifier: HostVerifier
@@ -30,20 +47,34 @@ export interface Deps extends DepsInput {
 }
 
 export function createDeps(input: DepsInput): Deps {
-  const { config, db, fetch, nowMs } = input
+  const { config, db, availability, fetch, log, nowMs: wallMs } = input
+  const { monotonicMs = () => performance.now() } = input
   const metrics = new EdgeMetrics()
-  const pool = new PoolView({ db, nowMs })
-  const signer = new GrantSigner(config.poolSecret, nowMs)
+  const clock = new PoolClock({ readMs: () => databaseTimeMs(db), wallMs, monotonicMs, log })
+  const downForMs = () => availability?.downForMs() ?? null
+  const pool = new PoolView({ db, nowMs: clock.nowMs, downForMs })
+  // Hosts check grants by their own clocks, which are set as this machine's is.
+  const signer = new GrantSigner(config.poolSecret, wallMs)
   const { keyPepper, operatorKey, baseModel } = config
   const isBaseModel = (name: string): boolean =>
     name === baseModel || pool.known().some((heartbeat) => heartbeat.base_model === name)
+  const remembering = { db, nowMs: monotonicMs, downForMs }
+  availability?.listen((isUp, downMs) => {
+    metrics.databaseChanges.add({ to: isUp ? 'up' : 'away' })
+    if (isUp) log('info', 'the database answers again', { away_ms: Math.round(downMs) })
+    else log('error', 'the database does not answer: going on with what is known')
+  })
   return {
     ...input,
+    nowMs: clock.nowMs,
+    monotonicMs,
+    clock,
+    downForMs,
     metrics,
     pool,
-    authenticator: new Authenticator({ db, keyPepper, operatorKey, metrics, nowMs }),
-    hostVerifier: new HostVerifier(config.poolSecret, nowMs),
-    catalog: new Catalog({ db, nowMs, isBaseModel }),
+    authenticator: new Authenticator({ ...remembering, keyPepper, operatorKey, metrics }),
+    hostVerifier: new HostVerifier(config.poolSecret, wallMs),
+    catalog: new Catalog({ ...remembering, isBaseModel }),
     hosts: new HostClient({ pool, signer, metrics, fetch }),
     uploads: new UploadClient({ pool, signer, fetch }),
   }

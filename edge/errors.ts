@@ -3,6 +3,7 @@
  * stable: clients match on them. SDKs retry 408, 409, 429 and ≥ 500 by themselves, so a state that
  * lasts never has one of these without `shouldRetry: false`.
  */
+import { isOutage } from '#db/errors.ts'
 
 type ErrorType =
   | 'invalid_request_error'
@@ -109,12 +110,24 @@ export function unsupported(param: string, why: string): EdgeError {
   })
 }
 
+/** The database does not answer; what is known does not suffice. */
+export function databaseUnavailable(cause?: unknown): EdgeError {
+  const message = 'The database does not answer at the moment. Please retry.'
+  return new EdgeError('database_unavailable', message, { cause: innermost(cause) })
+}
+
+/** Below what a driver adds: whole statements with their values, which no log line should hold. */
+function innermost(error: unknown): unknown {
+  return error instanceof Error && error.cause !== undefined ? innermost(error.cause) : error
+}
+
 /**
  * Anything thrown → EdgeError; what is not one is `internal_error`, its own text kept from the
  * wire.
  */
 export function toEdgeError(error: unknown): EdgeError {
   if (error instanceof EdgeError) return error
+  if (isOutage(error)) return databaseUnavailable(error)
   return new EdgeError('internal_error', 'the edge failed', { cause: error })
 }
 

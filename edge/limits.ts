@@ -12,7 +12,10 @@ export const HEARTBEAT_BYTES_MAX = 16 * MIB
 /** 1000 events of about 1 KiB each. */
 export const USAGE_BATCH_BYTES_MAX = 4 * MIB
 
-/** How long a key's row is believed, found or not. Revocation must be effective within 10 s. */
+/**
+ * How long a key's row is believed, found or not. Revocation must be effective within 10 s while
+ * the database answers within a second.
+ */
 export const KEY_TTL_MS = 5000
 /** How long other edges serve the version before, or a removed model. This edge knows at once. */
 export const MODEL_TTL_MS = 2000
@@ -20,6 +23,27 @@ export const MODEL_TTL_MS = 2000
 export const PRICE_TTL_MS = 10_000
 /** Entries of each cache. */
 export const CACHE_ENTRIES_MAX = 20_000
+
+/** A look-up of something known waits this long; then the database counts as away. */
+export const LOOKUP_WAIT_MS = 1000
+/** A look-up of something unknown: above the 3 s in which db/availability.ts notices a hang. */
+export const LOOKUP_MS_MAX = 4000
+/** After a look-up of something known failed, it is not asked for again within this time. */
+export const OUTAGE_RETRY_MS = 1000
+/** What the database said within this time before an outage is believed during it. */
+export const OUTAGE_SEEN_MS_MAX = 600_000
+/** So long after an outage began; then the edge refuses everybody. */
+export const OUTAGE_GRACE_MS = 900_000
+
+/** From one measurement of the database's clock to the next. */
+export const CLOCK_INTERVAL_MS = 30_000
+/** After one that failed; also how often the edge looks whether it is time. */
+export const CLOCK_RETRY_MS = 5000
+export const CLOCK_SAMPLES = 5
+/** The machine's clock was set, or the machine slept: measured at once. */
+export const CLOCK_JUMP_MS = 1000
+/** An alarm: grants survive 5 s between this machine and a host. */
+export const CLOCK_OFFSET_MS_MAX = 2000
 
 /** Age at which the snapshot of hosts is read again. */
 export const POOL_VIEW_TTL_MS = 1000

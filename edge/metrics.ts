@@ -53,15 +53,22 @@ export class EdgeMetrics {
   readonly requestSeconds = new Histogram()
   /** Calls to hosts: `ok`, or the code of the failure. */
   readonly hostAttempts = new Counter()
-  /** `refused` by form, `cache`, `database`. */
+  /** `refused` by form, `cache`, `database`, `stale` = from memory during an outage. */
   readonly keyLookups = new Counter()
   /** `inserted`, `known`. */
   readonly usageEvents = new Counter()
+  /** `away` and `up` again, as this edge noticed. */
+  readonly databaseChanges = new Counter()
   /** `sent`, `failed`. */
   readonly prefetches = new Counter()
   streamsOpen = 0
 
-  toText(hostsReady: number): string {
+  toText(state: {
+    readonly hostsReady: number
+    readonly isDatabaseUp: boolean
+    /** null = not measured. */
+    readonly clockOffsetMs: number | null
+  }): string {
     const lines = [
       ...block('nozzle_edge_requests_total', 'counter', this.requests),
       ...block('nozzle_edge_request_seconds', 'histogram', this.requestSeconds),
@@ -69,17 +76,24 @@ export class EdgeMetrics {
       ...block('nozzle_edge_key_lookups_total', 'counter', this.keyLookups),
       ...block('nozzle_edge_usage_events_total', 'counter', this.usageEvents),
       ...block('nozzle_edge_prefetches_total', 'counter', this.prefetches),
-      '# TYPE nozzle_edge_streams_open gauge',
-      `nozzle_edge_streams_open ${this.streamsOpen}`,
-      '# TYPE nozzle_edge_hosts_ready gauge',
-      `nozzle_edge_hosts_ready ${hostsReady}`,
+      ...block('nozzle_edge_database_changes_total', 'counter', this.databaseChanges),
+      ...gauge('nozzle_edge_streams_open', this.streamsOpen),
+      ...gauge('nozzle_edge_hosts_ready', state.hostsReady),
+      ...gauge('nozzle_edge_database_up', state.isDatabaseUp ? 1 : 0),
     ]
+    if (state.clockOffsetMs !== null) {
+      lines.push(...gauge('nozzle_edge_clock_offset_seconds', state.clockOffsetMs / 1000))
+    }
     return `${lines.join('\n')}\n`
   }
 }
 
 function block(name: string, type: string, metric: Counter | Histogram): string[] {
   return [`# TYPE ${name} ${type}`, ...metric.lines(name)]
+}
+
+function gauge(name: string, value: number): string[] {
+  return [`# TYPE ${name} gauge`, `${name} ${value}`]
 }
 
 function toLabelText(labels: Labels): string {

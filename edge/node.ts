@@ -7,6 +7,7 @@ import { createApp } from './app.ts'
 import { readEdgeConfig } from './config.ts'
 import { createDeps } from './deps.ts'
 import { errorText } from './errors.ts'
+import { CLOCK_RETRY_MS } from './limits.ts'
 import { consoleLog } from './log.ts'
 import { startNodeServer } from './node-server.ts'
 
@@ -26,8 +27,11 @@ async function main(): Promise<void> {
   const config = readEdgeConfig(process.env)
   const database = await openDatabase(config.databaseUrl)
   await database.migrate()
-  const { db } = database
-  const deps = createDeps({ config, db, fetch: globalThis.fetch, log: consoleLog, nowMs: Date.now })
+  const { db, availability } = database
+  const { fetch } = globalThis
+  const deps = createDeps({ config, db, availability, fetch, log: consoleLog, nowMs: Date.now })
+  await deps.clock.keepInStep()
+  setInterval(() => void deps.clock.keepInStep(), CLOCK_RETRY_MS).unref()
   const server = await startNodeServer(createApp(deps), config)
   let isStopping = false
   const stop = async (reason: string): Promise<void> => {

@@ -10,7 +10,10 @@ import { EDGE_ERRORS, type EdgeError, errorText, toEdgeError } from './errors.ts
 
 export interface EdgeEnv {
   Variables: {
-    /** `req_…`, made here: a client cannot choose what is unique for ever. */
+    /**
+     * `req_…`, made here: a client cannot choose what is unique for ever. The time in it decides
+     * the period that the request is billed in.
+     */
     requestId: string
     /** Set once the caller is known; for the log. */
     identity?: Identity
@@ -22,10 +25,10 @@ export type EdgeContext = Context<EdgeEnv>
 
 export function requestContext(deps: Deps): MiddlewareHandler<EdgeEnv> {
   return async function giveContext(c, next) {
-    const startMs = deps.nowMs()
-    c.set('requestId', createId('req'))
+    const startMs = deps.monotonicMs()
+    c.set('requestId', createId('req', deps.nowMs()))
     await next()
-    const ms = deps.nowMs() - startMs
+    const ms = Math.round(deps.monotonicMs() - startMs)
     c.header('x-request-id', c.get('requestId'))
     c.header('openai-processing-ms', String(ms))
     const { status } = c.res

@@ -6,27 +6,34 @@ import { neonConfig } from '@neondatabase/serverless'
 import { openNeonDatabase } from '#db/neon.ts'
 import { createApp } from './app.ts'
 import { readEdgeConfig } from './config.ts'
-import { createDeps } from './deps.ts'
+import { createDeps, type Deps } from './deps.ts'
 import { consoleLog } from './log.ts'
 
 /** Secrets and vars; wrangler.jsonc says which is which. */
 type Bindings = Readonly<Record<string, unknown>>
 
-let app: ReturnType<typeof createApp> | null = null
+let isolate: { readonly app: ReturnType<typeof createApp>; readonly deps: Deps } | null = null
 
-function openApp(env: Bindings): ReturnType<typeof createApp> {
+function openIsolate(env: Bindings): NonNullable<typeof isolate> {
   const config = readEdgeConfig(env)
   const { NOZZLE_NEON_FETCH_ENDPOINT: endpoint } = env
   // A database that speaks Neon's protocol elsewhere, such as a proxy before an own PostgreSQL.
   if (typeof endpoint === 'string' && endpoint !== '') neonConfig.fetchEndpoint = endpoint
-  const db = openNeonDatabase(config.databaseUrl)
+  const { db, availability } = openNeonDatabase(config.databaseUrl)
   const fetch: typeof globalThis.fetch = (input, init) => globalThis.fetch(input, init)
-  return createApp(createDeps({ config, db, fetch, log: consoleLog, nowMs: Date.now }))
+  const { now: nowMs } = Date
+  const deps = createDeps({ config, db, availability, fetch, log: consoleLog, nowMs })
+  return { app: createApp(deps), deps }
 }
 
 export default {
   async fetch(request: Request, env: Bindings, context: ExecutionContext): Promise<Response> {
-    app ??= openApp(env)
+    isolate ??= openIsolate(env)
+    const { app, deps } = isolate
+    const measuring = deps.clock.keepInStep()
+    // The first request waits for the time that it is dated by; the others have the last.
+    if (deps.clock.offsetMs() === null) await measuring
+    else context.waitUntil(measuring)
     return app.fetch(request, env, context)
   },
 }

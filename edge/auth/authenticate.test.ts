@@ -8,6 +8,7 @@ import { createApiKey, hashApiKey, parseApiKey } from './api-key.ts'
 import { Authenticator, requireOperator, requireScope } from './authenticate.ts'
 
 const PEPPER = 'pepper'
+const STATE = { hostsReady: 0, isDatabaseUp: true, clockOffsetMs: null }
 let database: Database
 let nowMs = 0
 beforeAll(async () => {
@@ -46,7 +47,8 @@ async function createAuthenticator(db: Db = database.db): Promise<{
 }> {
   const metrics = new EdgeMetrics()
   const operatorKey = await createApiKey()
-  const options = { db, keyPepper: PEPPER, operatorKey, metrics, nowMs: () => nowMs }
+  const downForMs = () => null
+  const options = { db, keyPepper: PEPPER, operatorKey, metrics, nowMs: () => nowMs, downForMs }
   return { authenticator: new Authenticator(options), metrics, operatorKey }
 }
 
@@ -113,7 +115,7 @@ describe('Authenticator', () => {
       code: 'invalid_api_key',
     })
     const lookups = metrics
-      .toText(0)
+      .toText(STATE)
       .split('\n')
       .filter((line) => line.includes('key_lookups'))
     expect(lookups).toContain('nozzle_edge_key_lookups_total{from="database"} 2')
@@ -128,7 +130,7 @@ describe('Authenticator', () => {
     for (let i = 0; i < 5; i++) {
       await expect(authenticator.authenticate(bearer(key))).rejects.toMatchObject({ status: 401 })
     }
-    expect(metrics.toText(0)).toContain('key_lookups_total{from="database"} 1')
+    expect(metrics.toText(STATE)).toContain('key_lookups_total{from="database"} 1')
   })
 
   it('forgets a key at once where it was revoked', async () => {

@@ -1,12 +1,14 @@
 /**
  * Who is calling: bearer text → identity. A key with a wrong check never reaches the database; a
- * row, or its absence, is believed for KEY_TTL_MS; the hash is compared on each request. Why a key
- * was refused goes to the log, the caller hears one answer for all reasons.
+ * row, or its absence, is believed for KEY_TTL_MS, and a row during an outage of the database as
+ * LookupCache allows; the hash is compared on each request. Why a key was refused goes to the log,
+ * the caller hears one answer for all reasons.
  */
 import type { Db } from '#db/database.ts'
 import { type ApiKeyWithTenant, findApiKey } from '#db/queries/api-keys.ts'
 import { EdgeError } from '../errors.ts'
 import { CACHE_ENTRIES_MAX, KEY_TTL_MS } from '../limits.ts'
+import { LookupCache } from '../lookup-cache.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import { TtlCache } from '../ttl-cache.ts'
 import { hashApiKey, isSameHash, parseApiKey } from './api-key.ts'
@@ -32,23 +34,29 @@ export interface AuthenticatorOptions {
   readonly keyPepper: string
   readonly operatorKey: string
   readonly metrics: EdgeMetrics
+  /** Monotonic. */
   readonly nowMs: () => number
+  /** How long the database is known to be away; null while it answers. */
+  readonly downForMs: () => number | null
 }
 
 export class Authenticator {
   readonly #options: AuthenticatorOptions
   readonly #operatorId: string
   #operatorHash: string | null = null
-  readonly #rows: TtlCache<{ readonly row: ApiKeyWithTenant | null }>
+  readonly #rows: LookupCache<ApiKeyWithTenant>
+  /** Apart, since strangers can ask for any number of them. */
+  readonly #unknown: TtlCache<true>
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options
     this.#operatorId = parseApiKey(options.operatorKey)?.id ?? ''
-    const { nowMs } = options
-    this.#rows = new TtlCache({ ttlMs: KEY_TTL_MS, entriesMax: CACHE_ENTRIES_MAX, nowMs })
+    const { nowMs, downForMs } = options
+    this.#rows = new LookupCache({ ttlMs: KEY_TTL_MS, nowMs, downForMs })
+    this.#unknown = new TtlCache({ ttlMs: KEY_TTL_MS, entriesMax: CACHE_ENTRIES_MAX, nowMs })
   }
 
-  /** Throws `missing_api_key` or `invalid_api_key`. */
+  /** Throws `missing_api_key`, `invalid_api_key` or `database_unavailable`. */
   async authenticate(authorization: string | null): Promise<Identity> {
     const [, text] = /^Bearer +(\S+) *$/i.exec(authorization ?? '') ?? []
     if (text === undefined) {
@@ -72,9 +80,10 @@ export class Authenticator {
     return { kind: 'tenant', keyId, tenantId, tenantName, scopes }
   }
 
-  /** This edge reads the key's row anew; others within KEY_TTL_MS. */
+  /** This edge reads the key's row anew before it lets it in again; others within KEY_TTL_MS. */
   forget(keyId: string): void {
     this.#rows.delete(keyId)
+    this.#unknown.delete(keyId)
   }
 
   async #asOperator(hash: string): Promise<Identity> {
@@ -86,12 +95,14 @@ export class Authenticator {
 
   async #findRow(keyId: string): Promise<ApiKeyWithTenant | null> {
     const { db, metrics } = this.#options
-    const known = this.#rows.get(keyId)
-    metrics.keyLookups.add({ from: known === undefined ? 'database' : 'cache' })
-    if (known !== undefined) return known.row
-    const row = await findApiKey(db, keyId)
-    this.#rows.set(keyId, { row })
-    return row
+    if (this.#unknown.get(keyId)) {
+      metrics.keyLookups.add({ from: 'cache' })
+      return null
+    }
+    const found = await this.#rows.find(keyId, () => findApiKey(db, keyId))
+    metrics.keyLookups.add({ from: found?.from ?? 'database' })
+    if (found === null) this.#unknown.set(keyId, true)
+    return found?.value ?? null
   }
 }
 

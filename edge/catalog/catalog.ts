@@ -7,8 +7,8 @@ import { type ResolvedModel, resolveModel } from '#db/queries/models.ts'
 import { currentPrice } from '#db/queries/prices.ts'
 import type { Identity } from '../auth/authenticate.ts'
 import { EdgeError } from '../errors.ts'
-import { CACHE_ENTRIES_MAX, MODEL_TTL_MS, PRICE_TTL_MS } from '../limits.ts'
-import { TtlCache } from '../ttl-cache.ts'
+import { MODEL_TTL_MS, PRICE_TTL_MS } from '../limits.ts'
+import { LookupCache } from '../lookup-cache.ts'
 import { type ModelReference, parseModelReference } from './model-reference.ts'
 
 /** What a request is served with, and who pays for it. */
@@ -27,21 +27,23 @@ export interface ModelTarget {
 
 export interface CatalogOptions {
   readonly db: Db
+  /** Monotonic. */
   readonly nowMs: () => number
+  /** How long the database is known to be away; null while it answers. */
+  readonly downForMs: () => number | null
   readonly isBaseModel: (name: string) => boolean
 }
 
 export class Catalog {
   readonly #options: CatalogOptions
-  readonly #models: TtlCache<ResolvedModel>
-  readonly #priceIds: TtlCache<string | null>
+  readonly #models: LookupCache<ResolvedModel>
+  readonly #priceIds: LookupCache<string>
 
   constructor(options: CatalogOptions) {
     this.#options = options
-    const { nowMs } = options
-    const entriesMax = CACHE_ENTRIES_MAX
-    this.#models = new TtlCache({ ttlMs: MODEL_TTL_MS, entriesMax, nowMs })
-    this.#priceIds = new TtlCache({ ttlMs: PRICE_TTL_MS, entriesMax, nowMs })
+    const { nowMs, downForMs } = options
+    this.#models = new LookupCache({ ttlMs: MODEL_TTL_MS, nowMs, downForMs })
+    this.#priceIds = new LookupCache({ ttlMs: PRICE_TTL_MS, nowMs, downForMs })
   }
 
   /** By the `model` of a request to the shared endpoint. Throws `model_not_found`. */
@@ -74,11 +76,8 @@ export class Catalog {
 
   /** The price that a request is promised now; null when the base model has none yet. */
   async priceVersionId(baseModel: string): Promise<string | null> {
-    const known = this.#priceIds.get(baseModel)
-    if (known !== undefined) return known
-    const id = (await currentPrice(this.#options.db, baseModel))?.id ?? null
-    if (id !== null) this.#priceIds.set(baseModel, id)
-    return id
+    const look = async () => (await currentPrice(this.#options.db, baseModel))?.id ?? null
+    return (await this.#priceIds.find(baseModel, look))?.value ?? null
   }
 
   /** This edge looks the model up anew; others within MODEL_TTL_MS. */
@@ -92,12 +91,9 @@ export class Catalog {
     fullName: string,
     reference: ModelReference & { readonly tenantName: string },
   ): Promise<ResolvedModel | null> {
-    const known = this.#models.get(fullName)
-    if (known !== undefined) return known
-    const model = await resolveModel(this.#options.db, reference)
     // Not found is not remembered: the next deploy may be a moment away.
-    if (model !== null) this.#models.set(fullName, model)
-    return model
+    const found = await this.#models.find(fullName, () => resolveModel(this.#options.db, reference))
+    return found?.value ?? null
   }
 }
 

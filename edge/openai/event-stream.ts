@@ -3,6 +3,7 @@
  * client took the last. Comments go out while there is nothing to say. A failure after the first
  * byte is a frame with an `error` object, and no `[DONE]` follows it.
  */
+import { withinTime } from '#db/within-time.ts'
 import { EdgeError, toEdgeError } from '../errors.ts'
 import { KEEP_ALIVE_MS } from '../limits.ts'
 import type { ChunkEvent, EndEvent } from '../pool/host-client.ts'
@@ -104,17 +105,4 @@ export function toLiveEvent(
   if (event.type === 'chunk' || event.finish_reason === 'stop') return event
   if (event.finish_reason === 'length') return event
   throw new EdgeError('host_failed', 'The host gave the request up.')
-}
-
-/** null = not yet; the promise can still be awaited. */
-export async function withinTime<T>(promise: Promise<T>, ms: number): Promise<T | null> {
-  let timer: ReturnType<typeof setTimeout> | null = null
-  const timeout = new Promise<null>((resolve) => {
-    timer = setTimeout(() => resolve(null), ms)
-  })
-  try {
-    return await Promise.race([promise, timeout])
-  } finally {
-    if (timer !== null) clearTimeout(timer)
-  }
 }

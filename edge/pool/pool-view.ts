@@ -1,17 +1,27 @@
 /**
  * What this edge knows of the pool's hosts: a snapshot from the database, at most POOL_VIEW_TTL_MS
  * old, and the heartbeats that came to this very edge, at once. Of two reports of a host the newer
- * counts. Adds what only this edge knows: requests it has in flight, and calls that failed.
+ * counts. Adds what only this edge knows: requests it has in flight, and calls that failed. While
+ * the database is away, hosts that report to other edges stay, to be asked last.
  */
 import type { Db } from '#db/database.ts'
 import { listHosts } from '#db/queries/hosts.ts'
+import { withinTime } from '#db/within-time.ts'
 import type { Heartbeat } from '#protocol'
-import { HOST_SEEN_MS_MAX, HOST_SUSPECT_MS, POOL_VIEW_TTL_MS } from '../limits.ts'
+import { databaseUnavailable } from '../errors.ts'
+import {
+  HOST_SEEN_MS_MAX,
+  HOST_SUSPECT_MS,
+  LOOKUP_MS_MAX,
+  LOOKUP_WAIT_MS,
+  POOL_VIEW_TTL_MS,
+} from '../limits.ts'
+import { OutageWindow, type OutageWindowOptions } from '../outage-window.ts'
 import type { AdapterTier, HostState } from './pick-host.ts'
 
-export interface PoolViewOptions {
+/** `nowMs`: the pool's time, since other edges say when they heard of a host. */
+export interface PoolViewOptions extends OutageWindowOptions {
   readonly db: Db
-  readonly nowMs: () => number
 }
 
 interface Entry {
@@ -26,11 +36,13 @@ export class PoolView {
   readonly #entries = new Map<string, Entry>()
   readonly #suspectUntilMs = new Map<string, number>()
   readonly #inFlight = new Map<string, number>()
+  readonly #outage: OutageWindow
   #readMs = Number.NEGATIVE_INFINITY
   #readingSinceMs = Number.NEGATIVE_INFINITY
 
   constructor(options: PoolViewOptions) {
     this.#options = options
+    this.#outage = new OutageWindow(options)
   }
 
   /** Takes a heartbeat that came to this edge; false when a newer start of the host is known. */
@@ -72,12 +84,14 @@ export class PoolView {
   }
 
   /**
-   * The last heartbeat of each host that was heard of within HOST_SEEN_MS_MAX, without a look-up.
+   * The last heartbeat of each host that was heard of within HOST_SEEN_MS_MAX, or within that time
+   * before an outage of the database; without a look-up.
    */
   known(): Heartbeat[] {
     const oldestMs = this.#options.nowMs() - HOST_SEEN_MS_MAX
     for (const [hostId, { seenMs }] of this.#entries) {
-      if (seenMs < oldestMs) this.#entries.delete(hostId)
+      if (seenMs >= oldestMs || this.#outage.covers(seenMs, HOST_SEEN_MS_MAX)) continue
+      this.#entries.delete(hostId)
     }
     return [...this.#entries.values()].map(({ heartbeat }) => heartbeat)
   }
@@ -94,11 +108,16 @@ export class PoolView {
     if (isBeingRead && this.#entries.size > 0) return
     this.#readingSinceMs = startMs
     try {
-      const rows = await listHosts(db, { seenAfter: new Date(startMs - HOST_SEEN_MS_MAX) })
+      const reading = listHosts(db, { seenAfter: new Date(startMs - HOST_SEEN_MS_MAX) })
+      const waitMs = this.#entries.size > 0 ? LOOKUP_WAIT_MS : LOOKUP_MS_MAX
+      const rows = await withinTime(reading, waitMs)
+      if (rows === null) throw databaseUnavailable()
+      this.#outage.answered()
       // Stored by this same wire type, on the way in.
       for (const row of rows) this.#take(row.heartbeat as Heartbeat, row.seenAt.getTime())
       this.#readMs = startMs
     } catch (error) {
+      this.#outage.failed(startMs)
       if (this.known().length === 0) throw error
     }
   }
@@ -116,6 +135,8 @@ export class PoolView {
 
   #toState(heartbeat: Heartbeat): HostState {
     const { host_id: hostId, load } = heartbeat
+    const nowMs = this.#options.nowMs()
+    const seenMs = this.#entries.get(hostId)?.seenMs ?? 0
     const reported = load.sequences_running + load.queue_depth
     return {
       hostId,
@@ -125,7 +146,8 @@ export class PoolView {
       // Between two heartbeats this edge's own count is newer.
       sequences: Math.max(reported, this.#inFlight.get(hostId) ?? 0),
       sequencesMax: load.sequences_max,
-      isSuspect: (this.#suspectUntilMs.get(hostId) ?? 0) > this.#options.nowMs(),
+      isSuspect:
+        (this.#suspectUntilMs.get(hostId) ?? 0) > nowMs || seenMs < nowMs - HOST_SEEN_MS_MAX,
       tierOf: (digest) => this.#tiersOf(hostId).get(digest) ?? null,
     }
   }

@@ -1,34 +1,51 @@
 /** GET /healthz and /metrics: whether this edge can serve, and what it counted. */
-import { listHosts } from '#db/queries/hosts.ts'
+import { databaseTimeMs } from '#db/queries/time.ts'
+import { withinTime } from '#db/within-time.ts'
 import type { Deps } from '../deps.ts'
-import { EdgeError } from '../errors.ts'
-import { HOST_SEEN_MS_MAX } from '../limits.ts'
+import { databaseUnavailable } from '../errors.ts'
+import { LOOKUP_WAIT_MS, OUTAGE_GRACE_MS } from '../limits.ts'
 import type { EdgeContext } from '../request-context.ts'
 
 function hostsReady(deps: Deps): number {
   return deps.pool.known().filter((heartbeat) => heartbeat.status === 'ready').length
 }
 
-/** 200 while the database answers. An empty pool is no reason to take the edge away from it. */
+/**
+ * 200 while this edge serves anybody: `degraded` while the database is away and known keys still
+ * work, 503 when none does. An empty pool is no reason to take the edge away from it.
+ */
 export function showHealth(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
-    try {
-      await listHosts(deps.db, { seenAfter: new Date(deps.nowMs() - HOST_SEEN_MS_MAX) })
-    } catch (error) {
-      throw new EdgeError('database_unavailable', 'the database does not answer', { cause: error })
-    }
-    await deps.pool.ready()
+    const failure = await askDatabase(deps)
+    const awayMs = deps.downForMs() ?? 0
+    if (failure !== null && awayMs >= OUTAGE_GRACE_MS) throw databaseUnavailable(failure)
+    await deps.pool.ready().catch(() => {})
     return c.json({
-      status: 'ok',
+      status: failure === null ? 'ok' : 'degraded',
       base_model: deps.config.baseModel,
       hosts_ready: hostsReady(deps),
+      ...(failure !== null && { database_away_s: Math.round(awayMs / 1000) }),
     })
   }
 }
 
+/** null = it answers. */
+async function askDatabase(deps: Deps): Promise<unknown> {
+  try {
+    const answer = await withinTime(databaseTimeMs(deps.db), LOOKUP_WAIT_MS)
+    return answer === null ? new Error(`no answer within ${LOOKUP_WAIT_MS} ms`) : null
+  } catch (error) {
+    return error
+  }
+}
+
 export function showMetrics(deps: Deps): (c: EdgeContext) => Response {
-  return (c) =>
-    c.body(deps.metrics.toText(hostsReady(deps)), 200, {
-      'content-type': 'text/plain; version=0.0.4; charset=utf-8',
+  return (c) => {
+    const text = deps.metrics.toText({
+      hostsReady: hostsReady(deps),
+      isDatabaseUp: deps.downForMs() === null,
+      clockOffsetMs: deps.clock.offsetMs(),
     })
+    return c.body(text, 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' })
+  }
 }

@@ -3,6 +3,7 @@
  * calls, which model, what is asked → one host's events → one reply. Usage is not written here: the
  * host's journal is its only author.
  */
+import { withinTime } from '#db/within-time.ts'
 import type { GenerateRequest } from '#protocol'
 import { type Identity, requireScope } from '../auth/authenticate.ts'
 import { type ModelTarget, modelNotFound } from '../catalog/catalog.ts'
@@ -15,12 +16,7 @@ import { createChatReply } from '../openai/chat-reply.ts'
 import { parseChatRequest } from '../openai/chat-request.ts'
 import { createCompletionReply } from '../openai/completion-reply.ts'
 import { parseCompletionRequest } from '../openai/completion-request.ts'
-import {
-  createEventStream,
-  type HostEvents,
-  toLiveEvent,
-  withinTime,
-} from '../openai/event-stream.ts'
+import { createEventStream, type HostEvents, toLiveEvent } from '../openai/event-stream.ts'
 import type { ReplyFormat, ReplyHead } from '../openai/reply.ts'
 import type { ChunkEvent } from '../pool/host-client.ts'
 import { parseJson, readBytes } from '../read-body.ts'

@@ -3,6 +3,7 @@
  * the view of the pool out. A usage batch is acknowledged only when all of it is stored.
  */
 import type { z } from 'zod'
+import { isOutage } from '#db/errors.ts'
 import { upsertBaseModel } from '#db/queries/base-models.ts'
 import { recordHeartbeat } from '#db/queries/hosts.ts'
 import { recordUsageEvents } from '#db/queries/usage.ts'
@@ -21,17 +22,23 @@ export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response>
     const report = await readSigned(deps, c, EDGE_ROUTES.heartbeat, heartbeat, HEARTBEAT_BYTES_MAX)
     // Taken before it is stored: serving goes on while the database is away.
     if (!deps.pool.observe(report)) throw staleEpoch()
-    const isNewest = await recordHeartbeat(deps.db, report, new Date(deps.nowMs()))
-    if (!isNewest) {
-      deps.pool.forget(report.host_id)
-      throw staleEpoch()
+    try {
+      const isNewest = await recordHeartbeat(deps.db, report, new Date(deps.nowMs()))
+      if (!isNewest) {
+        deps.pool.forget(report.host_id)
+        throw staleEpoch()
+      }
+      const { base_model: name, base_digest: digest } = report
+      if (written.get(name) !== digest) {
+        await upsertBaseModel(deps.db, { name, digest })
+        written.set(name, digest)
+      }
+    } catch (error) {
+      // This edge has heard the host; other edges ask the hosts that they last knew.
+      if (!isOutage(error)) throw error
+      return c.json({ stored: false })
     }
-    const { base_model: name, base_digest: digest } = report
-    if (written.get(name) !== digest) {
-      await upsertBaseModel(deps.db, { name, digest })
-      written.set(name, digest)
-    }
-    return c.json({})
+    return c.json({ stored: true })
   }
 }
 

@@ -32,7 +32,8 @@ const EVENTS_PER_BATCH_MAX = 500
 const POLL_MS = 200
 const TIMEOUT_MS = 10_000
 const RETRY_MS_MIN = 500
-const RETRY_MS_MAX = 30_000
+/** Short, since an edge that cannot store answers at once: the backlog leaves soon after. */
+const RETRY_MS_MAX = 5000
 
 const cursorFile = z.object({ segment: z.int().min(0), offset: z.int().min(0) })
 

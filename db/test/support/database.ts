@@ -71,5 +71,5 @@ async function openNeon(server: PostgresServer): Promise<Opened> {
   await database.migrate()
   await database.close()
   const close = serveNeonFrom(server.urlOf('neon'))
-  return { db: openNeonDatabase('postgres://nobody:secret@neon.test/nozzle'), close }
+  return { db: openNeonDatabase('postgres://nobody:secret@neon.test/nozzle').db, close }
 }

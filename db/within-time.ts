@@ -1,0 +1,14 @@
+/** How long to wait for a promise. Plain timers, so that it runs in Node and in a Worker. */
+
+/** null = not yet; the promise goes on, and can still be awaited. */
+export async function withinTime<T>(promise: Promise<T>, ms: number): Promise<T | null> {
+  let timer: ReturnType<typeof setTimeout> | null = null
+  const timeout = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), ms)
+  })
+  try {
+    return await Promise.race([promise, timeout])
+  } finally {
+    if (timer !== null) clearTimeout(timer)
+  }
+}

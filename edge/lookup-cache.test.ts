@@ -1,0 +1,168 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { DatabaseError } from '#db/errors.ts'
+import {
+  LOOKUP_MS_MAX,
+  LOOKUP_WAIT_MS,
+  OUTAGE_GRACE_MS,
+  OUTAGE_RETRY_MS,
+  OUTAGE_SEEN_MS_MAX,
+} from './limits.ts'
+import { LookupCache } from './lookup-cache.ts'
+
+const TTL_MS = 5000
+beforeEach(() => {
+  vi.useFakeTimers({ now: 0 })
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+const away = () => Promise.reject(new DatabaseError('database_unavailable', 'away'))
+const never = () => new Promise<never>(() => {})
+const say = (value: string | null) => () => Promise.resolve(value)
+const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms)
+
+function create(options: { downForMs?: () => number | null; entriesMax?: number } = {}) {
+  const { downForMs = () => null, ...rest } = options
+  return new LookupCache<string>({ ttlMs: TTL_MS, nowMs: Date.now, downForMs, ...rest })
+}
+
+describe('LookupCache while the database answers', () => {
+  it('believes an answer for its time, and no longer', async () => {
+    const cache = create()
+    expect(await cache.find('k', say('a'))).toEqual({ value: 'a', from: 'database' })
+    await pass(TTL_MS - 1)
+    expect(await cache.find('k', say('b'))).toEqual({ value: 'a', from: 'cache' })
+    await pass(1)
+    expect(await cache.find('k', say('b'))).toEqual({ value: 'b', from: 'database' })
+  })
+
+  it('remembers no absence, and forgets what is gone', async () => {
+    const cache = create()
+    expect(await cache.find('k', say(null))).toBeNull()
+    expect(await cache.find('k', say('a'))).toMatchObject({ value: 'a' })
+    await pass(TTL_MS)
+    expect(await cache.find('k', say(null))).toBeNull()
+    await expect(cache.find('k', away)).rejects.toMatchObject({ code: 'database_unavailable' })
+  })
+
+  it('holds a bounded number of entries', async () => {
+    const cache = create({ entriesMax: 2 })
+    for (const key of ['a', 'b', 'a2', 'c']) await cache.find(key, say(key))
+    expect(await cache.find('c', say('new'))).toMatchObject({ from: 'cache' })
+    expect(await cache.find('a', say('new'))).toMatchObject({ from: 'database' })
+  })
+
+  it('passes on what is no outage', async () => {
+    const cache = create()
+    await cache.find('k', say('a'))
+    await pass(TTL_MS)
+    const failing = cache.find('k', () => Promise.reject(new RangeError('a mistake')))
+    await expect(failing).rejects.toThrow('a mistake')
+  })
+
+  it('keeps nothing that was asked before this edge changed it', async () => {
+    const cache = create()
+    let answer = (_: string) => {}
+    const asked = cache.find('k', () => new Promise<string>((resolve) => (answer = resolve)))
+    cache.delete('k')
+    answer('revoked a moment ago')
+    await asked
+    await expect(cache.find('k', away)).rejects.toMatchObject({ code: 'database_unavailable' })
+  })
+
+  it('lets no late answer take the place of a newer one', async () => {
+    const cache = create()
+    let answer = (_: string) => {}
+    const early = cache.find('k', () => new Promise<string>((resolve) => (answer = resolve)))
+    await pass(1)
+    await cache.find('k', say('newer'))
+    answer('older')
+    await early
+    expect(await cache.find('k', say('?'))).toEqual({ value: 'newer', from: 'cache' })
+  })
+})
+
+describe('LookupCache during an outage', () => {
+  it('serves what was seen in the 10 minutes before, for 15 minutes from its start', async () => {
+    const cache = create()
+    await cache.find('k', say('a'))
+    await pass(OUTAGE_SEEN_MS_MAX)
+    for (let spentMs = 0; spentMs < OUTAGE_GRACE_MS; spentMs += OUTAGE_GRACE_MS / 10) {
+      expect(await cache.find('k', away)).toEqual({ value: 'a', from: 'stale' })
+      await pass(OUTAGE_GRACE_MS / 10)
+    }
+    await expect(cache.find('k', away)).rejects.toMatchObject({ code: 'database_unavailable' })
+    expect(await cache.find('k', say('b'))).toEqual({ value: 'b', from: 'database' })
+  })
+
+  it('does not serve what was seen earlier, nor what was never seen', async () => {
+    const cache = create()
+    await cache.find('old', say('a'))
+    await pass(OUTAGE_SEEN_MS_MAX + 1)
+    await expect(cache.find('old', away)).rejects.toMatchObject({ code: 'database_unavailable' })
+    await expect(cache.find('new', away)).rejects.toMatchObject({ code: 'database_unavailable' })
+  })
+
+  it('counts from when anything noticed, not from the first look-up', async () => {
+    let downSinceMs = Number.POSITIVE_INFINITY
+    const downForMs = () => (Date.now() < downSinceMs ? null : Date.now() - downSinceMs)
+    const cache = create({ downForMs })
+    await cache.find('k', say('a'))
+    downSinceMs = 1000
+    await pass(1000 + OUTAGE_GRACE_MS - 1)
+    expect(await cache.find('k', away)).toMatchObject({ from: 'stale' })
+    await pass(1)
+    await expect(cache.find('k', away)).rejects.toMatchObject({ code: 'database_unavailable' })
+  })
+
+  it('starts over when the database answered in between', async () => {
+    const cache = create()
+    await cache.find('k', say('a'))
+    await pass(TTL_MS)
+    await cache.find('k', away)
+    await pass(OUTAGE_GRACE_MS - TTL_MS)
+    await cache.find('k', say('a'))
+    await pass(TTL_MS)
+    await cache.find('k', away)
+    await pass(OUTAGE_GRACE_MS - TTL_MS)
+    expect(await cache.find('k', away)).toMatchObject({ value: 'a', from: 'stale' })
+  })
+
+  it('waits a second for a hanging database, and then not again at once', async () => {
+    const cache = create()
+    await cache.find('k', say('a'))
+    await pass(TTL_MS)
+    const waiting = cache.find('k', never)
+    await pass(LOOKUP_WAIT_MS - 1)
+    expect(await Promise.race([waiting, Promise.resolve('waits')])).toBe('waits')
+    await pass(1)
+    expect(await waiting).toEqual({ value: 'a', from: 'stale' })
+    expect(await cache.find('k', say('b'))).toEqual({ value: 'a', from: 'stale' })
+    await pass(OUTAGE_RETRY_MS)
+    expect(await cache.find('k', say('b'))).toEqual({ value: 'b', from: 'database' })
+  })
+
+  it('gives up on something unknown after a few seconds', async () => {
+    const cache = create()
+    const waiting = expect(cache.find('k', never)).rejects.toMatchObject({
+      code: 'database_unavailable',
+      status: 503,
+    })
+    await pass(LOOKUP_MS_MAX)
+    await waiting
+  })
+
+  it('takes an answer that came after its time', async () => {
+    const cache = create()
+    await cache.find('k', say('a'))
+    await pass(TTL_MS)
+    let answer = (_: string) => {}
+    const waiting = cache.find('k', () => new Promise<string>((resolve) => (answer = resolve)))
+    await pass(LOOKUP_WAIT_MS)
+    expect(await waiting).toMatchObject({ from: 'stale' })
+    answer('b')
+    await pass(0)
+    expect(await cache.find('k', never)).toEqual({ value: 'b', from: 'cache' })
+  })
+})

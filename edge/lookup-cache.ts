@@ -1,0 +1,109 @@
+/**
+ * What the database said of something, remembered: believed without asking for a while, and while
+ * the database is away for as long as OutageWindow allows. Holds values, never promises: in workerd
+ * one request must not wait for what another one started.
+ */
+import { withinTime } from '#db/within-time.ts'
+import { databaseUnavailable, toEdgeError } from './errors.ts'
+import { CACHE_ENTRIES_MAX, LOOKUP_MS_MAX, LOOKUP_WAIT_MS, OUTAGE_RETRY_MS } from './limits.ts'
+import { OutageWindow, type OutageWindowOptions } from './outage-window.ts'
+
+/** `nowMs` monotonic: a clock that is set must not lengthen a life. */
+export interface LookupCacheOptions extends OutageWindowOptions {
+  /** How long an answer is believed without asking again. */
+  readonly ttlMs: number
+  readonly entriesMax?: number
+}
+
+interface Entry<V> {
+  readonly value: V
+  /** When the database was asked. */
+  readonly askedMs: number
+  /** Until then a look-up that failed is not tried again. */
+  retryMs: number
+}
+
+/** Where an answer came from; `stale` = from memory, since the database did not answer. */
+export type LookupSource = 'cache' | 'database' | 'stale'
+
+export interface Lookup<V> {
+  readonly value: V
+  readonly from: LookupSource
+}
+
+export class LookupCache<V> {
+  readonly #options: LookupCacheOptions
+  /** Oldest first, since an entry that is set again is moved to the end. */
+  readonly #entries = new Map<string, Entry<V>>()
+  /** Grows with each change that this edge makes itself: what was asked before it is not kept. */
+  #changes = 0
+  readonly #outage: OutageWindow
+
+  constructor(options: LookupCacheOptions) {
+    this.#options = options
+    this.#outage = new OutageWindow(options)
+  }
+
+  /**
+   * What `look` finds, or what it found before; null, which is not remembered, when there is
+   * nothing. Throws `database_unavailable` when the database does not answer and what is known is
+   * not enough.
+   */
+  async find(key: string, look: () => Promise<V | null>): Promise<Lookup<V> | null> {
+    const entry = this.#entries.get(key)
+    const startMs = this.#options.nowMs()
+    if (entry !== undefined && startMs - entry.askedMs < this.#options.ttlMs) {
+      return { value: entry.value, from: 'cache' }
+    }
+    if (entry !== undefined && startMs < entry.retryMs && this.#outage.covers(entry.askedMs)) {
+      return { value: entry.value, from: 'stale' }
+    }
+    const lookup = this.#look(key, look, startMs)
+    try {
+      const isKnown = entry !== undefined && this.#outage.covers(entry.askedMs)
+      const found = await withinTime(lookup, isKnown ? LOOKUP_WAIT_MS : LOOKUP_MS_MAX)
+      if (found !== null) return found.value === null ? null : { ...found, value: found.value }
+      throw databaseUnavailable()
+    } catch (error) {
+      if (toEdgeError(error).code !== 'database_unavailable') throw error
+      this.#outage.failed(startMs)
+      if (entry === undefined || !this.#outage.covers(entry.askedMs)) throw error
+      entry.retryMs = this.#options.nowMs() + OUTAGE_RETRY_MS
+      return { value: entry.value, from: 'stale' }
+    }
+  }
+
+  delete(key: string): void {
+    this.#changes += 1
+    this.#entries.delete(key)
+  }
+
+  deleteWhere(isDoomed: (value: V) => boolean): void {
+    this.#changes += 1
+    for (const [key, { value }] of this.#entries) if (isDoomed(value)) this.#entries.delete(key)
+  }
+
+  async #look(
+    key: string,
+    look: () => Promise<V | null>,
+    startMs: number,
+  ): Promise<{ value: V | null; from: 'database' }> {
+    const changes = this.#changes
+    const value = await look()
+    this.#outage.answered()
+    if (changes === this.#changes) this.#keep(key, value, startMs)
+    return { value, from: 'database' }
+  }
+
+  #keep(key: string, value: V | null, askedMs: number): void {
+    // Answers may overtake each other.
+    if ((this.#entries.get(key)?.askedMs ?? askedMs) > askedMs) return
+    this.#entries.delete(key)
+    if (value === null) return
+    if (this.#entries.size >= (this.#options.entriesMax ?? CACHE_ENTRIES_MAX)) {
+      const [oldest] = this.#entries.keys()
+      if (oldest !== undefined) this.#entries.delete(oldest)
+    }
+    this.#entries.set(key, { value, askedMs, retryMs: 0 })
+  }
+}

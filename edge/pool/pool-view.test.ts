@@ -1,0 +1,80 @@
+import { beforeAll, beforeEach, expect, it } from 'vitest'
+import { type Database, type Db, openDatabase } from '#db/client.ts'
+import { DatabaseError } from '#db/errors.ts'
+import { recordHeartbeat } from '#db/queries/hosts.ts'
+import { createHeartbeat } from '../../db/test/support/records.ts'
+import { HOST_SEEN_MS_MAX, OUTAGE_GRACE_MS, POOL_VIEW_TTL_MS } from '../limits.ts'
+import { PoolView } from './pool-view.ts'
+
+let database: Database
+let db: Db
+let isAway = false
+let nowMs = Date.UTC(2026, 0)
+beforeAll(async () => {
+  database = await openDatabase('pglite:memory')
+  await database.migrate()
+  db = new Proxy(database.db, {
+    get(target, name, receiver) {
+      if (isAway) throw new DatabaseError('database_unavailable', 'away')
+      return Reflect.get(target, name, receiver)
+    },
+  })
+  return () => database.close()
+})
+beforeEach(() => {
+  isAway = false
+  nowMs += 10 * OUTAGE_GRACE_MS
+})
+
+const create = () => new PoolView({ db, nowMs: () => nowMs, downForMs: () => null })
+
+/** As another edge hears it. */
+async function beatElsewhere(): Promise<string> {
+  const heartbeat = createHeartbeat()
+  await recordHeartbeat(database.db, heartbeat, new Date(nowMs))
+  return heartbeat.host_id
+}
+
+const idsOf = async (view: PoolView) => (await view.ready()).map(({ hostId }) => hostId)
+
+it('forgets a silent host while the database says so', async () => {
+  const view = create()
+  const hostId = await beatElsewhere()
+  expect(await idsOf(view)).toEqual([hostId])
+  nowMs += HOST_SEEN_MS_MAX + 1
+  expect(await idsOf(view)).toEqual([])
+})
+
+it('keeps the hosts of other edges for 15 minutes of an outage, to be asked last', async () => {
+  const view = create()
+  const elsewhere = await beatElsewhere()
+  await view.ready()
+  isAway = true
+  nowMs += POOL_VIEW_TTL_MS
+  await view.ready()
+  nowMs += OUTAGE_GRACE_MS - 1
+  const here = createHeartbeat()
+  view.observe(here)
+  expect(
+    new Map((await view.ready()).map(({ hostId, isSuspect }) => [hostId, isSuspect])),
+  ).toEqual(
+    new Map([
+      [elsewhere, true],
+      [here.host_id, false],
+    ]),
+  )
+  nowMs += 1
+  expect(await idsOf(view)).toEqual([here.host_id])
+})
+
+it('drops a host that fell silent before the outage', async () => {
+  const view = create()
+  const silent = await beatElsewhere()
+  await view.ready()
+  nowMs += HOST_SEEN_MS_MAX + 1
+  const here = createHeartbeat()
+  view.observe(here)
+  isAway = true
+  expect(await idsOf(view)).toEqual([here.host_id])
+  expect(silent).not.toBe(here.host_id)
+})
