@@ -2,6 +2,7 @@ import { beforeAll, beforeEach, expect, it } from 'vitest'
 import { type Database, type Db, openDatabase } from '#db/client.ts'
 import { DatabaseError } from '#db/errors.ts'
 import { recordHeartbeat } from '#db/queries/hosts.ts'
+import { heartbeat } from '#protocol'
 import { createHeartbeat } from '../../db/test/support/records.ts'
 import { HOST_SEEN_MS_MAX, OUTAGE_GRACE_MS, POOL_VIEW_TTL_MS } from '../limits.ts'
 import { PoolView } from './pool-view.ts'
@@ -30,9 +31,9 @@ const create = () => new PoolView({ db, nowMs: () => nowMs, downForMs: () => nul
 
 /** As another edge hears it. */
 async function beatElsewhere(): Promise<string> {
-  const heartbeat = createHeartbeat()
-  await recordHeartbeat(database.db, heartbeat, new Date(nowMs))
-  return heartbeat.host_id
+  const report = createHeartbeat()
+  await recordHeartbeat(database.db, report, new Date(nowMs))
+  return report.host_id
 }
 
 const idsOf = async (view: PoolView) => (await view.ready()).map(({ hostId }) => hostId)
@@ -53,16 +54,10 @@ it('keeps the hosts of other edges for 15 minutes of an outage, to be asked last
   nowMs += POOL_VIEW_TTL_MS
   await view.ready()
   nowMs += OUTAGE_GRACE_MS - 1
-  const here = createHeartbeat()
+  const here = heartbeat.parse(createHeartbeat())
   view.observe(here)
-  expect(
-    new Map((await view.ready()).map(({ hostId, isSuspect }) => [hostId, isSuspect])),
-  ).toEqual(
-    new Map([
-      [elsewhere, true],
-      [here.host_id, false],
-    ]),
-  )
+  const suspects = (await view.ready()).map(({ hostId, isSuspect }) => [hostId, isSuspect])
+  expect(Object.fromEntries(suspects)).toEqual({ [elsewhere]: true, [here.host_id]: false })
   nowMs += 1
   expect(await idsOf(view)).toEqual([here.host_id])
 })
@@ -72,7 +67,7 @@ it('drops a host that fell silent before the outage', async () => {
   const silent = await beatElsewhere()
   await view.ready()
   nowMs += HOST_SEEN_MS_MAX + 1
-  const here = createHeartbeat()
+  const here = heartbeat.parse(createHeartbeat())
   view.observe(here)
   isAway = true
   expect(await idsOf(view)).toEqual([here.host_id])
