@@ -8,6 +8,7 @@ import { type EdgeEnv, requestContext, toErrorResponse } from './request-context
 import { showHealth, showMetrics } from './routes/health.ts'
 import { CHAT, infer, TEXT } from './routes/inference.ts'
 import { addKey, dropKey, showKeys } from './routes/keys.ts'
+import { showModelUse } from './routes/model-use.ts'
 import { deployVersion, dropModel, showModel, showModels } from './routes/models.ts'
 import { listOpenaiModels, showOpenaiModel } from './routes/openai-models.ts'
 import { showHosts, takeHeartbeat, takeUsage } from './routes/pool.ts'
@@ -49,6 +50,7 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.get('/v1/prices', showPrices(deps))
   app.post('/v1/prices', setPrice(deps))
   app.get('/v1/hosts', showHosts(deps))
+  app.get('/v1/pool/model-use', showModelUse(deps))
 
   for (const base of ['/v1', '/:tenant/:model/v1']) {
     app.post(`${base}/chat/completions`, infer(deps, CHAT))

@@ -9,6 +9,7 @@ import { doctorCommand } from './commands/doctor.ts'
 import { keyCommands } from './commands/key.ts'
 import { modelCommands } from './commands/model.ts'
 import { priceCommands } from './commands/price.ts'
+import { savingsCommands } from './commands/savings.ts'
 import { tenantCommands } from './commands/tenant.ts'
 import { upCommand } from './commands/up.ts'
 import { usageCommand } from './commands/usage.ts'
@@ -29,6 +30,7 @@ export const COMMANDS: readonly Command[] = [
   chatCommand,
   usageCommand,
   ...priceCommands,
+  ...savingsCommands,
 ]
 
 export interface CliHost extends Omit<CommandContext, 'output'> {

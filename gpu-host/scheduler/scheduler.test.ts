@@ -43,12 +43,11 @@ describe('Scheduler', () => {
     expect(rig.scheduler.load().sequencesRunning).toBe(0)
     const seen = collect(stalled)
     await rig.clock.advance(1)
-    // What nobody took is not owed, so it is not given away either.
-    expect(countChunks(seen)).toBe(0)
+    expect(countChunks(seen)).toBe(7)
     expect(seen.at(-1)).toMatchObject({ type: 'error', code: 'request_aborted' })
     expect(rig.usage()).toMatchObject([
       { finish_reason: 'length', completion_tokens: 300 },
-      { finish_reason: 'abort', completion_tokens: 0 },
+      { finish_reason: 'abort', completion_tokens: 7 },
     ])
   })
 

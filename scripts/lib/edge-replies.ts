@@ -89,3 +89,25 @@ export const priceList = z.looseObject({ data: z.array(priceRow) })
 export const hostList = z.looseObject({
   data: z.array(z.looseObject({ url: z.string(), status: z.string() })),
 })
+
+const instantMs = z.iso.datetime().transform((text) => Date.parse(text))
+/** A page of what models took of the pool; `runs` are [start, end, requests] in Unix ms. */
+export const modelUsePage = z.looseObject({
+  hosts_seen: z.int().min(0),
+  data: z.array(
+    z.looseObject({
+      tenant: z.string().nullable(),
+      model: z.string(),
+      base_model: z.string(),
+      requests: z.int().min(0),
+      gpu_us: z.int().min(0),
+      swap_us: z.int().min(0),
+      stored_bytes: z.int().min(0),
+      exists_from: instantMs,
+      exists_to: instantMs,
+      runs: z.array(z.tuple([z.int(), z.int(), z.int().min(1)])),
+    }),
+  ),
+  next: z.string().nullable(),
+})
+export type ModelUseRow = z.infer<typeof modelUsePage>['data'][number]
