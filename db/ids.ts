@@ -4,7 +4,18 @@
  * so that a Worker, Node and a test make the same kind of id.
  */
 
-export type IdPrefix = 'ten' | 'key' | 'mod' | 'ver' | 'dep' | 'prc' | 'led' | 'req' | 'aud'
+export type IdPrefix =
+  | 'ten'
+  | 'key'
+  | 'mod'
+  | 'ver'
+  | 'dep'
+  | 'prc'
+  | 'led'
+  | 'req'
+  | 'aud'
+  | 'lea'
+  | 'edg'
 
 /** Crockford's base 32: 32 signs, so five bits choose one without bias; none looks like another. */
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'

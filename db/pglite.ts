@@ -19,7 +19,8 @@ export interface PgliteOptions {
   readonly migrations: string
 }
 
-/** PGlite has no autovacuum; the one table that is updated all the time would grow for ever. */
+/** PGlite has no autovacuum; tables that are updated all the time would grow for ever. */
+const UPDATED_TABLES = 'hosts, limit_portions, spend_leases'
 const VACUUM_INTERVAL_MS = 300_000
 
 export async function openPglite(options: PgliteOptions): Promise<Database> {
@@ -32,7 +33,7 @@ export async function openPglite(options: PgliteOptions): Promise<Database> {
     client.query = watch(availability, query)
     const db = drizzle({ client, schema })
     // A failure is not lost: the disk that refuses a vacuum refuses the next statement too.
-    const vacuum = () => void client.exec('vacuum hosts').catch(() => {})
+    const vacuum = () => void client.exec(`vacuum ${UPDATED_TABLES}`).catch(() => {})
     const timer = setInterval(vacuum, VACUUM_INTERVAL_MS).unref()
     let closing: Promise<void> | null = null
     return {

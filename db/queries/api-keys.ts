@@ -1,11 +1,18 @@
 /** API keys of tenants. Checking the hash, the scope and the revocation is the edge's. */
 import { and, asc, eq, getTableColumns, sql } from 'drizzle-orm'
+import { alias } from 'drizzle-orm/pg-core'
 import type { Db } from '../database.ts'
 import { type ApiKey, apiKeys } from '../schema/api-keys.ts'
+import { limits } from '../schema/limits.ts'
 import { tenants } from '../schema/tenants.ts'
+import type { ScopeLimits } from './limits.ts'
 
 export type { ApiKey }
-export type ApiKeyWithTenant = ApiKey & { tenantName: string }
+export type ApiKeyWithTenant = ApiKey & {
+  tenantName: string
+  /** The tenant's and the key's own, where they are set. */
+  limits: ScopeLimits[]
+}
 
 export interface NewApiKey {
   /** `key_<id>` */
@@ -27,14 +34,26 @@ export async function insertApiKey(db: Db, key: NewApiKey): Promise<ApiKey> {
   return row
 }
 
+const tenantLimits = alias(limits, 'tenant_limits')
+const keyLimits = alias(limits, 'key_limits')
+
 /** Revoked ones too: `revokedAt` says so. The one query without a tenant: it finds out which. */
 export async function findApiKey(db: Db, id: string): Promise<ApiKeyWithTenant | null> {
   const [row] = await db
-    .select({ ...getTableColumns(apiKeys), tenantName: tenants.name })
+    .select({
+      ...getTableColumns(apiKeys),
+      tenantName: tenants.name,
+      ofTenant: tenantLimits,
+      ofKey: keyLimits,
+    })
     .from(apiKeys)
     .innerJoin(tenants, eq(tenants.id, apiKeys.tenantId))
+    .leftJoin(tenantLimits, eq(tenantLimits.scopeId, apiKeys.tenantId))
+    .leftJoin(keyLimits, eq(keyLimits.scopeId, apiKeys.id))
     .where(eq(apiKeys.id, id))
-  return row ?? null
+  if (row === undefined) return null
+  const { ofTenant, ofKey, ...key } = row
+  return { ...key, limits: [ofTenant, ofKey].filter((each) => each !== null) }
 }
 
 /** Oldest first, revoked ones included. */

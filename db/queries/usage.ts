@@ -1,7 +1,7 @@
 /**
- * Usage in: one statement stores a batch of events, charges each one that is new, and takes the
- * charge of a superseded attempt back. An event without its ledger entry, or charged twice, cannot
- * exist.
+ * Usage in: one statement stores a batch of events, charges each one that is new, takes the charge
+ * of a superseded attempt back, and posts both to the spend leases that the events name. An event
+ * without its ledger entry, or charged twice, cannot exist.
  */
 import { and, desc, eq, getTableColumns, sql } from 'drizzle-orm'
 import { alias } from 'drizzle-orm/pg-core'
@@ -144,9 +144,19 @@ function insertAndCharge(json: string) {
       on conflict (id) do nothing
       returning request_id, attempt, kind
     ), charged as (
-      -- What this statement moved, for whoever keeps count per lease: reversals are below zero.
+      -- What this statement moved; reversals are below zero.
       select kind, lease_ids, case kind when 'usage' then amount_pusd else -amount_pusd end as pusd
       from posted join transfers using (request_id, attempt, kind)
+    ), lease_charges as (
+      select lease_id, sum(pusd) as pusd from charged cross join unnest(lease_ids) as lease_id
+      group by lease_id
+    ), charged_leases as (
+      -- In the order in which take_portions() locks them too.
+      select id, lease_charges.pusd from spend_leases join lease_charges on id = lease_id
+      order by scope_id, id for update of spend_leases
+    ), posted_leases as (
+      update spend_leases set posted_pusd = posted_pusd + charged_leases.pusd
+      from charged_leases where spend_leases.id = charged_leases.id
     )
     select count(*) filter (where kind = 'usage')::integer as inserted from charged`
 }
