@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import { POPULARITIES } from '../native/test/support/popularity.ts'
 import { runBase } from './base.ts'
 import { runChurn } from './churn.ts'
+import { isSound, runFault } from './fault.ts'
 import { SHAPES } from './lib/base-model.ts'
 import { runMix } from './mix.ts'
 import { PEERS, type PeerName } from './peers/start-peer.ts'
@@ -28,6 +29,9 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
   churn  thousands of adapters over a few slots through the whole host; every reply is checked
          --adapters N (2000)  --slots N (32)  --clients N (16)  --requests N (20000)
          --popularity identical|distinct|uniform|skewed|zipf (zipf)
+  fault  seeded crash points: is a token ever lost, charged twice, or charged and not delivered?
+         exit code 1 if one is
+         --seed N (1)  --real N (210) cases that kill real processes  --lanes N (2)  --case N alone
   policy eviction and start policies on simulated traffic, 2, 10 and 100 adapters per slot
 
   --shape NAME        small, demo, 1b, 7b: random weights in Q8_0; default: what npm start serves
@@ -53,6 +57,10 @@ type CountName =
   | 'slots'
   | 'clients'
   | 'requests'
+  | 'seed'
+  | 'real'
+  | 'lanes'
+  | 'case'
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
@@ -70,6 +78,10 @@ async function main(): Promise<void> {
       rounds: { type: 'string', default: '5' },
       threads: { type: 'string', default: '0' },
       tokens: { type: 'string', default: '64' },
+      seed: { type: 'string', default: '1' },
+      real: { type: 'string', default: '210' },
+      lanes: { type: 'string', default: '2' },
+      case: { type: 'string' },
       peer: { type: 'string', multiple: true, default: ['node-llama-cpp'] },
       'no-peer': { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
@@ -110,6 +122,16 @@ async function main(): Promise<void> {
     swap: () => runSwap({ ...common, swaps: count('swaps', 20), rounds: count('rounds', 1) }),
     prefix: () => runPrefix({ ...{ shape, threads: common.threads }, rounds: count('rounds', 1) }),
     policy: () => Promise.resolve(runPolicy({ rounds: count('rounds', 1) })),
+    fault: async () => {
+      const report = await runFault({
+        seed: count('seed', 0),
+        real: count('real', 1),
+        lanes: count('lanes', 1),
+        only: values.case === undefined ? null : count('case', 0),
+      })
+      if (!isSound(report)) process.exitCode = 1
+      return report
+    },
     churn: () =>
       runChurn({
         ...common,

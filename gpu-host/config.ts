@@ -10,6 +10,9 @@ const KIB = 1024
 const MIB = 1024 * KIB
 const GIB = 1024 * MIB
 
+/** Per choice. Few: whoever never reads is not billed for them, and their engine time is lost. */
+const EVENTS_BUFFERED_MAX: number = 4
+
 const whole = (fallback: number, min: number, max: number) =>
   z.coerce.number().int().min(min).max(max).default(fallback)
 
@@ -115,7 +118,7 @@ function toConfig(env: z.infer<typeof environment>) {
       queueWaitMaxMs: env.NOZZLE_QUEUE_WAIT_MAX_MS,
       slotWaitMaxMs: env.NOZZLE_SLOT_WAIT_MAX_MS,
       consumerStallMaxMs: env.NOZZLE_CONSUMER_STALL_MAX_MS,
-      eventsBufferedMax: 64,
+      eventsBufferedMax: EVENTS_BUFFERED_MAX,
       prefillRowsMin: Math.min(16, env.NOZZLE_PREFILL_ROWS_MAX),
       prefillRowsMax: env.NOZZLE_PREFILL_ROWS_MAX,
       stepTargetUs: env.NOZZLE_STEP_TARGET_MS * 1000,
@@ -138,6 +141,7 @@ function toConfig(env: z.infer<typeof environment>) {
       /** Reply headers wait this long for a refusal that could still have its own status. */
       headerHoldMs: 250,
       keepAliveMs: 10_000,
+      writeTimeoutMs: env.NOZZLE_CONSUMER_STALL_MAX_MS,
     }),
   })
 }

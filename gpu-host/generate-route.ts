@@ -1,7 +1,10 @@
 /**
  * POST generate: a granted request → a stream of GenerateEvents. A refusal that comes before the
  * first token, within the time that headers are held back, has its own status; one that comes later
- * is an `error` event. A client that leaves ends its request at once.
+ * is an `error` event. A client that leaves ends its request at once. The next event is asked for
+ * when the connection has the last: what was asked for is what the request owes.
+ *
+ * POST cancel: the edge says that its client has left, and how much of the answer it got.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from './clock.ts'
@@ -9,6 +12,8 @@ import type { ServerLimits } from './config.ts'
 import { HOST_ERRORS, HostError, type HostErrorCode } from './errors.ts'
 import { assertBodyCovered } from './grants.ts'
 import {
+  type CancelReceipt,
+  cancelRequest,
   type GenerateEvent,
   type GenerateRequest,
   type GrantClaims,
@@ -31,12 +36,8 @@ export async function handleGenerate(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const { clock, limits, scheduler } = deps
-  const body = await readBody(request, clock, {
-    bytesMax: limits.requestBytesMax,
-    timeoutMs: limits.bodyTimeoutMs,
-  })
-  assertBodyCovered(claims, body)
+  const { scheduler } = deps
+  const body = await readGranted(deps, claims, request)
   const generate = withinGrant(parseJsonBody(generateRequest, body), claims)
   if (generate.base_model !== deps.baseModel) {
     throw new HostError('invalid_request', `this host serves ${deps.baseModel}`, {
@@ -44,9 +45,50 @@ export async function handleGenerate(
     })
   }
   const generation = scheduler.submit(generate)
-  response.on('close', () => generation.cancel())
-  if (response.destroyed) generation.cancel()
+  const stopWatching = onClientGone(response, () => generation.cancel())
   await streamEvents(deps, generation, response)
+  stopWatching()
+}
+
+export async function handleCancel(
+  deps: GenerateDeps,
+  claims: GrantClaims,
+  request: IncomingMessage,
+): Promise<CancelReceipt> {
+  const cancel = parseJsonBody(cancelRequest, await readGranted(deps, claims, request))
+  if (cancel.request_id !== claims.request_id) {
+    throw new HostError('grant_mismatch', 'the grant is for another request_id', {
+      param: 'request_id',
+    })
+  }
+  return { outcome: deps.scheduler.cancel(cancel) }
+}
+
+/** The body that the grant covers, and no other. */
+export async function readGranted(
+  { clock, limits }: Pick<GenerateDeps, 'clock' | 'limits'>,
+  claims: GrantClaims,
+  request: IncomingMessage,
+): Promise<Buffer> {
+  const body = await readBody(request, clock, {
+    bytesMax: limits.requestBytesMax,
+    timeoutMs: limits.bodyTimeoutMs,
+  })
+  assertBodyCovered(claims, body)
+  return body
+}
+
+/**
+ * An edge that gives a request up closes its connection. Its half of it is enough to know: a reply
+ * would notice only when it writes once more. Returns the end of the watch, since connections are
+ * used again.
+ */
+function onClientGone(response: ServerResponse, leave: () => void): () => void {
+  const { socket } = response
+  response.on('close', leave)
+  socket?.once('end', leave)
+  if (response.destroyed || socket === null || socket.readableEnded) leave()
+  return () => socket?.off('end', leave)
 }
 
 /**
@@ -74,7 +116,7 @@ async function streamEvents(
   const second = generation.next()
   const early = await withinTime(clock, limits.headerHoldMs, second)
   if (early?.type === 'error' && early.usage?.completion_tokens === 0) throw toRefusal(early)
-  const stream = new EventStream(response, clock, limits.keepAliveMs)
+  const stream = new EventStream(response, clock, limits)
   stream.open()
   if (accepted !== null) await stream.write(accepted)
   for (let event = await second; event !== null; event = await generation.next()) {

@@ -17,6 +17,7 @@ export const GRANT_ALGORITHM = 'HS256'
 
 export const HOST_ROUTES = {
   generate: '/internal/v1/generate',
+  cancel: '/internal/v1/cancel',
   adapters: '/internal/v1/adapters',
   prefetch: '/internal/v1/prefetch',
   residency: '/internal/v1/residency',
@@ -171,9 +172,9 @@ export const generateEvent = z.discriminatedUnion('type', [
     type: z.literal('chunk'),
     /** 0 … n − 1. */
     choice: z.int().min(0),
-    /** Whole UTF-8 characters; may be empty while a character is incomplete. */
+    /** Whole UTF-8 characters; empty only where the choice ends without more. */
     text: z.string(),
-    /** Tokens that this chunk stands for. */
+    /** Tokens that this chunk stands for: its own, and those before it that showed nothing. */
     tokens: tokenCount,
     logprobs: z.array(tokenLogprobs).optional(),
     /** Set on the last chunk of the choice. */
@@ -198,6 +199,25 @@ export const generateEvent = z.discriminatedUnion('type', [
   }),
 ])
 export type GenerateEvent = z.infer<typeof generateEvent>
+export type ChunkEvent = Extract<GenerateEvent, { type: 'chunk' }>
+export type EndEvent = Extract<GenerateEvent, { type: 'end' }>
+
+/**
+ * Edge → host, body of `cancel`: the client is gone, and this is how much of the answer was passed
+ * on to it. No attempt follows, so `attempt + 1` is the host's, for a request that it has settled
+ * at more.
+ */
+export const cancelRequest = z.object({
+  request_id: z.string().min(1).max(80),
+  attempt: attemptNumber,
+  /** Of all choices together. */
+  delivered_tokens: tokenCount,
+})
+export type CancelRequest = z.infer<typeof cancelRequest>
+
+/** `ending`: runs, and ends now. `corrected`: had been settled at more. `settled`: nothing to do. */
+export const cancelReceipt = z.object({ outcome: z.enum(['ending', 'corrected', 'settled']) })
+export type CancelReceipt = z.infer<typeof cancelReceipt>
 
 /** Body of a host's non-2xx reply. `code` is stable; see gpu-host/errors.ts for the table. */
 export const hostErrorBody = z.object({
@@ -295,8 +315,11 @@ export const usageEvent = z.object({
   /** Host clock, UTC, ISO 8601 with Z. */
   started_at: z.iso.datetime(),
   ended_at: z.iso.datetime(),
-  /** `engine` = settled by the host; `recovered` = closed at the last progress after a crash. */
-  source: z.enum(['engine', 'recovered']),
+  /**
+   * `engine` = settled by the host; `recovered` = closed at the last progress after a crash; `edge`
+   * = void: all counts are zero, since no attempt reached the client.
+   */
+  source: z.enum(['engine', 'recovered', 'edge']),
 })
 export type UsageEvent = z.infer<typeof usageEvent>
 

@@ -7,11 +7,11 @@ import { type AdapterIntake, AdapterUpload } from './adapter-upload.ts'
 import type { Clock } from './clock.ts'
 import type { ServerLimits } from './config.ts'
 import { HostError, toHostError } from './errors.ts'
-import { handleGenerate } from './generate-route.ts'
-import { assertBodyCovered, type GrantVerifier } from './grants.ts'
+import { handleCancel, handleGenerate, readGranted } from './generate-route.ts'
+import type { GrantVerifier } from './grants.ts'
 import { errorText, type Log } from './log.ts'
 import { type GrantClaims, type Heartbeat, HOST_ROUTES, prefetchRequest } from './protocol.ts'
-import { parseJsonBody, readBody } from './request-body.ts'
+import { parseJsonBody } from './request-body.ts'
 import type { Scheduler } from './scheduler/scheduler.ts'
 import type { HostMetrics } from './telemetry/metrics.ts'
 
@@ -41,21 +41,15 @@ type SignedRoute = (
 const FAILED_STEPS_MAX = 3
 
 export function createHostServer(deps: ServerDeps): Server {
-  const { limits, clock } = deps
+  const { limits } = deps
   const upload = new AdapterUpload({ ...deps })
-  const readGranted = async (claims: GrantClaims, request: IncomingMessage): Promise<Buffer> => {
-    const body = await readBody(request, clock, {
-      bytesMax: limits.requestBytesMax,
-      timeoutMs: limits.bodyTimeoutMs,
-    })
-    assertBodyCovered(claims, body)
-    return body
-  }
   const signed: Record<string, SignedRoute> = {
     [HOST_ROUTES.generate]: async (claims, request, response) => {
       await handleGenerate(deps, claims, request, response)
       return null
     },
+    [HOST_ROUTES.cancel]: async (claims, request) =>
+      json(202, await handleCancel(deps, claims, request)),
     // Streamed, so the grant cannot cover the bytes; the receipt's digest names them.
     [HOST_ROUTES.adapters]: async (claims, request) => {
       if (deps.scheduler.isDraining)
@@ -69,18 +63,19 @@ export function createHostServer(deps: ServerDeps): Server {
       return json(200, receipt)
     },
     [HOST_ROUTES.prefetch]: async (claims, request) => {
-      const { adapter_digest } = parseJsonBody(prefetchRequest, await readGranted(claims, request))
+      const body = await readGranted(deps, claims, request)
+      const { adapter_digest } = parseJsonBody(prefetchRequest, body)
       deps.prefetch(adapter_digest).catch((error: unknown) => {
         deps.log('warn', 'prefetch failed', { adapter_digest, reason: errorText(error) })
       })
       return json(202, { adapter_digest })
     },
     [HOST_ROUTES.residency]: async (claims, request) => {
-      await readGranted(claims, request)
+      await readGranted(deps, claims, request)
       return json(200, deps.status())
     },
     [HOST_ROUTES.drain]: async (claims, request) => {
-      await readGranted(claims, request)
+      await readGranted(deps, claims, request)
       deps.scheduler.startDraining()
       deps.log('info', 'draining on request')
       return json(200, deps.status())

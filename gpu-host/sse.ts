@@ -1,21 +1,28 @@
 /**
  * One server-sent event stream: frames with back-pressure, comments while there is nothing to say.
- * `write` resolves when the socket takes more, or at once when the client is gone.
+ * `write` resolves when the operating system has the whole frame, so never more than one waits in
+ * this process; or at once when the client is gone. A client that takes nothing for too long is
+ * cut.
  */
-import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import type { Clock } from './clock.ts'
+
+export interface EventStreamLimits {
+  readonly keepAliveMs: number
+  /** Longest time that one frame may wait for its client. */
+  readonly writeTimeoutMs: number
+}
 
 export class EventStream {
   readonly #response: ServerResponse
   readonly #clock: Clock
-  readonly #keepAliveMs: number
-  #cancelKeepAlive: () => void = () => {}
+  readonly #limits: EventStreamLimits
+  #cancelTimer: () => void = () => {}
 
-  constructor(response: ServerResponse, clock: Clock, keepAliveMs: number) {
+  constructor(response: ServerResponse, clock: Clock, limits: EventStreamLimits) {
     this.#response = response
     this.#clock = clock
-    this.#keepAliveMs = keepAliveMs
+    this.#limits = limits
   }
 
   open(): void {
@@ -29,27 +36,30 @@ export class EventStream {
   }
 
   async write(data: unknown): Promise<void> {
-    this.#cancelKeepAlive()
-    if (this.#response.destroyed) return
-    const hasRoom = this.#response.write(`data: ${JSON.stringify(data)}\n\n`)
-    if (!hasRoom && !this.#response.destroyed) {
-      // A client that leaves while the socket is full never drains it: `close` ends the wait.
-      const gone = new AbortController()
-      const leave = (): void => gone.abort()
-      this.#response.once('close', leave)
-      await once(this.#response, 'drain', { signal: gone.signal }).catch(() => {})
-      this.#response.off('close', leave)
-    }
+    const response = this.#response
+    this.#cancelTimer()
+    if (response.destroyed) return
+    this.#cancelTimer = this.#clock.setTimer(this.#limits.writeTimeoutMs, () => response.destroy())
+    await new Promise<void>((resolve) => {
+      const settle = (): void => {
+        response.off('close', settle)
+        resolve()
+      }
+      // A write that its client left unfinished may never be called back: `close` ends the wait.
+      response.on('close', settle)
+      response.write(`data: ${JSON.stringify(data)}\n\n`, settle)
+    })
     this.#armKeepAlive()
   }
 
   close(): void {
-    this.#cancelKeepAlive()
+    this.#cancelTimer()
     this.#response.end()
   }
 
   #armKeepAlive(): void {
-    this.#cancelKeepAlive = this.#clock.setTimer(this.#keepAliveMs, () => {
+    this.#cancelTimer()
+    this.#cancelTimer = this.#clock.setTimer(this.#limits.keepAliveMs, () => {
       if (this.#response.writableEnded || this.#response.destroyed) return
       if (this.#response.writableLength === 0) this.#response.write(': waiting\n\n')
       this.#armKeepAlive()

@@ -78,6 +78,9 @@ export const usageEvents = pgTable(
 
 export type FinishReason = 'stop' | 'length' | 'abort' | 'error'
 export type AdapterSource = 'none' | 'slot' | 'ram' | 'disk' | 'store'
-/** `engine` = settled by the host; `recovered` = closed at its last progress after a crash. */
-export type UsageSource = 'engine' | 'recovered'
+/**
+ * `engine` = settled by the host; `recovered` = closed at its last progress after a crash; `edge` =
+ * void: all counts are zero, since no attempt reached the client.
+ */
+export type UsageSource = 'engine' | 'recovered' | 'edge'
 export type UsageEventRow = typeof usageEvents.$inferSelect

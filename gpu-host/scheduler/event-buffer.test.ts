@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import type { GenerateEvent } from '../protocol.ts'
+import type { ChunkEvent } from '../protocol.ts'
 import { EventBuffer } from './event-buffer.ts'
 
-const chunk = (text: string): GenerateEvent => ({
+const chunk = (text: string): ChunkEvent => ({
   type: 'chunk',
   choice: 0,
   text,
@@ -10,30 +10,73 @@ const chunk = (text: string): GenerateEvent => ({
   finish_reason: null,
 })
 
+function build(record: (event: ChunkEvent) => boolean = () => true) {
+  let rooms = 0
+  const recorded: string[] = []
+  const buffer = new EventBuffer({
+    eventsMax: 4,
+    onRoom: () => {
+      rooms += 1
+    },
+    record: (event) => {
+      recorded.push(event.text)
+      return record(event)
+    },
+  })
+  return { buffer, recorded, countRooms: () => rooms }
+}
+
 describe('EventBuffer', () => {
   it('is full at its bound, and has room again once half is taken', async () => {
-    let rooms = 0
-    const buffer = new EventBuffer(4, () => {
-      rooms += 1
-    })
+    const { buffer, countRooms } = build()
     for (const text of ['a', 'b', 'c', 'd']) buffer.push(chunk(text))
     expect(buffer.isFull).toBe(true)
     await buffer.next()
     expect(buffer.isFull).toBe(true)
     await buffer.next()
     expect(buffer.isFull).toBe(false)
-    expect(rooms).toBe(1)
+    expect(countRooms()).toBe(1)
   })
 
-  it('hands a waiting consumer the event, and null after the last', async () => {
-    const buffer = new EventBuffer(4, () => {})
+  it('hands a waiting consumer the event unrecorded, records what lay here when it is taken', async () => {
+    const { buffer, recorded } = build()
+    expect(buffer.isAwaited).toBe(false)
     const next = buffer.next()
+    expect(buffer.isAwaited).toBe(true)
     buffer.push(chunk('a'))
+    expect(buffer.isAwaited).toBe(false)
     buffer.push(chunk('b'))
     buffer.end()
     buffer.push(chunk('late'))
     expect(await next).toEqual(chunk('a'))
+    expect(recorded).toEqual([])
     expect(await buffer.next()).toEqual(chunk('b'))
+    expect(recorded).toEqual(['b'])
+    expect(await buffer.next()).toBeNull()
+  })
+
+  it('hands over nothing that could not be recorded', async () => {
+    const { buffer } = build(({ text }) => text !== 'b')
+    for (const text of ['a', 'b', 'c']) buffer.push(chunk(text))
+    expect(await buffer.next()).toEqual(chunk('a'))
+    expect(await buffer.next()).toEqual(chunk('c'))
+  })
+
+  it('forgets untaken chunks when told, and nothing else', async () => {
+    const { buffer } = build()
+    const accepted = {
+      type: 'accepted' as const,
+      request_id: 'req_a',
+      host_id: 'hst_a',
+      prompt_tokens: 1,
+    }
+    buffer.push(accepted)
+    buffer.push(chunk('a'))
+    expect(buffer.hasChunks).toBe(true)
+    buffer.dropChunks()
+    buffer.end()
+    expect(buffer.hasChunks).toBe(false)
+    expect(await buffer.next()).toEqual(accepted)
     expect(await buffer.next()).toBeNull()
   })
 })

@@ -1,7 +1,8 @@
 /**
  * A request between its acceptance and its settlement: what its choices share. Each of its
  * sequences generates one choice; the journal, the bill and the stream know the request alone. The
- * prompt is billed once, the tokens of all choices are. An order to end ends them all.
+ * prompt is billed once, the tokens of all choices are, as they are handed over. An order to end
+ * ends them all. When all choices have ended, the request lives on until its last chunk is taken.
  */
 import type { HostError } from '../errors.ts'
 import type { AdapterSource, FinishReason, GenerateRequest } from '../protocol.ts'
@@ -22,7 +23,8 @@ export interface LiveRequestInput {
   readonly handle: number
   readonly request: GenerateRequest
   readonly prompt: Prompt
-  readonly buffer: EventBuffer
+  /** Made for this request alone. */
+  readonly createBuffer: (owner: LiveRequest) => EventBuffer
   readonly acceptedUs: number
   readonly startedAt: string
   /** Where the adapter was when the request arrived. */
@@ -44,15 +46,22 @@ export class LiveRequest {
   /** By choice. */
   readonly sequences: readonly Sequence[]
   order: EndOrder | null = null
+  isSettled = false
+  /** Tokens of the chunks that its consumer was given, and the journal holds. */
+  handedOverTokens = 0
+  /** What the edge passed on to a client that left; unbounded unless it said so. */
+  deliveredTokensMax = Number.POSITIVE_INFINITY
+  /** Since when its consumer has not taken what it could; null = it does. */
+  stalledSinceUs: number | null = null
 
   constructor(input: LiveRequestInput) {
     this.handle = input.handle
     this.request = input.request
     this.prompt = input.prompt
-    this.buffer = input.buffer
     this.startedAt = input.startedAt
     this.source = input.source
     this.seed = input.seed
+    this.buffer = input.createBuffer(this)
     const { acceptedUs, joinQueue } = input
     this.sequences = Array.from(
       { length: input.request.n },
@@ -60,18 +69,29 @@ export class LiveRequest {
     )
   }
 
-  /** Sums of the choices, and of the prompt what the furthest of them has read. */
+  /**
+   * What is owed so far: of the prompt what the furthest of the choices has read, of the answer
+   * what was handed over, and not more than the client is known to have got.
+   */
   get totals(): RequestTotals {
-    const all = this.sequences.map((sequence) => sequence.totals)
-    const read = all.filter(({ promptRows }) => promptRows > 0)
-    const cached = read.map(({ cachedPromptTokens }) => cachedPromptTokens)
+    const read = this.sequences.map(({ promptRead }) => promptRead).filter(({ rows }) => rows > 0)
+    const cached = read.map(({ cachedTokens }) => cachedTokens)
     return {
-      promptRows: Math.max(...all.map(({ promptRows }) => promptRows)),
+      promptRows: Math.max(0, ...read.map(({ rows }) => rows)),
       // Choices find what another one read: spared is what not one of them had to compute.
       cachedPromptTokens: cached.length === 0 ? 0 : Math.min(...cached),
-      completionTokens: sum(all.map(({ completionTokens }) => completionTokens)),
-      gpuUs: sum(all.map(({ gpuUs }) => gpuUs)),
+      completionTokens: Math.min(this.handedOverTokens, this.deliveredTokensMax),
+      gpuUs: sum(this.sequences.map(({ gpuUs }) => gpuUs)),
     }
+  }
+
+  get hasDrawn(): boolean {
+    return this.sequences.some(({ drawnTokens }) => drawnTokens > 0)
+  }
+
+  /** Its consumer keeps the request from going on, or from being settled. */
+  get isHeldUp(): boolean {
+    return this.buffer.isFull || (this.finish !== null && this.buffer.hasChunks)
   }
 
   /** Accepted → first row of any choice; counts until `nowUs` while the request still waits. */
@@ -108,7 +128,7 @@ export class LiveRequest {
 
   /** Asks for an early end; the first order counts. */
   orderEnd(order: EndOrder): void {
-    if (this.order !== null || this.sequences.every(({ state }) => state === 'ended')) return
+    if (this.order !== null || this.isSettled) return
     this.order = order
     for (const sequence of this.sequences) sequence.abortStart.abort('ended')
   }

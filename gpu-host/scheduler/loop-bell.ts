@@ -2,7 +2,11 @@
  * How the step loop sleeps: until the bell rings, or until it is time to look at deadlines. A ring
  * while nobody listens is kept, so none is missed.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Clock } from '../clock.ts'
+
+/** After a gap like this the process may have been stopped, and its clients be gone. */
+const GAP_US_MAX = 1_000_000
 
 export class LoopBell {
   readonly #clock: Clock
@@ -32,4 +36,14 @@ export class LoopBell {
     }
     this.#hasRung = false
   }
+}
+
+/**
+ * A process that was stopped for a while (a hang, a suspended machine) finds its edges gone: what
+ * their sockets have to say is heard before anything else is done for them. `sinceUs`: when the
+ * loop began to wait.
+ */
+export async function hearSockets(clock: Clock, sinceUs: number): Promise<void> {
+  if (clock.nowUs() - sinceUs < GAP_US_MAX) return
+  for (let turn = 0; turn < 2; turn++) await nextTurn()
 }

@@ -1,35 +1,28 @@
 /**
  * The step loop, and the only file that awaits the engine. Each turn: end what must end, start what
- * can start, plan the rows, run one step, journal what it generated, and only then send it.
+ * can start, plan the rows, run one step, and have what it drew handed over (hand-over.ts).
  *
- * Invariants: a sequence that ended has no rows in a later step and pins nothing; a chunk is pushed
- * only after the journal holds it; engine sequences are opened and closed between steps alone; no
+ * Invariants: a sequence that ended has no rows in a later step and pins nothing, even while its
+ * request waits for its consumer; engine sequences are opened and closed between steps alone; no
  * wait for an adapter or a consumer ever holds the loop.
  */
 import type { StepResult } from '../engine.ts'
 import { HostError } from '../errors.ts'
-import type { JournalRecord } from '../journal/record.ts'
 import { errorText } from '../log.ts'
-import type { GenerateEvent, GenerateRequest } from '../protocol.ts'
+import type { CancelReceipt, CancelRequest, GenerateEvent, GenerateRequest } from '../protocol.ts'
 import { createPrompt } from '../text/prompt.ts'
 import type { SlotLease } from './adapter-port.ts'
 import { AdapterReadiness } from './adapter-readiness.ts'
 import { Admission } from './admission.ts'
 import { EventBuffer } from './event-buffer.ts'
+import { HandOver, type OwnedChunk, type Turn } from './hand-over.ts'
 import { KvMemory } from './kv-memory.ts'
 import { type EndOrder, LiveRequest } from './live-request.ts'
-import { LoopBell } from './loop-bell.ts'
+import { hearSockets, LoopBell } from './loop-bell.ts'
 import type { PageCounts } from './page-pool.ts'
 import type { SchedulerOptions } from './scheduler-options.ts'
 import { type Sequence, toDrawError, toEndOrder } from './sequence.ts'
-import {
-  type Ending,
-  type Settlement,
-  settle,
-  toOpened,
-  toProgress,
-  toStarted,
-} from './settlement.ts'
+import type { Ending, Settlement } from './settlement.ts'
 import { type SequenceRows, toStepBatch } from './step-batch.ts'
 import { StepObserver } from './step-observer.ts'
 import { planStep, prefillBudget, shareStepTime } from './step-plan.ts'
@@ -53,16 +46,6 @@ export interface SchedulerLoad {
   readonly slotsInUse: number
 }
 
-type ChunkEvent = Extract<GenerateEvent, { type: 'chunk' }>
-
-/** What a turn of the loop has to write and to send. */
-interface Outcome {
-  readonly started: readonly LiveRequest[]
-  readonly progressed: ReadonlySet<LiveRequest>
-  readonly chunks: ReadonlyMap<Sequence, ChunkEvent>
-  readonly endings: readonly Ending[]
-}
-
 /** How often deadlines are looked at while no step runs. */
 const IDLE_TICK_MS = 50
 const CANDIDATES_MAX = 64
@@ -74,12 +57,12 @@ export class Scheduler {
   readonly #observer: StepObserver
   readonly #bell: LoopBell
   readonly #kv: KvMemory
-  readonly #live = new Map<string, LiveRequest>()
+  readonly #handOver: HandOver
+  /** Accepted and not settled. */
+  readonly #live = new Set<LiveRequest>()
   /** By engine sequence. */
   readonly #held = new Map<number, Sequence>()
   readonly #freeSequences: number[]
-  /** Settled records that the journal could not take yet. */
-  #unwritten: JournalRecord[] = []
   #handles = 0
   #steps = 0
   #starts = 0
@@ -99,6 +82,13 @@ export class Scheduler {
       onReady: () => this.#bell.ring(),
       onFailed: (digest, error) => this.#failQueued(digest, error),
     })
+    this.#handOver = new HandOver({
+      journal: options.journal,
+      clock: options.clock,
+      hostId: options.hostId,
+      onSettled: (settlement) => this.#forget(settlement),
+      order: (owner, order) => this.#order(owner, order),
+    })
     const count = options.engine.limits.sequenceCount
     this.#freeSequences = Array.from({ length: count }, (_, i) => count - 1 - i)
     this.#loop = this.#run()
@@ -111,9 +101,7 @@ export class Scheduler {
   submit(request: GenerateRequest): Generation {
     const { engine, journal, clock, limits, adapters } = this.#options
     if (this.#isDraining) throw new HostError('host_draining', 'the host is shutting down')
-    if (this.#live.has(request.request_id)) {
-      throw new HostError('request_duplicate', 'a request with this id is running')
-    }
+    this.#handOver.attempts.assertNewer(request)
     this.#admission.assertRoom(request.tenant_id, engine.limits.sequenceCount, request.n)
     journal.assertRoom()
     const prompt = createPrompt(engine, this.#options.renderChat, request)
@@ -122,21 +110,29 @@ export class Scheduler {
       handle: this.#handles,
       request,
       prompt,
-      buffer: new EventBuffer(limits.eventsBufferedMax * request.n, () => this.#bell.ring()),
+      createBuffer: (self) =>
+        new EventBuffer({
+          eventsMax: limits.eventsBufferedMax * request.n,
+          onRoom: () => this.#bell.ring(),
+          record: (chunk) => this.#handOver.record(self, chunk),
+        }),
       acceptedUs: clock.nowUs(),
       startedAt: this.#nowIso(),
       source: digest === null ? 'none' : adapters.locate(digest),
       seed: request.sampling.seed ?? this.#options.randomSeed(),
       joinQueue: () => (digest === null ? () => {} : this.#readiness.join(digest)),
     })
+    const older = this.#findLive(request.request_id)
     try {
-      this.#append([toOpened(owner)])
+      this.#handOver.open(owner)
     } catch (error) {
       for (const sequence of owner.sequences) sequence.leaveQueue()
       throw error
     }
     this.#handles += 1
-    this.#live.set(request.request_id, owner)
+    this.#live.add(owner)
+    // Whoever sends a newer attempt does not wait for this one any more.
+    if (older !== undefined) this.#order(older, CLIENT_LEFT)
     for (const sequence of owner.sequences) this.#admission.push(sequence)
     owner.buffer.push({
       type: 'accepted',
@@ -149,8 +145,25 @@ export class Scheduler {
     return {
       promptTokens: prompt.tokens.length,
       next: () => owner.buffer.next(),
-      cancel: () => this.#order(owner, { finish: 'abort', error: null }),
+      cancel: () => this.#order(owner, CLIENT_LEFT),
     }
+  }
+
+  /**
+   * The client has left, and got no more than `delivered_tokens`: ends the attempt, or corrects it
+   * where it is settled already.
+   */
+  cancel(cancel: CancelRequest): CancelReceipt['outcome'] {
+    const owner = this.#findLive(cancel.request_id)
+    if (owner !== undefined && owner.request.attempt === cancel.attempt) {
+      owner.deliveredTokensMax = Math.min(owner.deliveredTokensMax, cancel.delivered_tokens)
+      this.#order(owner, CLIENT_LEFT)
+      return 'ending'
+    }
+    if (this.#handOver.correct(cancel)) return 'corrected'
+    // The call may have overtaken the attempt that it ends.
+    this.#handOver.attempts.enter(cancel)
+    return 'settled'
   }
 
   load(): SchedulerLoad {
@@ -194,7 +207,7 @@ export class Scheduler {
   async close(): Promise<void> {
     this.#isDraining = true
     const error = new HostError('host_draining', 'the host has shut down')
-    for (const owner of this.#live.values()) this.#order(owner, { finish: 'error', error })
+    for (const owner of this.#live) this.#order(owner, { finish: 'error', error })
     this.#isClosed = true
     this.#bell.ring()
     await this.#loop
@@ -206,9 +219,19 @@ export class Scheduler {
       if (this.#isClosed) return
       this.#startReady()
       const plan = this.#plan()
-      if (plan.length === 0) await this.#bell.heard(this.#live.size > 0 ? IDLE_TICK_MS : null)
-      else await this.#step(plan)
+      if (plan.length > 0) {
+        await this.#step(plan)
+        continue
+      }
+      await this.#rest()
     }
+  }
+
+  async #rest(): Promise<void> {
+    if (this.#live.size === 0) return this.#bell.heard(null)
+    const startUs = this.#options.clock.nowUs()
+    await this.#bell.heard(IDLE_TICK_MS)
+    await hearSockets(this.#options.clock, startUs)
   }
 
   /** Ends sequences that were ordered to, that waited too long, or whose consumer does not read. */
@@ -221,18 +244,17 @@ export class Scheduler {
       const error = new HostError('deadline_exceeded', 'waited too long for a place on the host')
       owner.orderEnd({ finish: 'error', error })
     }
-    for (const sequence of this.#held.values()) {
-      sequence.pausedSinceUs = sequence.buffer.isFull ? (sequence.pausedSinceUs ?? nowUs) : null
-      const pausedUs = nowUs - (sequence.pausedSinceUs ?? nowUs)
-      if (pausedUs <= limits.consumerStallMaxMs * 1000) continue
-      const error = new HostError('request_aborted', 'the client stopped reading')
-      sequence.owner.orderEnd({ finish: 'abort', error })
-    }
     const endings: Ending[] = []
-    for (const owner of this.#live.values()) {
+    for (const owner of this.#live) {
+      owner.stalledSinceUs = owner.isHeldUp ? (owner.stalledSinceUs ?? nowUs) : null
+      const stalledUs = nowUs - (owner.stalledSinceUs ?? nowUs)
+      if (stalledUs > limits.consumerStallMaxMs * 1000) {
+        const error = new HostError('request_aborted', 'the client stopped reading')
+        owner.orderEnd({ finish: 'abort', error })
+      }
       if (owner.order !== null) endings.push({ owner, ...owner.order })
     }
-    if (endings.length > 0) this.#commit({ ...NOTHING, endings })
+    if (endings.length > 0) this.#handOver.commit({ ...NOTHING, endings })
   }
 
   #startReady(): void {
@@ -324,12 +346,13 @@ export class Scheduler {
   }
 
   async #step(rows: readonly SequenceRows[]): Promise<void> {
-    const { engine, clock, log } = this.#options
+    const { clock, engine, log } = this.#options
     this.#steps += 1
     const startUs = clock.nowUs()
     let result: StepResult
     try {
       result = await engine.step(toStepBatch(rows))
+      await hearSockets(clock, startUs)
     } catch (error) {
       this.#failedStepsInRow += 1
       this.#observer.failedStep(clock.nowUs() - startUs)
@@ -356,7 +379,8 @@ export class Scheduler {
       this.#observer.rows(sequence, sequence.advance(count), nowUs)
     }
     const started: LiveRequest[] = []
-    const chunks = new Map<Sequence, ChunkEvent>()
+    const chunks: OwnedChunk[] = []
+    const drawn: Sequence[] = []
     const endings = new Map<LiveRequest, Ending>()
     for (const sampled of result.sampled) {
       const sequence = this.#held.get(sampled.sequence)
@@ -368,58 +392,21 @@ export class Scheduler {
         endings.set(owner, { owner, finish: 'error', error })
         continue
       }
-      const isFirst = owner.totals.completionTokens === 0
-      chunks.set(sequence, sequence.accept(engine, sampled))
+      if (!owner.hasDrawn) started.push(owner)
+      const chunk = sequence.accept(engine, sampled)
+      if (chunk !== null) chunks.push({ owner, chunk })
+      drawn.push(sequence)
       this.#observer.token(sequence, nowUs)
-      if (isFirst) started.push(owner)
-      const { finish } = owner
-      if (finish !== null) endings.set(owner, { owner, finish, error: null })
     }
     for (const { sequence } of rows) {
       // Of a sequence that failed nothing is kept for others.
-      if (endings.get(sequence.owner)?.error == null) this.#kv.publish(sequence)
+      if (!endings.has(sequence.owner)) this.#kv.publish(sequence)
     }
     const progressed = new Set(rows.map((row) => row.sequence.owner))
-    this.#commit({ started, progressed, chunks, endings: [...endings.values()] })
-  }
-
-  /** Journal first, then the clients. When the journal cannot take it, nothing of it is sent. */
-  #commit({ started, progressed, chunks, endings }: Outcome): void {
-    const nowUs = this.#options.clock.nowUs()
-    const settlements = endings.map((ending) => ({ ending, ...this.#settle(ending) }))
-    try {
-      this.#append([
-        ...started.map((owner) => toStarted(owner, nowUs)),
-        ...toProgress(progressed),
-        ...settlements.map(({ record }) => record),
-      ])
-    } catch (error) {
-      for (const sequence of chunks.keys()) sequence.retractToken()
-      const failed = new Set([...progressed, ...endings.map(({ owner }) => owner)])
-      for (const owner of failed) {
-        const ending: Ending = { owner, ...toEndOrder(error) }
-        const settlement = this.#settle(ending)
-        this.#unwritten.push(settlement.record)
-        this.#finish(ending, settlement)
-      }
-      return
-    }
-    for (const [sequence, chunk] of chunks) {
-      sequence.buffer.push(chunk)
+    this.#handOver.commit({ started, progressed, chunks, endings: [...endings.values()] })
+    for (const sequence of drawn) {
       if (sequence.finish !== null) this.#release(sequence)
     }
-    for (const { ending, ...settlement } of settlements) this.#finish(ending, settlement)
-  }
-
-  #settle(ending: Ending): Settlement {
-    const { clock, hostId, journal } = this.#options
-    const host = { hostId, epoch: journal.epoch }
-    return settle(ending, host, { us: clock.nowUs(), iso: this.#nowIso() })
-  }
-
-  #append(records: readonly JournalRecord[]): void {
-    this.#options.journal.append([...this.#unwritten, ...records])
-    this.#unwritten = []
   }
 
   /** Gives everything back that the sequence held. Idempotent. */
@@ -440,14 +427,12 @@ export class Scheduler {
     sequence.abortStart.abort('ended')
   }
 
-  /** Gives everything back that the request held, then tells its consumer. */
-  #finish({ owner, finish, error }: Ending, { record, lastEvent }: Settlement): void {
+  /** Gives everything back that the request held. */
+  #forget({ ending: { owner, finish, error }, record }: Settlement): void {
     if (record.event === null) this.#observer.owesNothing(owner)
     for (const sequence of owner.sequences) this.#release(sequence)
-    this.#live.delete(owner.request.request_id)
+    this.#live.delete(owner)
     this.#options.metrics.requests.inc({ outcome: error?.code ?? finish })
-    owner.buffer.push(lastEvent)
-    owner.buffer.end()
     if (this.#live.size > 0) return
     for (const resolve of this.#onIdle.splice(0)) resolve()
   }
@@ -462,7 +447,7 @@ export class Scheduler {
     const endings = Array.from(owners, (owner): Ending => {
       return { owner, ...(owner.order ?? { finish: 'error', error }) }
     })
-    this.#commit({ ...NOTHING, endings })
+    this.#handOver.commit({ ...NOTHING, endings })
   }
 
   #failQueued(digest: string, cause: unknown): void {
@@ -470,6 +455,12 @@ export class Scheduler {
       if (sequence.request.adapter_digest === digest) sequence.owner.orderEnd(toEndOrder(cause))
     }
     this.#bell.ring()
+  }
+
+  /** The newest attempt at the request that is not settled. */
+  #findLive(requestId: string): LiveRequest | undefined {
+    if (!this.#handOver.attempts.hasSeen(requestId)) return undefined
+    return [...this.#live].findLast(({ request }) => request.request_id === requestId)
   }
 
   #order(owner: LiveRequest, order: EndOrder): void {
@@ -491,4 +482,5 @@ export class Scheduler {
   }
 }
 
-const NOTHING: Outcome = { started: [], progressed: new Set(), chunks: new Map(), endings: [] }
+const NOTHING: Turn = { started: [], progressed: new Set(), chunks: [], endings: [] }
+const CLIENT_LEFT: EndOrder = { finish: 'abort', error: null }

@@ -11,9 +11,8 @@
  */
 import type { Engine, SampledToken } from '../engine.ts'
 import { errorCodeOf, HostError, toHostError } from '../errors.ts'
-import type { GenerateEvent, GenerateRequest, TokenLogprobs } from '../protocol.ts'
+import type { ChunkEvent, GenerateRequest, TokenLogprobs } from '../protocol.ts'
 import { RequestTiming } from '../telemetry/request-timing.ts'
-import type { RequestTotals } from '../telemetry/usage-event.ts'
 import type { Prompt } from '../text/prompt.ts'
 import { type OutputPiece, TextOutput } from '../text/text-output.ts'
 import type { SlotLease } from './adapter-port.ts'
@@ -22,7 +21,6 @@ import type { EndOrder, LiveRequest } from './live-request.ts'
 import type { TokenText } from './page-pool.ts'
 
 export type SequenceState = 'queued' | 'starting' | 'prefilling' | 'decoding' | 'ended'
-type ChunkEvent = Extract<GenerateEvent, { type: 'chunk' }>
 
 export interface SequenceInput {
   readonly owner: LiveRequest
@@ -58,10 +56,7 @@ export class Sequence implements TokenText {
   filledCells = 0
   /** Prompt tokens that it found in filled cells instead of computing them. */
   cachedPromptTokens = 0
-  completionTokens = 0
   gpuUs = 0
-  /** Since when the consumer has not read; null = it does. */
-  pausedSinceUs: number | null = null
   /** Since when a slot was missing; null = it was not. */
   blockedSinceUs: number | null = null
 
@@ -69,6 +64,8 @@ export class Sequence implements TokenText {
   #reachedCells = 0
   #hasRun = false
   readonly #generated: number[] = []
+  /** Tokens whose text is held back; they go out, and are owed, with the chunk that shows it. */
+  #heldBackTokens = 0
   readonly #output: TextOutput
 
   constructor(input: SequenceInput) {
@@ -134,12 +131,17 @@ export class Sequence implements TokenText {
     return this.#generated.length > 0 && this.rowsDue === 1
   }
 
-  get totals(): RequestTotals {
-    const { cachedPromptTokens, completionTokens, gpuUs } = this
+  /** What it has read of the prompt: by rows of its own, or found. */
+  get promptRead(): { readonly rows: number; readonly cachedTokens: number } {
     // What was found cached is owed once a row has made use of it.
-    if (!this.#hasRun) return { promptRows: 0, cachedPromptTokens: 0, completionTokens, gpuUs }
-    const promptRows = Math.min(this.#reachedCells, this.prompt.tokens.length)
-    return { promptRows, cachedPromptTokens, completionTokens, gpuUs }
+    if (!this.#hasRun) return { rows: 0, cachedTokens: 0 }
+    const rows = Math.min(this.#reachedCells, this.prompt.tokens.length)
+    return { rows, cachedTokens: this.cachedPromptTokens }
+  }
+
+  /** Tokens drawn, handed over or not. */
+  get drawnTokens(): number {
+    return this.#generated.length
   }
 
   /** Takes cells that are filled already, in the place of those that it had. */
@@ -166,14 +168,16 @@ export class Sequence implements TokenText {
     return { prompt, again }
   }
 
-  /** Takes a generated token: the chunk to send, which says whether it is the last. */
-  accept(engine: TokenEngine, sampled: SampledToken): ChunkEvent {
+  /**
+   * Takes a generated token: the chunk to send, which says whether it is the last; null while there
+   * is nothing to show yet.
+   */
+  accept(engine: TokenEngine, sampled: SampledToken): ChunkEvent | null {
     const { token } = sampled
     this.#generated.push(token)
-    this.completionTokens += 1
     this.state = 'decoding'
     const isEnd = engine.isEndOfGeneration(token) && !this.request.ignore_eos
-    const isFull = this.completionTokens >= this.prompt.completionTokensMax
+    const isFull = this.drawnTokens >= this.prompt.completionTokensMax
     const withLogprobs = this.request.logprobs
     let shown: OutputPiece = NOTHING
     // The end token has no text, and OpenAI tells no log probability of it.
@@ -186,13 +190,12 @@ export class Sequence implements TokenText {
     else if (isFull) this.finish = 'length'
     const { choice, finish } = this
     const { text, logprobs } = shown
-    const chunk: ChunkEvent = { type: 'chunk', choice, text, tokens: 1, finish_reason: finish }
+    this.#heldBackTokens += 1
+    if (text === '' && logprobs.length === 0 && finish === null) return null
+    const tokens = this.#heldBackTokens
+    this.#heldBackTokens = 0
+    const chunk: ChunkEvent = { type: 'chunk', choice, text, tokens, finish_reason: finish }
     return withLogprobs ? { ...chunk, logprobs: [...logprobs] } : chunk
-  }
-
-  /** Undoes the count of a token that could not be journalled, so was not sent. */
-  retractToken(): void {
-    this.completionTokens -= 1
   }
 }
 

@@ -20,17 +20,24 @@ export interface HostIdentity {
 }
 
 export interface Settlement {
+  readonly ending: Ending
   readonly record: SettledRecord
   readonly lastEvent: GenerateEvent
 }
 
 const NO_USAGE: Usage = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
 
+/** Of a request whose choices have all ended by themselves. */
+export function toEnding(owner: LiveRequest): Ending {
+  return { owner, finish: owner.finish ?? 'stop', error: null }
+}
+
 export function settle(
-  { owner, finish, error }: Ending,
+  ending: Ending,
   host: HostIdentity,
   now: { readonly us: number; readonly iso: string },
 ): Settlement {
+  const { owner, finish, error } = ending
   const { totals, source, ttftUs } = owner
   const event = createUsageEvent({
     request: toRequestFacts(owner.request),
@@ -67,6 +74,7 @@ export function settle(
         }
       : { type: 'error', code: error.code, message: error.message, param: error.param, usage }
   return {
+    ending,
     record: { t: 'settled', n: owner.handle, code: error?.code ?? null, event },
     lastEvent,
   }

@@ -1,5 +1,6 @@
 /**
- * Child process of the tests: a real host process, on the fake engine with 2 ms steps, no adapters.
+ * Child process of the tests: a real host process, on the fake engine, no adapters. A step takes
+ * 2 ms, or the milliseconds that the first argument says.
  */
 import { systemClock } from '../../clock.ts'
 import { readConfig } from '../../config.ts'
@@ -9,11 +10,12 @@ import { createLog } from '../../log.ts'
 import { FakeEngine } from './fake-engine.ts'
 import { ScriptedAdapters } from './scripted-adapters.ts'
 
+const stepMs = Number(process.argv[2] ?? 2)
 const config = readConfig()
 const log = createLog((line) => process.stderr.write(line), systemClock.nowMs)
 const engine = new FakeEngine({
   limits: { contextLength: 100_000 },
-  delay: () => new Promise((resolve) => setTimeout(resolve, 2)),
+  delay: () => new Promise((resolve) => setTimeout(resolve, stepMs)),
 })
 const host = new Host({
   settings: config,

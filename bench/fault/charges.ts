@@ -1,0 +1,44 @@
+/**
+ * What a database says was charged, read with plain SQL: no query of ours vouches for itself.
+ */
+import { sql } from 'drizzle-orm'
+import { z } from 'zod'
+import { openDatabase } from '../../db/client.ts'
+
+const row = z.object({
+  request_id: z.string(),
+  key_id: z.string().nullable(),
+  attempt: z.coerce.number().int(),
+  prompt_tokens: z.coerce.number().int(),
+  completion_tokens: z.coerce.number().int(),
+  /** Ledger entries of the event, and what they come to. */
+  entries: z.coerce.number().int(),
+  net_pusd: z.coerce.bigint(),
+  /** What the event comes to at the price that the ledger names. */
+  worth_pusd: z.coerce.bigint(),
+})
+export type Charge = z.infer<typeof row>
+
+/** Events of the tenant with what the ledger made of each. */
+export async function readCharges(url: string, tenantId: string): Promise<Charge[]> {
+  const database = await openDatabase(url)
+  try {
+    const { rows } = await database.db.execute(sql`
+      select event.request_id, event.key_id, 1 as attempt, event.prompt_tokens,
+        event.completion_tokens, entry.entries, entry.net_pusd,
+        (event.prompt_tokens - event.cached_prompt_tokens)::numeric * price.prompt_pusd
+          + event.cached_prompt_tokens::numeric * price.cached_prompt_pusd
+          + event.completion_tokens::numeric * price.completion_pusd as worth_pusd
+      from usage_events event
+      left join lateral (
+        select count(*) as entries, coalesce(sum(amount_pusd), 0) as net_pusd,
+          max(price_id) as price_id
+        from ledger_entries where ledger_entries.request_id = event.request_id
+      ) entry on true
+      join prices price on price.id = entry.price_id
+      where event.tenant_id = ${tenantId}`)
+    return z.array(row).parse(rows)
+  } finally {
+    await database.close()
+  }
+}

@@ -1,0 +1,173 @@
+/**
+ * One edge with two hosts on the fake engine, as the processes that an operator runs, on a database
+ * of its own. What dies starts again on the same ports, directories and database.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createApiKey } from '../../edge/auth/api-key.ts'
+import { PoolClient } from '../../edge/test/support/pool-client.ts'
+import { CrashingProcess } from './crashing-process.ts'
+
+export const HOSTS = 2
+
+export interface TenantKey {
+  readonly id: string
+  /** The secret that a client sends. */
+  readonly key: string
+}
+
+export interface ClusterTenant {
+  readonly id: string
+  readonly keys: readonly TenantKey[]
+}
+
+const ROOT = join(import.meta.dirname, '..', '..')
+const EDGE_ENTRY = join(ROOT, 'edge', 'node.ts')
+const HOST_ENTRY = join(ROOT, 'gpu-host', 'test', 'support', 'fake-host-process.ts')
+const EDGE_KILL_POINTS = join(import.meta.dirname, 'edge-kill-points.ts')
+const HOST_KILL_POINTS = join(import.meta.dirname, 'host-kill-points.ts')
+const HAND_OVER = join(import.meta.dirname, 'host-hand-over.ts')
+const SECRET = 'a secret of the fault bench that is long enough'
+/** Long enough for a chunk to pass the edge before the next is made, on a machine of two cores. */
+const STEP_MS = 15
+const READY_MS_MAX = 30_000
+const PAUSE_MS = 20
+const STARTS_MAX = 10
+const START_PAUSE_MS = 200
+
+export class Cluster {
+  readonly edge: CrashingProcess
+  readonly hosts: readonly CrashingProcess[]
+  /** Where each host keeps its journal. */
+  readonly journals: readonly string[]
+  readonly url: string
+  readonly #client: PoolClient
+  readonly #directory = mkdtempSync(join(tmpdir(), 'nozzle-fault-'))
+  #tenant: ClusterTenant | null = null
+
+  private constructor(
+    databaseUrl: string,
+    operatorKey: string,
+    edgePort: number,
+    hostPorts: readonly number[],
+  ) {
+    this.url = `http://127.0.0.1:${edgePort}`
+    this.#client = new PoolClient(this.url, operatorKey)
+    const shared = {
+      NOZZLE_POOL_SECRET: SECRET,
+      NOZZLE_BASE_MODEL_NAME: 'fake-base',
+      // Starts are most of what a case costs: what was compiled once is read from here.
+      NODE_COMPILE_CACHE: join(this.#directory, 'compiled'),
+    }
+    this.edge = new CrashingProcess({
+      entry: EDGE_ENTRY,
+      args: [],
+      preload: [EDGE_KILL_POINTS],
+      env: {
+        ...shared,
+        NOZZLE_PORT: String(edgePort),
+        NOZZLE_KEY_PEPPER: SECRET,
+        NOZZLE_DATABASE_URL: databaseUrl,
+        NOZZLE_OPERATOR_KEY: operatorKey,
+      },
+    })
+    const homes = hostPorts.map((_, i) => join(this.#directory, `host-${i}`))
+    this.journals = homes.map((home) => join(home, 'host', 'journal'))
+    this.hosts = homes.map(
+      (home, i) =>
+        new CrashingProcess({
+          entry: HOST_ENTRY,
+          args: [String(STEP_MS)],
+          preload: [HOST_KILL_POINTS, HAND_OVER],
+          env: {
+            ...shared,
+            NOZZLE_HOST_ID: `hst_${i}`,
+            NOZZLE_HOST_PORT: String(hostPorts[i]),
+            NOZZLE_DATA_DIR: home,
+            NOZZLE_BASE_MODEL_PATH: 'none',
+            NOZZLE_EDGE_URL: this.url,
+          },
+        }),
+    )
+  }
+
+  /** Resolves when a request would be served. `databaseUrl` names an empty database. */
+  static async start(databaseUrl: string, keyCount: number): Promise<Cluster> {
+    const operatorKey = await createApiKey()
+    const [edgePort = 0, ...hostPorts] = await freePorts(1 + HOSTS)
+    const cluster = new Cluster(databaseUrl, operatorKey, edgePort, hostPorts)
+    await cluster.heal()
+    const { id, name } = await cluster.#client.addTenant()
+    const addKey = () => cluster.#client.admin<TenantKey>('POST', `/v1/tenants/${name}/keys`, {})
+    cluster.#tenant = { id, keys: await Promise.all(Array.from({ length: keyCount }, addKey)) }
+    return cluster
+  }
+
+  get tenant(): ClusterTenant {
+    if (this.#tenant === null) throw new Error('the cluster has not started')
+    return this.#tenant
+  }
+
+  /** Tokens that a host handed to the edge for a request; null = none lived to say so. */
+  handedOver(requestId: string): number | null {
+    const counts = this.hosts.flatMap(({ handedOver }) => handedOver.get(requestId) ?? [])
+    return counts.length === 0 ? null : Math.max(...counts)
+  }
+
+  /** Starts what is dead. Resolves when the edge knows every host and answers from its database. */
+  async heal(): Promise<void> {
+    const dead = [this.edge, ...this.hosts].filter((process) => !process.isRunning)
+    await Promise.all(dead.map(startSupervised))
+    const deadline = performance.now() + READY_MS_MAX
+    while (!(await this.#isServing())) {
+      if (performance.now() > deadline) throw new Error('the cluster does not come back')
+      await sleep(PAUSE_MS)
+    }
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.edge, ...this.hosts].map((process) => process.kill()))
+    rmSync(this.#directory, { recursive: true, force: true })
+  }
+
+  async #isServing(): Promise<boolean> {
+    try {
+      const { data } = await this.#client.admin<{ data: unknown[] }>('GET', '/v1/hosts')
+      await this.#client.admin('GET', '/v1/tenants')
+      return data.length === HOSTS
+    } catch {
+      return false
+    }
+  }
+}
+
+/** As a supervisor does: an edge that finds its database in recovery exits, and starts again. */
+async function startSupervised(process: CrashingProcess): Promise<void> {
+  for (let starts = 1; ; starts++) {
+    try {
+      return await process.start()
+    } catch (error) {
+      if (starts === STARTS_MAX) throw error
+      await sleep(START_PAUSE_MS)
+    }
+  }
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer().listen(0, '127.0.0.1')
+      await new Promise((resolve) => server.once('listening', resolve))
+      return server
+    }),
+  )
+  const ports = servers.map((server) => {
+    const address = server.address()
+    return typeof address === 'object' && address !== null ? address.port : 0
+  })
+  for (const server of servers) server.close()
+  return ports
+}

@@ -1,0 +1,166 @@
+/**
+ * What the journal is told and what consumers are given, in this order. A token is owed when its
+ * chunk is handed over: to a consumer that waits, together with the step that drew it, in the one
+ * write of that step; to one that is behind, when it comes for it. A request is settled with its
+ * last chunk. When the journal cannot take it, nothing is handed over.
+ */
+import type { Clock } from '../clock.ts'
+import type { Journal } from '../journal/journal.ts'
+import type { JournalRecord } from '../journal/record.ts'
+import type { CancelRequest, ChunkEvent } from '../protocol.ts'
+import { AttemptBook } from './attempt-book.ts'
+import type { EndOrder, LiveRequest } from './live-request.ts'
+import { toEndOrder } from './sequence.ts'
+import {
+  type Ending,
+  type Settlement,
+  settle,
+  toEnding,
+  toOpened,
+  toProgress,
+  toStarted,
+} from './settlement.ts'
+
+export interface HandOverOptions {
+  readonly journal: Journal
+  readonly clock: Clock
+  readonly hostId: string
+  /** The request is in the journal for good: gives back what it held. */
+  readonly onSettled: (settlement: Settlement) => void
+  /** Ends a request between two steps. */
+  readonly order: (owner: LiveRequest, order: EndOrder) => void
+}
+
+/** What a turn of the loop has to write and to send. */
+export interface Turn {
+  readonly started: readonly LiveRequest[]
+  readonly progressed: ReadonlySet<LiveRequest>
+  readonly chunks: readonly OwnedChunk[]
+  /** Requests that end before their time. */
+  readonly endings: readonly Ending[]
+}
+
+export interface OwnedChunk {
+  readonly owner: LiveRequest
+  readonly chunk: ChunkEvent
+}
+
+export class HandOver {
+  readonly attempts = new AttemptBook()
+  readonly #options: HandOverOptions
+  /** Settled records that the journal could not take yet. */
+  #unwritten: JournalRecord[] = []
+
+  constructor(options: HandOverOptions) {
+    this.#options = options
+  }
+
+  /** Throws `journal_full`; then the request is not to be begun. */
+  open(owner: LiveRequest): void {
+    this.#append([toOpened(owner)])
+    this.attempts.enter(owner.request)
+  }
+
+  commit({ started, progressed, chunks: drawn, endings: early }: Turn): void {
+    const nowUs = this.#options.clock.nowUs()
+    const ending = new Set(early.map(({ owner }) => owner))
+    const chunks = drawn.filter(({ owner }) => !ending.has(owner))
+    const taken = takeAwaited(chunks)
+    for (const [owner, { tokens }] of taken) owner.handedOverTokens += tokens
+    const whole = [...taken.keys()].filter(
+      (owner) => owner.finish !== null && countOf(chunks, owner) === 1,
+    )
+    const settlements = [...early, ...whole.map(toEnding)].map((each) => this.#settle(each))
+    try {
+      this.#append([
+        ...started.map((owner) => toStarted(owner, nowUs)),
+        ...toProgress(progressed),
+        ...settlements.map(({ record }) => record),
+      ])
+    } catch (error) {
+      for (const [owner, { tokens }] of taken) owner.handedOverTokens -= tokens
+      this.#fail(new Set([...progressed, ...ending, ...whole]), error)
+      return
+    }
+    for (const { owner, chunk } of chunks) owner.buffer.push(chunk)
+    for (const settlement of settlements) this.#finish(settlement)
+  }
+
+  /** A consumer comes for a chunk that it let lie. False = it does not get it. */
+  record(owner: LiveRequest, { tokens }: ChunkEvent): boolean {
+    if (owner.order !== null || owner.isSettled) return false
+    owner.handedOverTokens += tokens
+    owner.stalledSinceUs = null
+    const isLast = owner.finish !== null && !owner.buffer.hasChunks
+    const settlement = isLast ? this.#settle(toEnding(owner)) : null
+    try {
+      this.#append(settlement === null ? toProgress([owner]) : [settlement.record])
+    } catch (error) {
+      owner.handedOverTokens -= tokens
+      this.#options.order(owner, toEndOrder(error))
+      return false
+    }
+    // The chunk is on its way out: only the end of the stream goes into the buffer after it.
+    if (settlement !== null) this.#finish(settlement)
+    return true
+  }
+
+  /** Corrects a request that was settled at more than its client got; false = there is none. */
+  correct(cancel: CancelRequest): boolean {
+    const record = this.attempts.correct(cancel, this.#nowIso())
+    if (record === null) return false
+    try {
+      this.#append([record])
+    } catch {
+      this.#unwritten.push(record)
+    }
+    return true
+  }
+
+  #fail(owners: ReadonlySet<LiveRequest>, error: unknown): void {
+    for (const owner of owners) {
+      const settlement = this.#settle({ owner, ...toEndOrder(error) })
+      this.#unwritten.push(settlement.record)
+      this.#finish(settlement)
+    }
+  }
+
+  #settle(ending: Ending): Settlement {
+    const { clock, hostId, journal } = this.#options
+    const host = { hostId, epoch: journal.epoch }
+    return settle(ending, host, { us: clock.nowUs(), iso: this.#nowIso() })
+  }
+
+  #finish(settlement: Settlement): void {
+    const { ending, record, lastEvent } = settlement
+    const { buffer } = ending.owner
+    ending.owner.isSettled = true
+    this.attempts.settle(record)
+    this.#options.onSettled(settlement)
+    buffer.dropChunks()
+    buffer.push(lastEvent)
+    buffer.end()
+  }
+
+  #append(records: readonly JournalRecord[]): void {
+    this.#options.journal.append([...this.#unwritten, ...records])
+    this.#unwritten = []
+  }
+
+  #nowIso(): string {
+    return new Date(this.#options.clock.nowMs()).toISOString()
+  }
+}
+
+/** The first chunk of each request whose consumer waits: the one that it gets with this turn. */
+function takeAwaited(chunks: readonly OwnedChunk[]): Map<LiveRequest, ChunkEvent> {
+  const taken = new Map<LiveRequest, ChunkEvent>()
+  for (const { owner, chunk } of chunks) {
+    if (owner.buffer.isAwaited && !taken.has(owner)) taken.set(owner, chunk)
+  }
+  return taken
+}
+
+function countOf(chunks: readonly OwnedChunk[], owner: LiveRequest): number {
+  return chunks.filter((each) => each.owner === owner).length
+}
