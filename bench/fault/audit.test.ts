@@ -13,7 +13,6 @@ function charge(change: Partial<Charge> = {}): Charge {
     attempt: 1,
     prompt_tokens: 20,
     completion_tokens: 10,
-    entries: 1,
     net_pusd: 700n,
     worth_pusd: 700n,
     ...change,
@@ -65,9 +64,9 @@ describe('audit', () => {
   it('finds a superseded attempt that is still charged, and a charge that is not its price', () => {
     const both = [charge(), charge({ attempt: 2 })]
     expect(audit(facts({ charges: both }))).toMatchObject({ double: 1, lost: 0 })
-    const reversed = [charge({ entries: 2, net_pusd: 0n }), charge({ attempt: 2 })]
+    const reversed = [charge({ net_pusd: 0n }), charge({ attempt: 2 })]
     expect(audit(facts({ charges: reversed }))).toMatchObject({ double: 0, lost: 0 })
-    const twice = [charge({ entries: 2, net_pusd: 1400n })]
+    const twice = [charge({ net_pusd: 1400n })]
     expect(audit(facts({ charges: twice }))).toMatchObject({ double: 1 })
   })
 

@@ -11,8 +11,7 @@ const row = z.object({
   attempt: z.coerce.number().int(),
   prompt_tokens: z.coerce.number().int(),
   completion_tokens: z.coerce.number().int(),
-  /** Ledger entries of the event, and what they come to. */
-  entries: z.coerce.number().int(),
+  /** What its ledger entries come to, reversals taken off. */
   net_pusd: z.coerce.bigint(),
   /** What the event comes to at the price that the ledger names. */
   worth_pusd: z.coerce.bigint(),
@@ -24,18 +23,20 @@ export async function readCharges(url: string, tenantId: string): Promise<Charge
   const database = await openDatabase(url)
   try {
     const { rows } = await database.db.execute(sql`
-      select event.request_id, event.key_id, 1 as attempt, event.prompt_tokens,
-        event.completion_tokens, entry.entries, entry.net_pusd,
+      select event.request_id, event.key_id, event.attempt, event.prompt_tokens,
+        event.completion_tokens, entry.net_pusd,
         (event.prompt_tokens - event.cached_prompt_tokens)::numeric * price.prompt_pusd
           + event.cached_prompt_tokens::numeric * price.cached_prompt_pusd
           + event.completion_tokens::numeric * price.completion_pusd as worth_pusd
       from usage_events event
       left join lateral (
-        select count(*) as entries, coalesce(sum(amount_pusd), 0) as net_pusd,
-          max(price_id) as price_id
-        from ledger_entries where ledger_entries.request_id = event.request_id
+        select coalesce(sum(case kind when 'usage' then amount_pusd else -amount_pusd end), 0)
+          as net_pusd, max(price_id) as price_id
+        from ledger_entries
+        where ledger_entries.request_id = event.request_id
+          and ledger_entries.attempt = event.attempt
       ) entry on true
-      join prices price on price.id = entry.price_id
+      left join prices price on price.id = entry.price_id
       where event.tenant_id = ${tenantId}`)
     return z.array(row).parse(rows)
   } finally {

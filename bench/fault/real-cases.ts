@@ -5,7 +5,6 @@
  * that was on its way has arrived.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { openDatabase } from '../../db/client.ts'
 import { findPostgres, startPostgres } from '../../db/test/support/postgres-server.ts'
 import { CURSOR_START, readSettled } from '../../gpu-host/journal/settled-reader.ts'
 import { type Audit, type AuditFacts, audit, isDrained, joinAudits } from './audit.ts'
@@ -43,7 +42,9 @@ export async function runRealCases(options: RealOptions): Promise<RealOutcome> {
   const lanes: Lane[] = []
   try {
     for (let i = 0; i < Math.min(options.lanes, options.numbers.length); i++) {
-      const url = await createDatabase(server.url, `lane_${i}`)
+      const name = `lane_${i}`
+      await server.create(name)
+      const url = server.urlOf(name)
       lanes.push(new Lane(await Cluster.start(url, REQUESTS_MAX), url, options))
     }
     const queue = [...options.numbers]
@@ -156,15 +157,6 @@ async function isPast(asked: Promise<unknown>): Promise<false> {
   await asked
   await sleep(POINT_MS_MAX)
   return false
-}
-
-async function createDatabase(serverUrl: string, name: string): Promise<string> {
-  const server = await openDatabase(serverUrl)
-  await server.db.execute(`create database ${name}`)
-  await server.close()
-  const url = new URL(serverUrl)
-  url.pathname = `/${name}`
-  return url.href
 }
 
 function joinOutcomes(a: RealOutcome, b: RealOutcome): RealOutcome {
