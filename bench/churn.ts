@@ -104,7 +104,7 @@ async function createScheduler(
   scratch: string,
   ramBytesMax: number,
 ): Promise<Scheduler> {
-  const { scheduler: limits, journal } = readConfig({
+  const { scheduler: limits, journal: journalLimits } = readConfig({
     NOZZLE_POOL_SECRET: 'of no use: nothing listens in a benchmark',
     NOZZLE_BASE_MODEL_PATH: 'open already',
     NOZZLE_BASE_MODEL_NAME: engine.info.baseModel,
@@ -116,6 +116,16 @@ async function createScheduler(
     log,
   })
   disk.warm()
+  const journal = new Journal({
+    ...journalLimits,
+    directory: join(scratch, 'journal'),
+    hostId: 'hst_bench',
+    clock: systemClock,
+    log,
+    shippedSegment: 0,
+  })
+  // Nobody collects: every segment may go when it is full.
+  journal.setShippedSegment(Number.MAX_SAFE_INTEGER)
   return new Scheduler({
     engine,
     adapters: new AdapterCache({
@@ -126,14 +136,7 @@ async function createScheduler(
       clock: systemClock,
       log,
     }),
-    journal: new Journal({
-      ...journal,
-      directory: join(scratch, 'journal'),
-      hostId: 'hst_bench',
-      clock: systemClock,
-      log,
-      shippedSegment: Number.MAX_SAFE_INTEGER,
-    }),
+    journal,
     metrics: createMetrics({ withProcess: false }),
     clock: systemClock,
     log,

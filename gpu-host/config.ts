@@ -13,6 +13,9 @@ const GIB = 1024 * MIB
 /** Per choice. Few: whoever never reads is not billed for them, and their engine time is lost. */
 const EVENTS_BUFFERED_MAX: number = 4
 
+/** What settling one request may take of the journal. */
+const SETTLEMENT_BYTES = 4 * KIB
+
 const whole = (fallback: number, min: number, max: number) =>
   z.coerce.number().int().min(min).max(max).default(fallback)
 
@@ -59,6 +62,8 @@ const environment = z.object({
   NOZZLE_REQUEST_BYTES_MAX: whole(4 * MIB, KIB, GIB),
   NOZZLE_JOURNAL_SEGMENT_BYTES_MAX: whole(16 * MIB, 4 * KIB, GIB),
   NOZZLE_JOURNAL_BYTES_MAX: whole(4 * GIB, MIB, Number.MAX_SAFE_INTEGER),
+  /** The log raises an alarm while the journal's disk has less; 0 = never. */
+  NOZZLE_JOURNAL_FREE_BYTES_MIN: whole(256 * MIB, 0, Number.MAX_SAFE_INTEGER),
   NOZZLE_JOURNAL_RETENTION_DAYS: whole(35, 0, 3650),
   NOZZLE_DRAIN_GRACE_MS: whole(30_000, 0, 3_600_000),
 })
@@ -82,6 +87,12 @@ function toKvCells(env: z.infer<typeof environment>): number {
   if (asked >= context) return asked
   const reason = `NOZZLE_KV_TOKENS: ${asked} cannot hold one context of ${context} tokens; raise it`
   throw new HostError('invalid_request', `configuration: ${reason} or lower NOZZLE_CONTEXT_LENGTH`)
+}
+
+/** So that a start on a full disk can write a segment anew, and settle all that may be open. */
+function toReserveBytes(env: z.infer<typeof environment>): number {
+  const openMax = env.NOZZLE_QUEUE_DEPTH_MAX + env.NOZZLE_SEQUENCES
+  return env.NOZZLE_JOURNAL_SEGMENT_BYTES_MAX + openMax * SETTLEMENT_BYTES
 }
 
 function toConfig(env: z.infer<typeof environment>) {
@@ -128,6 +139,8 @@ function toConfig(env: z.infer<typeof environment>) {
       totalBytesMax: env.NOZZLE_JOURNAL_BYTES_MAX,
       retentionMs: env.NOZZLE_JOURNAL_RETENTION_DAYS * 86_400_000,
       fsyncIntervalMs: 100,
+      reserveBytes: toReserveBytes(env),
+      freeBytesMin: env.NOZZLE_JOURNAL_FREE_BYTES_MIN,
     }),
     server: Object.freeze({
       requestBytesMax: env.NOZZLE_REQUEST_BYTES_MAX,

@@ -1,13 +1,20 @@
 /**
  * A host as a process: tells its log and its supervisor where it listens, drains on SIGTERM, on
  * SIGINT and when the supervisor goes away, and never hangs: a second signal, or a drain that takes
- * too long, exits at once. The journal makes an early exit safe.
+ * too long, exits at once. The journal makes an early exit safe. A host that ends by itself has an
+ * exit code of its own for each reason.
  */
-import type { Host } from './host.ts'
+import type { Host, HostLoss } from './host.ts'
 import { errorText, type Log } from './log.ts'
 
 /** Beyond the drain grace, for sockets, the last shipment and the engine. */
 const EXIT_SLACK_MS = 20_000
+
+/** What a supervisor sees of a host that ended by itself: start it anew, or look who has its id. */
+export const LOSS_EXIT_CODES: Readonly<Record<HostLoss, number>> = {
+  journal_failed: 3,
+  host_epoch_stale: 4,
+}
 
 export interface HostProcessOptions {
   readonly host: Host
@@ -26,16 +33,17 @@ export async function runHostProcess({
 }: HostProcessOptions): Promise<void> {
   let isStopping = false
   let signals = 0
+  let exitCode = 0
   const stop = (reason: string): void => {
     if (isStopping) return
     isStopping = true
     log('info', 'draining', { reason })
     setTimeout(() => {
       log('error', 'the drain took too long: exiting now')
-      process.exit(1)
+      process.exit(exitCode === 0 ? 1 : exitCode)
     }, drainGraceMs + EXIT_SLACK_MS).unref()
     host.stop().then(
-      () => process.exit(0),
+      () => process.exit(exitCode),
       (error: unknown) => {
         log('error', 'the host did not stop cleanly', { reason: errorText(error) })
         process.exit(1)
@@ -50,6 +58,10 @@ export async function runHostProcess({
     }
     stop(signal)
   }
+  void host.lost.then((loss) => {
+    exitCode = LOSS_EXIT_CODES[loss]
+    stop(loss)
+  })
   process.on('SIGTERM', onSignal)
   process.on('SIGINT', onSignal)
   // Not counted as a signal: a supervisor may send one and be gone before it is seen.

@@ -11,8 +11,10 @@ import { type Clock, sleep } from './clock.ts'
 import type { HostConfig } from './config.ts'
 import type { Engine } from './engine.ts'
 import { GrantVerifier } from './grants.ts'
+import { nodeDisk } from './journal/disk.ts'
 import { Journal } from './journal/journal.ts'
-import type { Log } from './log.ts'
+import { placeCursor, readShippedCursor } from './journal/shipped-cursor.ts'
+import { errorText, type Log } from './log.ts'
 import type { Heartbeat } from './protocol.ts'
 import type { AdapterPort } from './scheduler/adapter-port.ts'
 import { Scheduler } from './scheduler/scheduler.ts'
@@ -20,7 +22,7 @@ import { createHostServer } from './server.ts'
 import { EdgeClient } from './telemetry/edge-client.ts'
 import { beat, type HeartbeatOptions, runHeartbeat } from './telemetry/heartbeat.ts'
 import { createMetrics, type HostMetrics } from './telemetry/metrics.ts'
-import { readShippedCursor, UsageOutbox } from './telemetry/usage-outbox.ts'
+import { UsageOutbox } from './telemetry/usage-outbox.ts'
 import { createChatTemplate } from './text/chat-template.ts'
 
 export type HostSettings = Pick<
@@ -53,8 +55,18 @@ export interface HostParts {
   readonly withProcessMetrics: boolean
 }
 
+/**
+ * Why a host ends by itself: an fsync of its journal failed, or a newer start of it has reported to
+ * the edge.
+ */
+export type HostLoss = 'journal_failed' | 'host_epoch_stale'
+
 const HEARTBEAT_INTERVAL_MS = 1000
 const HEARTBEAT_TIMEOUT_MS = 5000
+const LOSS_TEXT: Readonly<Record<HostLoss, string>> = {
+  journal_failed: 'the usage journal has failed: the host ends, its next start recovers',
+  host_epoch_stale: 'a newer start of this host reports to the edge (or another host uses its id)',
+}
 /** Replies that are written get this long to leave the socket. */
 const LINGER_MS = 1000
 
@@ -70,13 +82,15 @@ export class Host {
   #running: Promise<void>[] = []
   #url = ''
   #stopping: Promise<void> | null = null
+  readonly #grace = new AbortController()
+  readonly #lost = Promise.withResolvers<HostLoss>()
 
   constructor(parts: HostParts) {
     const { settings, engine, adapters, clock, log } = parts
     this.#parts = parts
     this.metrics = createMetrics({ withProcess: parts.withProcessMetrics })
     const directory = settings.journalDirectory
-    const shipped = readShippedCursor(directory, log)
+    const shipped = readShippedCursor(nodeDisk, directory, log)
     this.journal = new Journal({
       ...settings.journal,
       directory,
@@ -84,23 +98,25 @@ export class Host {
       clock,
       log,
       shippedSegment: shipped.segment,
+      onFailed: () => this.#lose('journal_failed'),
     })
-    const { salvaged } = this.journal.recovery
-    this.metrics.damagedSegments.inc(salvaged.length)
+    const { recovery } = this.journal
+    this.metrics.damagedSegments.inc(recovery.salvaged.length)
     this.#edge = this.#createEdgeClient()
     const onShipped = (segment: number): void => this.journal.setShippedSegment(segment)
     this.outbox = new UsageOutbox(
       {
         directory,
+        disk: nodeDisk,
         hostId: settings.hostId,
         edge: this.#edge,
         metrics: this.metrics,
         clock,
         log,
+        durable: () => this.journal.durable,
         onShipped,
       },
-      shipped,
-      salvaged,
+      placeCursor(nodeDisk, directory, shipped, recovery),
     )
     this.scheduler = new Scheduler({
       engine,
@@ -124,6 +140,11 @@ export class Host {
   /** Where the edge reaches this host; known once it listens. */
   get url(): string {
     return this.#url
+  }
+
+  /** Resolves when the host ends by itself; it stops at once, and the process has to go. */
+  get lost(): Promise<HostLoss> {
+    return this.#lost.promise
   }
 
   /** Resolves when requests are taken. Rejects when the port is not to be had. */
@@ -175,17 +196,38 @@ export class Host {
     this.scheduler.startDraining()
     const heartbeat = this.#heartbeatOptions()
     if (heartbeat !== null) void beat(heartbeat)
-    const grace = new AbortController()
-    await Promise.race([this.scheduler.idle(), sleep(clock, settings.drainGraceMs, grace.signal)])
-    grace.abort()
+    const { signal } = this.#grace
+    await Promise.race([this.scheduler.idle(), sleep(clock, settings.drainGraceMs, signal)])
+    this.#grace.abort()
     await this.scheduler.close()
     await this.#closeServer()
     this.#background.abort()
     await Promise.all(this.#running)
-    const isShipped = await this.outbox.flush()
+    const isShipped = this.#syncJournal() && (await this.outbox.flush())
     if (!isShipped) log('warn', 'usage is left in the journal for the next start')
     this.journal.close()
     await engine.close()
+  }
+
+  /** Streams end with an error, billed for what was handed over. */
+  #lose(loss: HostLoss): void {
+    this.#parts.log('error', LOSS_TEXT[loss], { code: loss, epoch: this.journal.epoch })
+    this.#lost.resolve(loss)
+    this.#grace.abort()
+    this.stop().catch((error: unknown) => {
+      this.#parts.log('error', 'the host did not stop cleanly', { reason: errorText(error) })
+    })
+  }
+
+  /** False when nobody may rely on what was written last. */
+  #syncJournal(): boolean {
+    try {
+      this.journal.flushSync()
+      return true
+    } catch (error) {
+      this.#parts.log('error', 'the journal is not synced', { reason: errorText(error) })
+      return false
+    }
   }
 
   async #closeServer(): Promise<void> {
@@ -216,6 +258,7 @@ export class Host {
       log,
       intervalMs: HEARTBEAT_INTERVAL_MS,
       timeoutMs: HEARTBEAT_TIMEOUT_MS,
+      onEpochStale: () => this.#lose('host_epoch_stale'),
     }
   }
 
@@ -247,6 +290,8 @@ export class Host {
         return counts
       },
       journalBytes: () => this.journal.bytes,
+      journalSpoolRatio: () => this.journal.spoolRatio,
+      journalDiskFreeBytes: () => this.journal.diskFreeBytes,
       unshippedEvents: () => this.outbox.countUnshipped(),
       unusedSwapUs: () => adapters.unusedSwapUs,
     })

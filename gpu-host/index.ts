@@ -34,6 +34,9 @@ const FIXES: Readonly<Record<string, string>> = {
   EADDRINUSE: 'choose another NOZZLE_HOST_PORT, or 0 for any free one',
   EACCES: 'make NOZZLE_DATA_DIR writable for this user, or choose another port',
   ENOSPC: 'free some disk space',
+  EDQUOT: 'free some disk space of this user, or raise its quota',
+  journal_locked: 'stop the other host that uses this NOZZLE_DATA_DIR, or wait for its end',
+  journal_failed: 'check the disk under NOZZLE_DATA_DIR: it does not keep what is written',
 }
 
 const log = createLog((line) => process.stderr.write(line), systemClock.nowMs)

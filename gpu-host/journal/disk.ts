@@ -19,6 +19,7 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs'
+import { errorCodeOf } from '../errors.ts'
 import { lockJournal } from './journal-lock.ts'
 
 /**
@@ -78,4 +79,10 @@ export const nodeDisk: Disk = {
     return bavail * bsize
   },
   lock: lockJournal,
+}
+
+/** Of the disk or of this user's quota: room may come back. */
+export function isDiskFull(error: unknown): boolean {
+  const code = errorCodeOf(error)
+  return code === 'ENOSPC' || code === 'EDQUOT'
 }

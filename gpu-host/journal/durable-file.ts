@@ -21,12 +21,15 @@ export function readFile(disk: Disk, path: string): Buffer {
   }
 }
 
+/** Ends the name of a copy that is not whole yet. */
+export const TEMPORARY_SUFFIX = '.tmp'
+
 /**
  * Replaces `path` at once and for good: a crash leaves the old bytes or the new, never a mixture,
  * and none takes them back once this has returned.
  */
 export function replaceFile(disk: Disk, path: string, bytes: Uint8Array): void {
-  const temporary = `${path}.tmp`
+  const temporary = `${path}${TEMPORARY_SUFFIX}`
   const fd = disk.open(temporary, 'replace')
   try {
     writeFully(disk, fd, bytes)
@@ -36,6 +39,24 @@ export function replaceFile(disk: Disk, path: string, bytes: Uint8Array): void {
   }
   disk.rename(temporary, path)
   syncDirectory(disk, dirname(path))
+}
+
+/**
+ * Replaces `path` at once, without waiting for the disk in the caller's turn: a crash leaves the
+ * old bytes or the new.
+ */
+export async function replaceFileLater(disk: Disk, path: string, bytes: Uint8Array): Promise<void> {
+  const temporary = `${path}${TEMPORARY_SUFFIX}`
+  const fd = disk.open(temporary, 'replace')
+  try {
+    writeFully(disk, fd, bytes)
+    await new Promise<void>((resolve, reject) => {
+      disk.fsync(fd, (error) => (error === null ? resolve() : reject(error)))
+    })
+  } finally {
+    disk.close(fd)
+  }
+  disk.rename(temporary, path)
 }
 
 export function writeFully(disk: Disk, fd: number, bytes: Uint8Array): void {

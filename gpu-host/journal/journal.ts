@@ -1,23 +1,33 @@
 /**
  * The journal: what the host owes the bill, on disk before anybody is told. `append` returns after
  * the records were written to the file (they survive the death of the process); an fsync follows
- * within `fsyncIntervalMs` (they survive the death of the machine). Segments rotate by size; each
- * begins with what is open, so old ones can go once their events are shipped.
+ * within `fsyncIntervalMs` (they survive the death of the machine), and `durable` says how far that
+ * has come. Segments rotate by size; each begins with what is open, so old ones can go once their
+ * events are shipped.
  *
- * Invariant: the file always ends in a whole record. A write that fails is cut off again and throws
- * `journal_full`, and the caller sends nothing.
+ * - A write that fails throws `journal_full`, leaves the file as it was, and the caller sends
+ *   nothing. It may work again later: no restart is needed.
+ * - An fsync that fails is the end: from then on everything throws `journal_failed`. The next start
+ *   writes anew what can be read.
+ * - Room to settle what is open is held back (reserve.ts); without it no request is opened.
  */
 import type { Clock } from '../clock.ts'
 import { HostError } from '../errors.ts'
 import { errorText, type Log } from '../log.ts'
-import { createUsageEvent } from '../telemetry/usage-event.ts'
-import { type Disk, nodeDisk } from './disk.ts'
-import { syncDirectory, writeFully } from './durable-file.ts'
-import { nextEpoch } from './epoch.ts'
+import { encodeChecked } from './checked-file.ts'
+import { type Disk, isDiskFull, nodeDisk } from './disk.ts'
+import { replaceFile } from './durable-file.ts'
+import { identityPath, nextIdentity, readIdentity } from './epoch.ts'
+import { GroupFsync } from './group-fsync.ts'
 import { type OpenRequest, OpenRequests } from './open-requests.ts'
-import { CHAIN_START, encodeRecord, type JournalRecord, type SettledRecord } from './record.ts'
+import type { JournalRecord } from './record.ts'
 import { type JournalRecovery, recoverJournal } from './recovery.ts'
-import { listSegments, segmentPath } from './segment.ts'
+import { Reserve } from './reserve.ts'
+import { SegmentFile } from './segment-file.ts'
+import { settleRecovered } from './settle-recovered.ts'
+import type { JournalCursor } from './settled-reader.ts'
+import { SpaceWatch } from './space-watch.ts'
+import { Spool } from './spool.ts'
 
 export interface JournalOptions {
   readonly directory: string
@@ -25,80 +35,151 @@ export interface JournalOptions {
   readonly clock: Clock
   readonly log: Log
   readonly segmentBytesMax: number
-  /** All segments together; above it, and with nothing shipped to remove, requests are refused. */
+  /**
+   * All segments together, with what settling the open requests will take; above it, and with
+   * nothing shipped to remove, requests are refused.
+   */
   readonly totalBytesMax: number
   readonly retentionMs: number
   readonly fsyncIntervalMs: number
   /** Oldest segment with events that the edge has not acknowledged. */
   readonly shippedSegment: number
+  /** Held back on disk for settling: what open requests may take at most. 1 MiB by default. */
+  readonly reserveBytes?: number
+  /** The log raises an alarm while the disk has less. 0 (none) by default. */
+  readonly freeBytesMin?: number
   /** The machine's own by default; another in tests of disks that fail. */
   readonly disk?: Disk
+  /** Told once that an fsync has failed: the process has to end. */
+  readonly onFailed?: (error: Error) => void
 }
+
+const RESERVE_BYTES = 1024 * 1024
 
 export class Journal {
   readonly epoch: number
+  readonly id: string
   readonly recovery: JournalRecovery
   readonly #options: JournalOptions
   readonly #disk: Disk
   readonly #unlock: () => void
+  readonly #reserve: Reserve
+  readonly #spool: Spool
+  readonly #fsync: GroupFsync
   readonly #open = new OpenRequests()
-  #fd = -1
-  #index: number
-  #segmentBytes = 0
-  #olderBytes = 0
-  #chain = CHAIN_START
-  #cancelFsync: (() => void) | null = null
+  readonly #watch: SpaceWatch
+  #segment: SegmentFile
   #shippedSegment: number
+  #hasFailed = false
+  #isClosed = false
 
-  /** Recovers what the last run left, closes its open requests, and starts a segment. */
+  /**
+   * Recovers what the last run left, closes its open requests, and starts a segment; all of it is
+   * durable when this returns. Throws `journal_locked` while another process has the journal.
+   */
   constructor(options: JournalOptions) {
+    const { directory, clock, log } = options
     const disk = options.disk ?? nodeDisk
-    disk.makeDirectory(options.directory)
+    disk.makeDirectory(directory)
     this.#options = options
     this.#disk = disk
-    this.#unlock = disk.lock(options.directory)
     this.#shippedSegment = options.shippedSegment
-    this.epoch = nextEpoch(disk, options.directory)
-    this.recovery = recoverJournal(disk, options.directory, options.shippedSegment)
-    for (const { level, message, fields } of this.recovery.notices) {
-      options.log(level, message, fields)
+    this.#watch = new SpaceWatch(log, options.freeBytesMin ?? 0)
+    this.#unlock = disk.lock(directory)
+    try {
+      const bytes = options.reserveBytes ?? RESERVE_BYTES
+      this.#reserve = new Reserve({ disk, log, directory, bytes })
+      const { recovery, identity } = this.#reserve.orWithout(() => this.#recover())
+      this.recovery = recovery
+      this.epoch = identity.epoch
+      this.id = identity.journal_id
+      this.#spool = new Spool({ disk, directory, retentionMs: options.retentionMs })
+      this.#segment = this.#reserve.orWithout(() =>
+        this.#createSegment(recovery.nextIndex, recovery.lastCrc, recovery.open),
+      )
+      this.#fsync = new GroupFsync(
+        {
+          disk,
+          clock,
+          directory,
+          intervalMs: options.fsyncIntervalMs,
+          onFailed: (error) => this.#fail(error),
+        },
+        { segment: recovery.nextIndex, offset: 0 },
+      )
+      this.#fsync.directoryChanged()
+      this.#wrote()
+      const closing = { hostId: options.hostId, epoch: this.epoch, endedAt: this.#nowIso() }
+      const ended = recovery.open.map((entry) => settleRecovered(entry, closing))
+      if (ended.length > 0) this.append(ended)
+      this.flushSync()
+      this.#reserve.hold(clock.nowMs())
+    } catch (error) {
+      this.#unlock()
+      throw error
     }
-    for (const index of listSegments(disk, options.directory)) {
-      this.#olderBytes += disk.stat(segmentPath(options.directory, index)).size
-    }
-    this.#index = this.recovery.nextIndex
-    this.#openSegment(this.recovery.lastCrc, this.recovery.open)
-    const recovered = this.recovery.open.map((entry) => this.#settleRecovered(entry))
-    if (recovered.length > 0) this.append(recovered)
-    this.flushSync()
   }
 
   /** Bytes of all segments on disk. */
   get bytes(): number {
-    return this.#olderBytes + this.#segmentBytes
+    return this.#spool.bytes
   }
 
   get openCount(): number {
     return this.#open.size
   }
 
-  /** One write for all `records`, in order. Throws `journal_full`; then none of them was kept. */
-  append(records: readonly JournalRecord[]): void {
-    if (this.#segmentBytes >= this.#options.segmentBytesMax) this.#rotate()
-    this.#write(records)
-    this.#cancelFsync ??= this.#options.clock.setTimer(this.#options.fsyncIntervalMs, () => {
-      this.#cancelFsync = null
-      this.#disk.fsync(this.#fd, (error) => {
-        if (error) this.#options.log('error', 'journal fsync failed', { reason: error.message })
-      })
-    })
+  /** Everything before it survives the death of the machine. */
+  get durable(): JournalCursor {
+    return this.#fsync.durable
   }
 
-  /** Throws `journal_full` when no request may be opened any more. */
+  /** Share of the cap that events take which the edge has not acknowledged. */
+  get spoolRatio(): number {
+    return this.#spool.bytesFrom(this.#shippedSegment) / this.#options.totalBytesMax
+  }
+
+  /** Free bytes of the disk that the journal is on. */
+  get diskFreeBytes(): number {
+    return this.#disk.freeBytes(this.#options.directory)
+  }
+
+  /**
+   * One write for all `records`, in order. Throws `journal_full` or `journal_failed`; then none of
+   * them was kept. On a full disk, records that end requests take the reserve.
+   */
+  append(records: readonly JournalRecord[]): void {
+    this.#assertAlive()
+    if (records.length === 0) return
+    if (this.#segment.size >= this.#options.segmentBytesMax) this.#rotate()
+    const isEnding = records.every(({ t }) => t === 'settled')
+    try {
+      const write = () => this.#orWithoutShipped(() => this.#segment.append(records))
+      if (isEnding) this.#reserve.orWithout(write)
+      else write()
+    } catch (error) {
+      this.#options.log('error', 'journal write failed', { reason: errorText(error) })
+      throw new HostError('journal_full', 'the usage journal cannot be written', { cause: error })
+    }
+    this.#wrote()
+    for (const record of records) this.#open.apply(record)
+    this.#watch.look(this.#options.clock.nowMs(), this)
+  }
+
+  /**
+   * Throws `journal_full` when no request may be opened: its settlement might find no room.
+   */
   assertRoom(): void {
-    if (this.bytes < this.#options.totalBytesMax) return
-    this.#prune()
-    if (this.bytes < this.#options.totalBytesMax) return
+    this.#assertAlive()
+    if (!this.#reserve.hold(this.#options.clock.nowMs())) {
+      throw new HostError('journal_full', 'the disk of the usage journal is full')
+    }
+    if (this.#open.settlementBytes > this.#reserve.bytes) {
+      throw new HostError('journal_full', 'more requests are open than there is room to settle')
+    }
+    if (!this.#isOverCap()) return
+    this.#prune(() => this.#isOverCap())
+    if (!this.#isOverCap()) return
     throw new HostError('journal_full', 'the usage journal is full: its events are not collected')
   }
 
@@ -107,113 +188,127 @@ export class Journal {
     this.#shippedSegment = index
   }
 
+  /** Everything appended is durable when it returns. Throws `journal_failed`. */
   flushSync(): void {
-    this.#cancelFsync?.()
-    this.#cancelFsync = null
-    this.#disk.fsyncSync(this.#fd)
-  }
-
-  /** Flushes and closes; idempotent. */
-  close(): void {
-    if (this.#fd < 0) return
-    this.flushSync()
-    this.#disk.close(this.#fd)
-    this.#fd = -1
-    this.#unlock()
-  }
-
-  #write(records: readonly JournalRecord[]): void {
-    let chain = this.#chain
-    let text = ''
-    for (const record of records) {
-      const encoded = encodeRecord(record, chain)
-      text += encoded.line
-      chain = encoded.next
-    }
-    const bytes = Buffer.from(text)
+    this.#assertAlive()
     try {
-      writeFully(this.#disk, this.#fd, bytes)
-    } catch (error) {
-      this.#disk.truncate(this.#fd, this.#segmentBytes)
-      this.#options.log('error', 'journal write failed', { reason: errorText(error) })
-      throw new HostError('journal_full', 'the usage journal cannot be written', { cause: error })
+      this.#fsync.flushSync()
+    } catch (cause) {
+      throw new HostError('journal_failed', 'the usage journal cannot be synced', { cause })
     }
-    this.#segmentBytes += bytes.length
-    this.#chain = chain
-    for (const record of records) this.#open.apply(record)
   }
 
+  /** Flushes, unless an fsync has failed, and closes; idempotent. */
+  close(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    try {
+      if (!this.#hasFailed) this.#fsync.flushSync()
+    } finally {
+      this.#fsync.close()
+      this.#unlock()
+    }
+  }
+
+  #recover() {
+    const { directory, shippedSegment, clock, log } = this.#options
+    const { identity: stored, isDamaged } = readIdentity(this.#disk, directory)
+    if (isDamaged) log('error', 'the epoch of the journal is unreadable: the segments name it', {})
+    const recovery = recoverJournal(this.#disk, {
+      directory,
+      fromIndex: shippedSegment,
+      journalId: stored?.journal_id ?? null,
+    })
+    for (const { level, message, fields } of recovery.notices) log(level, message, fields)
+    const identity = nextIdentity(stored, recovery, clock.nowMs())
+    replaceFile(this.#disk, identityPath(directory), encodeChecked(identity))
+    return { recovery, identity }
+  }
+
+  #assertAlive(): void {
+    if (!this.#hasFailed && !this.#isClosed) return
+    throw new HostError('journal_failed', 'the usage journal has failed: the host ends')
+  }
+
+  #fail(error: Error): void {
+    if (this.#hasFailed) return
+    this.#hasFailed = true
+    this.#options.log('error', 'journal fsync failed: nothing more is taken', {
+      reason: errorText(error),
+    })
+    this.#options.onFailed?.(error)
+  }
+
+  #wrote(): void {
+    const { index, size, fd } = this.#segment
+    this.#spool.set(index, size, this.#options.clock.nowMs())
+    this.#fsync.wrote(fd, { segment: index, offset: size })
+  }
+
+  /** Where no new segment can be had, the old one goes on. */
   #rotate(): void {
-    const open = this.#open.list()
-    const oldFd = this.#fd
-    const lastCrc = this.#chain.crc
-    const oldBytes = this.#segmentBytes
-    this.#index += 1
-    this.#openSegment(lastCrc, open)
-    this.#olderBytes += oldBytes
-    this.#disk.fsync(oldFd, (error) => {
-      if (error) this.#options.log('error', 'journal fsync failed', { reason: error.message })
-      this.#disk.close(oldFd)
-    })
-    this.#prune()
+    const { index, lastCrc } = this.#segment
+    try {
+      this.#segment = this.#createSegment(index + 1, lastCrc, this.#open.list())
+    } catch (error) {
+      this.#options.log('warn', 'journal segment cannot be begun', { reason: errorText(error) })
+      return
+    }
+    this.#fsync.directoryChanged()
+    this.#wrote()
+    this.#prune(() => false)
   }
 
-  #openSegment(previousCrc: string | null, open: readonly OpenRequest[]): void {
-    const { directory, hostId, clock } = this.#options
-    this.#fd = this.#disk.open(segmentPath(directory, this.#index), 'create')
-    syncDirectory(this.#disk, directory)
-    this.#segmentBytes = this.#disk.size(this.#fd)
-    this.#chain = CHAIN_START
-    this.#write([
-      {
-        t: 'segment',
-        format: 1,
-        host_id: hostId,
-        epoch: this.epoch,
-        index: this.#index,
-        at: new Date(clock.nowMs()).toISOString(),
-        previous_crc: previousCrc,
-        open: [...open],
-      },
-    ])
+  #createSegment(
+    index: number,
+    previousCrc: string | null,
+    open: readonly OpenRequest[],
+  ): SegmentFile {
+    const { directory, hostId, log } = this.#options
+    const head: JournalRecord = {
+      t: 'segment',
+      format: 2,
+      journal_id: this.id,
+      host_id: hostId,
+      epoch: this.epoch,
+      index,
+      at: this.#nowIso(),
+      previous_crc: previousCrc,
+      open: [...open],
+    }
+    const segment = SegmentFile.create({ disk: this.#disk, log, directory }, index, head)
+    this.#open.apply(head)
+    return segment
   }
 
-  /** Removes shipped segments that are past retention, or sooner where space is short. */
-  #prune(): void {
-    const { directory, clock, retentionMs, totalBytesMax } = this.#options
-    for (const index of listSegments(this.#disk, directory)) {
-      if (index >= this.#shippedSegment || index >= this.#index) return
-      const path = segmentPath(directory, index)
-      const { size, mtimeMs } = this.#disk.stat(path)
-      const isPast = clock.nowMs() - mtimeMs > retentionMs
-      if (!isPast && this.bytes < totalBytesMax) return
-      this.#disk.unlink(path)
-      this.#olderBytes -= size
+  #nowIso(): string {
+    return new Date(this.#options.clock.nowMs()).toISOString()
+  }
+
+  /** On a full disk, tries again without segments that are shipped. */
+  #orWithoutShipped<T>(write: () => T): T {
+    try {
+      return write()
+    } catch (error) {
+      if (!isDiskFull(error) || !this.#prune(() => true)) throw error
+      return write()
     }
   }
 
-  #settleRecovered({ opened, started, progress }: OpenRequest): SettledRecord {
-    const [, promptRows = 0, completionTokens = 0, gpuUs = 0] = progress ?? []
-    const event = createUsageEvent({
-      request: opened.request,
-      hostId: this.#options.hostId,
-      epoch: this.epoch,
-      finish: 'error',
-      totals: {
-        promptRows,
-        cachedPromptTokens: started?.cached_prompt_tokens ?? 0,
-        completionTokens,
-        gpuUs,
-      },
-      queueUs: started?.queue_us ?? 0,
-      ttftUs: started?.ttft_us ?? null,
-      swapUs: started?.swap_us ?? 0,
-      adapterBytes: started?.adapter_bytes ?? 0,
-      source: started?.source ?? 'none',
-      startedAt: opened.at,
-      endedAt: new Date(this.#options.clock.nowMs()).toISOString(),
-      origin: 'recovered',
-    })
-    return { t: 'settled', n: opened.n, code: 'host_restarted', event }
+  /** True when something went. */
+  #prune(isShort: () => boolean): boolean {
+    const end = Math.min(this.#shippedSegment, this.#segment.index)
+    try {
+      const isChanged = this.#spool.prune(end, this.#options.clock.nowMs(), isShort)
+      if (isChanged) this.#fsync.directoryChanged()
+      return isChanged
+    } catch (error) {
+      this.#options.log('warn', 'journal segment not removed', { reason: errorText(error) })
+      return false
+    }
+  }
+
+  #isOverCap(): boolean {
+    return this.bytes + this.#open.settlementBytes >= this.#options.totalBytesMax
   }
 }

@@ -1,8 +1,18 @@
 /**
  * Which requests the journal holds open, and how far each has come: a fold over records, the same
- * one while writing (for the head of the next segment) and at recovery.
+ * one while writing (for the head of the next segment) and at recovery, where some may be missing.
+ *
+ * A request leaves by its settled record alone. One that a segment's head no longer knows ended in
+ * records that damage has eaten, and stays open here, to be closed at its last progress.
  */
-import type { JournalRecord, OpenedRecord, ProgressRow, StartedRecord } from './record.ts'
+import type {
+  JournalRecord,
+  OpenedRecord,
+  ProgressRow,
+  RequestFacts,
+  SegmentRecord,
+  StartedRecord,
+} from './record.ts'
 
 export interface OpenRequest {
   readonly opened: OpenedRecord
@@ -10,25 +20,40 @@ export interface OpenRequest {
   readonly progress: ProgressRow | null
 }
 
+/** A settled record is its facts and, at most, this much around them. */
+const SETTLEMENT_EXTRA_BYTES = 1200
+
+/** Most bytes that the settled record of `request` takes. */
+export function settlementBytesMax(request: RequestFacts): number {
+  return Buffer.byteLength(JSON.stringify(request)) + SETTLEMENT_EXTRA_BYTES
+}
+
 export class OpenRequests {
   #byHandle = new Map<number, OpenRequest>()
+  /** By identity: their handles may be in use again. */
+  readonly #unended = new Map<string, OpenRequest>()
+  readonly #unnamed = new Set<number>()
+  #settlementBytes = 0
 
   apply(record: JournalRecord): void {
     switch (record.t) {
       case 'segment':
-        this.#byHandle = new Map(record.open.map((entry) => [entry.opened.n, entry]))
+        this.#begin(record)
         return
       case 'opened':
-        this.#byHandle.set(record.n, { opened: record, started: null, progress: null })
+        this.#abandon(record.n)
+        this.#add({ opened: record, started: null, progress: null })
         return
       case 'started':
-        this.#update(record.n, { started: record })
+        this.#update(record.n, (entry) => ({ ...entry, started: record }))
         return
       case 'progress':
-        for (const row of record.rows) this.#update(row[0], { progress: row })
+        for (const row of record.rows) this.#advance(row)
         return
       case 'settled':
-        this.#byHandle.delete(record.n)
+        this.#remove(record.n)
+        this.#unnamed.delete(record.n)
+        if (record.event !== null) this.#unended.delete(identityOf(record.event))
         return
       case 'salvaged':
         return
@@ -36,16 +61,65 @@ export class OpenRequests {
   }
 
   list(): OpenRequest[] {
-    return [...this.#byHandle.values()]
+    return [...this.#byHandle.values(), ...this.#unended.values()]
   }
 
   get size(): number {
-    return this.#byHandle.size
+    return this.#byHandle.size + this.#unended.size
   }
 
-  /** Damage may have eaten the opening of a request: what cannot be named cannot be billed. */
-  #update(handle: number, change: Partial<OpenRequest>): void {
-    const entry = this.#byHandle.get(handle)
-    if (entry !== undefined) this.#byHandle.set(handle, { ...entry, ...change })
+  /** Most bytes that settling all of them takes. */
+  get settlementBytes(): number {
+    return this.#settlementBytes
   }
+
+  /** Requests of which only later records were readable: nobody knows whom to bill. */
+  get unnamedCount(): number {
+    return this.#unnamed.size
+  }
+
+  #begin({ open }: SegmentRecord): void {
+    for (const handle of [...this.#byHandle.keys()]) this.#abandon(handle)
+    for (const entry of open) {
+      this.#unended.delete(identityOf(entry.opened.request))
+      this.#add(entry)
+    }
+  }
+
+  #add(entry: OpenRequest): void {
+    this.#byHandle.set(entry.opened.n, entry)
+    this.#settlementBytes += settlementBytesMax(entry.opened.request)
+  }
+
+  #remove(handle: number): OpenRequest | undefined {
+    const entry = this.#byHandle.get(handle)
+    if (entry === undefined) return undefined
+    this.#byHandle.delete(handle)
+    this.#settlementBytes -= settlementBytesMax(entry.opened.request)
+    return entry
+  }
+
+  #abandon(handle: number): void {
+    const entry = this.#remove(handle)
+    if (entry !== undefined) this.#unended.set(identityOf(entry.opened.request), entry)
+  }
+
+  /** Totals only grow: a record that stands in the wrong place takes nothing back. */
+  #advance(row: ProgressRow): void {
+    this.#update(row[0], (entry) => {
+      const [, promptRows = 0, completionTokens = 0] = entry.progress ?? []
+      const isBehind = row[1] < promptRows || row[2] < completionTokens
+      return isBehind ? entry : { ...entry, progress: row }
+    })
+  }
+
+  #update(handle: number, change: (entry: OpenRequest) => OpenRequest): void {
+    const entry = this.#byHandle.get(handle)
+    if (entry === undefined) this.#unnamed.add(handle)
+    else this.#byHandle.set(handle, change(entry))
+  }
+}
+
+function identityOf(request: Pick<RequestFacts, 'request_id' | 'attempt'>): string {
+  return `${request.request_id} ${request.attempt}`
 }

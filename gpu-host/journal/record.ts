@@ -1,11 +1,6 @@
 /**
- * The journal's records and their framing. One line each:
- *   <crc> <previous crc> <number> <JSON>\n      crc in 8 hex digits, over all that follows it
- * A record proves itself (crc), its place (number) and its predecessor (previous crc), so a flipped
- * bit, a lost, doubled or moved record is seen. The check is zlib's CRC-32 (IEEE 802.3; Node has no
- * CRC-32C): against accidents, not against someone who may write to the directory.
+ * What the journal's records say. How they stand in a file is frame.ts.
  */
-import { crc32 } from 'node:zlib'
 import { z } from 'zod'
 import { adapterSource, generateRequest, usageEvent } from '../protocol.ts'
 
@@ -71,7 +66,9 @@ const settledRecord = z.object({
  */
 const segmentRecord = z.object({
   t: z.literal('segment'),
-  format: z.literal(1),
+  format: z.union([z.literal(1), z.literal(2)]),
+  /** Which journal it belongs to; null in format 1. */
+  journal_id: z.string().nullable().default(null),
   host_id: z.string(),
   epoch: z.int().min(0),
   index: z.int().min(0),
@@ -103,54 +100,3 @@ export type OpenedRecord = z.infer<typeof openedRecord>
 export type StartedRecord = z.infer<typeof startedRecord>
 export type SegmentRecord = z.infer<typeof segmentRecord>
 export type SettledRecord = z.infer<typeof settledRecord>
-
-/** Where the next record joins the chain. */
-export interface ChainPosition {
-  readonly crc: string
-  readonly number: number
-}
-export const CHAIN_START: ChainPosition = { crc: '00000000', number: 0 }
-
-export interface DecodedRecord {
-  readonly record: JournalRecord
-  readonly crc: string
-  readonly previousCrc: string
-  readonly number: number
-}
-
-/** Throws on a record that `decodeRecord` would not accept: what cannot be read is not written. */
-export function encodeRecord(
-  record: JournalRecord,
-  at: ChainPosition,
-): { readonly line: string; readonly next: ChainPosition } {
-  // Progress is written every step and is integers by construction.
-  if (record.t !== 'progress') journalRecord.parse(record)
-  const covered = `${at.crc} ${at.number} ${JSON.stringify(record)}`
-  const crc = toCrcText(crc32(covered))
-  return { line: `${crc} ${covered}\n`, next: { crc, number: at.number + 1 } }
-}
-
-const FRAME = /^([0-9a-f]{8}) ([0-9a-f]{8}) (0|[1-9][0-9]{0,14}) (\{.*\})$/s
-
-/** `line` without its newline. null = not a record: damaged or cut off. */
-export function decodeRecord(line: string): DecodedRecord | null {
-  const match = FRAME.exec(line)
-  const [, crc, previousCrc, number, json] = match ?? []
-  if (crc === undefined || previousCrc === undefined || json === undefined) return null
-  if (toCrcText(crc32(line.slice(crc.length + 1))) !== crc) return null
-  const parsed = journalRecord.safeParse(parseJson(json))
-  if (!parsed.success) return null
-  return { record: parsed.data, crc, previousCrc, number: Number(number) }
-}
-
-function toCrcText(value: number): string {
-  return value.toString(16).padStart(8, '0')
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return null
-  }
-}

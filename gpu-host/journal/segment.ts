@@ -5,7 +5,14 @@
  */
 import { join } from 'node:path'
 import type { Disk } from './disk.ts'
-import { CHAIN_START, type DecodedRecord, decodeRecord } from './record.ts'
+import {
+  CHAIN_START,
+  type ChainPosition,
+  type DecodedRecord,
+  decodeRecord,
+  NEWLINE,
+} from './frame.ts'
+import type { SegmentRecord } from './record.ts'
 
 const SEGMENT_NAME = /^segment-(\d{10})\.jsonl$/
 
@@ -23,8 +30,18 @@ export function listSegments(disk: Disk, directory: string): number[] {
     .sort((a, b) => a - b)
 }
 
+/** Bytes `start` ≤ … < `end` of a segment that are not as they were written. */
+export interface DamagedRegion {
+  readonly start: number
+  readonly end: number
+  /** `misplaced`: a whole record, but not the one that belongs there. */
+  readonly kind: 'unreadable' | 'misplaced'
+}
+
 export interface SegmentScan {
   readonly records: readonly DecodedRecord[]
+  /** In order; adjoining ones of a kind are one. */
+  readonly damage: readonly DamagedRegion[]
   /** Complete lines that prove nothing, or that break the chain. */
   readonly damaged: boolean
   /** Bytes of complete lines that hold no provable record. */
@@ -36,21 +53,49 @@ export interface SegmentScan {
 /** Never throws: any bytes give a scan. */
 export function scanSegment(bytes: Buffer): SegmentScan {
   const records: DecodedRecord[] = []
+  const damage: DamagedRegion[] = []
   let expected = CHAIN_START
-  let damaged = false
-  let damagedBytes = 0
   let start = 0
-  for (let end = bytes.indexOf(10); end >= 0; end = bytes.indexOf(10, start)) {
-    const decoded = decodeRecord(bytes.toString('utf8', start, end))
-    if (decoded === null) {
-      damaged = true
-      damagedBytes += end + 1 - start
-    } else {
-      if (decoded.previousCrc !== expected.crc || decoded.number !== expected.number) damaged = true
+  for (let end = bytes.indexOf(NEWLINE); end >= 0; end = bytes.indexOf(NEWLINE, start)) {
+    const decoded = decodeRecord(bytes.subarray(start, end))
+    const region = { start, end: end + 1 }
+    if (decoded === null) addRegion(damage, { ...region, kind: 'unreadable' })
+    else {
+      if (!joins(decoded, expected)) addRegion(damage, { ...region, kind: 'misplaced' })
       records.push(decoded)
       expected = { crc: decoded.crc, number: decoded.number + 1 }
     }
     start = end + 1
   }
-  return { records, damaged, damagedBytes, tornBytes: bytes.length - start }
+  const unreadable = damage.filter(({ kind }) => kind === 'unreadable')
+  return {
+    records,
+    damage,
+    damaged: damage.length > 0,
+    damagedBytes: unreadable.reduce((sum, region) => sum + region.end - region.start, 0),
+    tornBytes: bytes.length - start,
+  }
+}
+
+/** Head of a segment; one that was written anew has it behind the note of that. */
+export function headOf({ records }: SegmentScan): SegmentRecord | null {
+  const head = records.slice(0, 2).find(({ record }) => record.t === 'segment')
+  return head?.record.t === 'segment' ? head.record : null
+}
+
+/** CRC that the head of the next segment names; null where damage hides it. */
+export function lastCrcOf({ records, damaged }: SegmentScan): string | null {
+  const isSalvaged = records[0]?.record.t === 'salvaged'
+  return damaged || isSalvaged ? null : (records.at(-1)?.crc ?? null)
+}
+
+function joins({ previousCrc, number }: DecodedRecord, expected: ChainPosition): boolean {
+  return previousCrc === expected.crc && number === expected.number
+}
+
+function addRegion(damage: DamagedRegion[], region: DamagedRegion): void {
+  const last = damage.at(-1)
+  if (last?.end === region.start && last.kind === region.kind) {
+    damage[damage.length - 1] = { ...last, end: region.end }
+  } else damage.push(region)
 }

@@ -123,6 +123,16 @@ export class HandOver {
       this.#unwritten.push(settlement.record)
       this.#finish(settlement)
     }
+    this.#writeLate()
+  }
+
+  /** Endings alone may take the journal's reserve: a full disk holds none of them up. */
+  #writeLate(): void {
+    try {
+      this.#append([])
+    } catch {
+      // They go with the next records that the journal takes.
+    }
   }
 
   #settle(ending: Ending): Settlement {

@@ -199,6 +199,8 @@ describe('Scheduler', () => {
       expect.objectContaining({ code: 'journal_full' }),
     )
     isFull = false
+    // The reserve is looked for once a second.
+    await rig.clock.advance(1000)
     collect(rig.scheduler.submit(createRequest({ max_tokens: 1 })))
     await rig.clock.advance(20)
     expect(rig.usage().map((event) => event.completion_tokens)).toEqual([sent, 1])

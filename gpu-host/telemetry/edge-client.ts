@@ -1,7 +1,8 @@
 /**
  * A signed JSON call from this host to the edge. Resolves with the reply's body on 2xx, rejects
- * otherwise; never waits longer than its time limit.
+ * otherwise (EdgeRefusal where the edge answered); never waits longer than its time limit.
  */
+import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { signForEdge } from '../grants.ts'
 
@@ -13,6 +14,26 @@ export interface EdgeClientOptions {
 }
 
 const REPLY_BYTES_MAX = 64 * 1024
+const errorReply = z.object({ error: z.object({ code: z.string() }) })
+
+/** The edge refused a call. `code` is its own, null where the body names none. */
+export class EdgeRefusal extends Error {
+  override readonly name = 'EdgeRefusal'
+  readonly code: string | null
+
+  constructor(status: number, body: string) {
+    super(`the edge answered ${status}: ${body.slice(0, 200)}`)
+    this.code = codeOf(body)
+  }
+}
+
+function codeOf(body: string): string | null {
+  try {
+    return errorReply.parse(JSON.parse(body)).error.code
+  } catch {
+    return null
+  }
+}
 
 export class EdgeClient {
   readonly #options: EdgeClientOptions
@@ -38,7 +59,7 @@ export class EdgeClient {
       signal: AbortSignal.timeout(timeoutMs),
     })
     const text = (await response.text()).slice(0, REPLY_BYTES_MAX)
-    if (!response.ok) throw new Error(`the edge answered ${response.status}: ${text.slice(0, 200)}`)
+    if (!response.ok) throw new EdgeRefusal(response.status, text)
     return text === '' ? null : JSON.parse(text)
   }
 }

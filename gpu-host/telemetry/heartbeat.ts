@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { type Clock, sleep } from '../clock.ts'
+import { errorCodeOf } from '../errors.ts'
 import { errorText, type Log } from '../log.ts'
 import { EDGE_ROUTES, type Heartbeat } from '../protocol.ts'
 import type { EdgeClient } from './edge-client.ts'
@@ -17,6 +18,8 @@ export interface HeartbeatOptions {
   readonly log: Log
   readonly intervalMs: number
   readonly timeoutMs: number
+  /** A newer start of this host has reported: this one must not serve any more. */
+  readonly onEpochStale: () => void
 }
 
 /** Beats until `signal` aborts; never rejects. */
@@ -34,13 +37,14 @@ export async function runHeartbeat(options: HeartbeatOptions, signal: AbortSigna
  * One beat now, for a change that the edge should hear of at once; false when it did not arrive.
  */
 export async function beat(options: HeartbeatOptions, isLogged = true): Promise<boolean> {
-  const { edge, status, metrics, log, timeoutMs } = options
+  const { edge, status, metrics, log, timeoutMs, onEpochStale } = options
   try {
     await edge.post(EDGE_ROUTES.heartbeat, `hbt_${randomUUID()}`, status(), timeoutMs)
     return true
   } catch (error) {
     metrics.heartbeatFailures.inc()
     if (isLogged) log('warn', 'heartbeat not delivered', { reason: errorText(error) })
+    if (errorCodeOf(error) === 'host_epoch_stale') onEpochStale()
     return false
   }
 }

@@ -19,6 +19,9 @@ export interface MetricSources {
   readonly kvPages: () => Record<'used' | 'cached' | 'free', number>
   readonly residency: () => Partial<Record<'slot' | 'ram' | 'disk', number>>
   readonly journalBytes: () => number
+  /** Not acknowledged, as a share of the cap. */
+  readonly journalSpoolRatio: () => number
+  readonly journalDiskFreeBytes: () => number
   readonly unshippedEvents: () => number
   /** Microseconds, ever growing. */
   readonly unusedSwapUs: () => number
@@ -123,6 +126,12 @@ function registerGauges(registers: Registry[], sources: MetricSources): void {
   gauge('nozzle_queue_depth', 'Requests that wait', () => sources.load().queueDepth)
   gauge('nozzle_slots_in_use', 'Slots pinned by requests', () => sources.load().slotsInUse)
   gauge('nozzle_journal_bytes', 'Usage journal on disk', sources.journalBytes)
+  gauge(
+    'nozzle_journal_spool_ratio',
+    'Usage not acknowledged, of its cap',
+    sources.journalSpoolRatio,
+  )
+  gauge('nozzle_journal_disk_free_bytes', 'Free beside the journal', sources.journalDiskFreeBytes)
   gauge('nozzle_usage_unshipped_events', 'Events not acknowledged', sources.unshippedEvents)
   new Counter({
     name: 'nozzle_unused_swap_seconds_total',

@@ -4,13 +4,10 @@
  * edge is away or the host restarts; what is sent twice, the edge knows by its request id.
  */
 import { randomUUID } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { rename, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { z } from 'zod'
 import { type Clock, sleep } from '../clock.ts'
-import { errorCodeOf } from '../errors.ts'
-import { CURSOR_START, type JournalCursor, readSettled } from '../journal/settled-reader.ts'
+import type { Disk } from '../journal/disk.ts'
+import { type JournalCursor, readSettled } from '../journal/settled-reader.ts'
+import { writeShippedCursor } from '../journal/shipped-cursor.ts'
 import { errorText, type Log } from '../log.ts'
 import { EDGE_ROUTES, type UsageBatch, usageBatchReceipt } from '../protocol.ts'
 import type { EdgeClient } from './edge-client.ts'
@@ -18,12 +15,15 @@ import type { HostMetrics } from './metrics.ts'
 
 export interface UsageOutboxOptions {
   readonly directory: string
+  readonly disk: Disk
   readonly hostId: string
   /** null = there is no edge: events stay in the journal. */
   readonly edge: EdgeClient | null
   readonly metrics: HostMetrics
   readonly clock: Clock
   readonly log: Log
+  /** Up to where the journal survives the death of the machine: no further is shipped. */
+  readonly durable: () => JournalCursor
   /** Told how far the edge has acknowledged. */
   readonly onShipped: (segment: number) => void
 }
@@ -35,42 +35,20 @@ const RETRY_MS_MIN = 500
 /** Short, since an edge that cannot store answers at once: the backlog leaves soon after. */
 const RETRY_MS_MAX = 5000
 
-const cursorFile = z.object({ segment: z.int().min(0), offset: z.int().min(0) })
-
-function cursorPath(directory: string): string {
-  return join(directory, 'shipped.json')
-}
-
-/**
- * How far the edge has acknowledged. Lost or unreadable = nothing yet: sending twice is harmless.
- */
-export function readShippedCursor(directory: string, log: Log): JournalCursor {
-  try {
-    return cursorFile.parse(JSON.parse(readFileSync(cursorPath(directory), 'utf8')))
-  } catch (error) {
-    if (errorCodeOf(error) !== 'ENOENT') {
-      log('error', 'the record of shipped usage is unreadable: all of the journal is sent again', {
-        reason: errorText(error),
-      })
-    }
-    return CURSOR_START
-  }
-}
-
 export class UsageOutbox {
   readonly #options: UsageOutboxOptions
   #cursor: JournalCursor
   #retryMs = 0
 
-  /** `salvaged`: segments that recovery wrote anew; offsets into them start over. */
-  constructor(options: UsageOutboxOptions, cursor: JournalCursor, salvaged: readonly number[]) {
+  constructor(options: UsageOutboxOptions, cursor: JournalCursor) {
     this.#options = options
-    this.#cursor = salvaged.includes(cursor.segment) ? { ...cursor, offset: 0 } : cursor
+    this.#cursor = cursor
   }
 
   /** Events not acknowledged, counted in the journal; stops counting at 10,000. */
   countUnshipped(): number {
-    return readSettled(this.#options.directory, this.#cursor, 10_000).events.length
+    const { directory, disk } = this.#options
+    return readSettled(directory, this.#cursor, 10_000, { disk }).events.length
   }
 
   /** Ships until `signal` aborts; never rejects. */
@@ -95,10 +73,13 @@ export class UsageOutbox {
 
   /** One batch. `more`: it was acknowledged, there may be another. Never rejects. */
   async shipOnce(): Promise<'empty' | 'more' | 'failed'> {
-    const { directory, hostId, edge, metrics, log } = this.#options
+    const { directory, disk, durable, hostId, edge, metrics, log } = this.#options
     if (edge === null) return 'empty'
     try {
-      const page = readSettled(directory, this.#cursor, EVENTS_PER_BATCH_MAX)
+      const page = readSettled(directory, this.#cursor, EVENTS_PER_BATCH_MAX, {
+        disk,
+        until: durable(),
+      })
       if (page.events.length > 0) {
         const batch: UsageBatch = { host_id: hostId, events: [...page.events] }
         const reply = await edge.post(EDGE_ROUTES.usage, `shp_${randomUUID()}`, batch, TIMEOUT_MS)
@@ -121,18 +102,13 @@ export class UsageOutbox {
     }
   }
 
-  /**
-   * The file moves only with events: a cursor behind by empty records costs a re-read, no more. No
-   * fsync, since a lost move means that events are sent twice, which is harmless.
-   */
+  /** The file moves only with events: behind by empty records, it costs a re-read, no more. */
   async #acknowledge(cursor: JournalCursor, hasEvents: boolean): Promise<void> {
-    const { directory, onShipped } = this.#options
+    const { directory, disk, onShipped } = this.#options
     const isNewSegment = cursor.segment !== this.#cursor.segment
     this.#cursor = cursor
     if (!hasEvents && !isNewSegment) return
-    const path = cursorPath(directory)
-    await writeFile(`${path}.tmp`, JSON.stringify(cursor), { mode: 0o600 })
-    await rename(`${path}.tmp`, path)
+    await writeShippedCursor(disk, directory, cursor)
     onShipped(cursor.segment)
   }
 }

@@ -475,7 +475,7 @@ describe('host life', () => {
     const response = await test.post(HOST_ROUTES.residency, '')
     expect(await response.json()).toMatchObject({
       host_id: 'hst_test',
-      epoch: 1,
+      epoch: test.host.journal.epoch,
       adapters: [{ digest, tier: 'slot' }],
     })
     await until(() => expect(test.heartbeats.length).toBeGreaterThan(0))
@@ -491,7 +491,10 @@ describe('host life', () => {
     isAway = false
     const second = await start({ directory: first.directory })
     await until(() => expect(second.usage).toHaveLength(1))
-    expect(second.usage[0]).toMatchObject({ request_id: request.request_id, epoch: 1 })
+    expect(second.usage[0]).toMatchObject({
+      request_id: request.request_id,
+      epoch: first.host.journal.epoch,
+    })
     expect(await second.metric('nozzle_usage_unshipped_events')).toBe(0)
   })
 })

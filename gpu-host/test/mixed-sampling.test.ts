@@ -19,6 +19,7 @@ import type { AdapterPort } from '../scheduler/adapter-port.ts'
 import { Scheduler } from '../scheduler/scheduler.ts'
 import { createMetrics, type HostMetrics } from '../telemetry/metrics.ts'
 import { createChatTemplate } from '../text/chat-template.ts'
+import { journalOptions } from './support/journal-records.ts'
 import { RIG_LIMITS } from './support/scheduler-rig.ts'
 import { createRequest } from './support/test-host.ts'
 
@@ -52,17 +53,7 @@ beforeAll(async () => {
     await engine.loadSlot(slot, createSyntheticAdapter(TINY, { seed: slot, rank: 4, alpha: 8 }))
   }
   metrics = createMetrics({ withProcess: false })
-  journal = new Journal({
-    directory: join(directory, 'journal'),
-    hostId: 'hst_mixed',
-    clock: systemClock,
-    log: () => {},
-    segmentBytesMax: 1e6,
-    totalBytesMax: 1e9,
-    retentionMs: 1e12,
-    fsyncIntervalMs: 100,
-    shippedSegment: 0,
-  })
+  journal = new Journal(journalOptions(join(directory, 'journal')))
   scheduler = new Scheduler({
     engine,
     adapters: residents,
@@ -71,7 +62,7 @@ beforeAll(async () => {
     clock: systemClock,
     log: () => {},
     renderChat: createChatTemplate(engine.info.chatTemplate, { bos: '', eos: '' }),
-    hostId: 'hst_mixed',
+    hostId: 'hst_test',
     randomSeed: () => randomInt(2 ** 32),
     limits: { ...RIG_LIMITS, queueDepthTenantMax: 40, eventsBufferedMax: 1000 },
   })

@@ -11,23 +11,13 @@ import { type GenerateEvent, type GenerateRequest, samplingOptions } from '../pr
 import type { Generation } from '../scheduler/scheduler.ts'
 import { choiceSeed } from '../scheduler/sequence.ts'
 import { expectedTokens, FAKE_EOS } from './support/fake-engine.ts'
+import { createRandom } from './support/random.ts'
 import { RIG_LIMITS, RIG_SEED, SchedulerRig } from './support/scheduler-rig.ts'
 import type { AdapterScript } from './support/scripted-adapters.ts'
 
 const EOS_ONE_IN = 40
 const TENANTS = 5
 const ADAPTERS = 9
-
-/** mulberry32: small, and the same everywhere. */
-function createRandom(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
-}
 
 function digestOf(adapter: number): string {
   return `sha256:${String(adapter).padStart(64, '0')}`

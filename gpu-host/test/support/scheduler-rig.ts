@@ -82,7 +82,7 @@ export class SchedulerRig {
   }
 
   usage(): readonly UsageEvent[] {
-    return readSettled(this.directory, CURSOR_START, 100_000, this.#disk).events
+    return readSettled(this.directory, CURSOR_START, 100_000, { disk: this.#disk }).events
   }
 
   async dispose(): Promise<void> {

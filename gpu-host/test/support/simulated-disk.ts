@@ -22,13 +22,15 @@ export interface DiskCall {
   readonly number: number
 }
 
+/** Called before each call that may fail; what it returns is thrown, or handed to `fsync`. */
+export type DiskFault = (call: DiskCall) => Error | null
+
 export interface SimulatedDiskOptions {
   /** 0 ≤ x < 1; decides what a power loss leaves. */
   readonly random: () => number
   /** All files together; a write beyond it takes what fits, then fails with ENOSPC. */
   readonly capacityBytes?: number
-  /** Called before each call that may fail; what it returns is thrown, or handed to `fsync`. */
-  readonly fault?: (call: DiskCall) => Error | null
+  readonly fault?: DiskFault
   /** When an fsync takes effect and answers; by default in the next microtask. */
   readonly defer?: (run: () => void) => void
   readonly nowMs?: () => number
@@ -73,9 +75,11 @@ export class SimulatedDisk implements Disk {
   /** A process that died hears of no fsync any more. */
   #life = 0
   capacityBytes: number
+  fault: DiskFault
 
   constructor(options: SimulatedDiskOptions) {
     this.#options = options
+    this.fault = options.fault ?? (() => null)
     this.capacityBytes = options.capacityBytes ?? Number.POSITIVE_INFINITY
   }
 
@@ -333,7 +337,7 @@ export class SimulatedDisk implements Disk {
   }
 
   #fault(op: DiskCall['op'], path: string): Error | null {
-    return this.#options.fault?.({ op, path, number: this.#calls++ }) ?? null
+    return this.fault({ op, path, number: this.#calls++ })
   }
 
   #nowMs(): number {

@@ -59,6 +59,7 @@ export class TestHost {
       NOZZLE_BASE_MODEL_NAME: 'fake-base',
       NOZZLE_EDGE_URL: 'http://edge.invalid',
       NOZZLE_HOST_ID: 'hst_test',
+      NOZZLE_JOURNAL_SEGMENT_BYTES_MAX: '1000000',
     })
     this.host = new Host({
       settings: { ...config, ...options.settings },
