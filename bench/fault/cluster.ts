@@ -106,6 +106,13 @@ export class Cluster {
     return cluster
   }
 
+  /** Keys that the edge has made and not yet met. */
+  addKeys(count: number): Promise<TenantKey[]> {
+    const path = `/v1/tenants/${this.tenant.id}/keys`
+    const add = () => this.#client.admin<TenantKey>('POST', path, {})
+    return Promise.all(Array.from({ length: count }, add))
+  }
+
   get tenant(): ClusterTenant {
     if (this.#tenant === null) throw new Error('the cluster has not started')
     return this.#tenant

@@ -7,10 +7,11 @@ import { isOutage } from '#db/errors.ts'
 import { upsertBaseModel } from '#db/queries/base-models.ts'
 import { recordHeartbeat } from '#db/queries/hosts.ts'
 import { recordUsageEvents } from '#db/queries/usage.ts'
-import { EDGE_ROUTES, heartbeat, usageBatch } from '#protocol'
+import { withinTime } from '#db/within-time.ts'
+import { EDGE_ROUTES, type Heartbeat, heartbeat, usageBatch } from '#protocol'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
-import { HEARTBEAT_BYTES_MAX, USAGE_BATCH_BYTES_MAX } from '../limits.ts'
+import { HEARTBEAT_BYTES_MAX, LOOKUP_WAIT_MS, USAGE_BATCH_BYTES_MAX } from '../limits.ts'
 import { parseJson, parseValue, readBytes } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessAsOperator } from '../tenant-access.ts'
@@ -18,27 +19,29 @@ import { accessAsOperator } from '../tenant-access.ts'
 export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response> {
   /** Base model → digest, as this process wrote them. */
   const written = new Map<string, string>()
+  const store = async (report: Heartbeat): Promise<true> => {
+    const isNewest = await recordHeartbeat(deps.db, report, new Date(deps.nowMs()))
+    if (!isNewest) {
+      deps.pool.forget(report.host_id)
+      throw staleEpoch()
+    }
+    const { base_model: name, base_digest: digest } = report
+    if (written.get(name) !== digest) {
+      await upsertBaseModel(deps.db, { name, digest })
+      written.set(name, digest)
+    }
+    return true
+  }
   return async (c) => {
     const report = await readSigned(deps, c, EDGE_ROUTES.heartbeat, heartbeat, HEARTBEAT_BYTES_MAX)
     // Taken before it is stored: serving goes on while the database is away.
     if (!deps.pool.observe(report)) throw staleEpoch()
-    try {
-      const isNewest = await recordHeartbeat(deps.db, report, new Date(deps.nowMs()))
-      if (!isNewest) {
-        deps.pool.forget(report.host_id)
-        throw staleEpoch()
-      }
-      const { base_model: name, base_digest: digest } = report
-      if (written.get(name) !== digest) {
-        await upsertBaseModel(deps.db, { name, digest })
-        written.set(name, digest)
-      }
-    } catch (error) {
-      // This edge has heard the host; other edges ask the hosts that they last knew.
-      if (!isOutage(error)) throw error
-      return c.json({ stored: false })
-    }
-    return c.json({ stored: true })
+    const isStored = await withinTime(store(report), LOOKUP_WAIT_MS).catch((error: unknown) => {
+      if (isOutage(error)) return null
+      throw error
+    })
+    // Where not, this edge has heard the host, and others ask the hosts that they last knew.
+    return c.json({ stored: isStored !== null })
   }
 }
 

@@ -70,10 +70,12 @@ export async function startPostgres(binaries: string): Promise<PostgresServer> {
       await client.end()
     },
     stop: async () => {
-      const gone = once(server, 'exit')
-      // SIGINT is PostgreSQL's fast shutdown: it does not wait for clients.
-      server.kill('SIGINT')
-      await gone
+      if (server.exitCode === null && server.signalCode === null) {
+        const gone = once(server, 'exit')
+        // SIGINT is PostgreSQL's fast shutdown: it does not wait for clients.
+        server.kill('SIGINT')
+        await gone
+      }
       rmSync(directory, { recursive: true, force: true })
     },
   }
