@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createApiKey } from '../../edge/auth/api-key.ts'
 import { PoolClient } from '../../edge/test/support/pool-client.ts'
 import { CrashingProcess } from './crashing-process.ts'
+import { toClockEnvironment } from './shifted-clock.ts'
 
 export const HOSTS = 2
 
@@ -30,6 +31,7 @@ const HOST_ENTRY = join(ROOT, 'gpu-host', 'test', 'support', 'fake-host-process.
 const EDGE_KILL_POINTS = join(import.meta.dirname, 'edge-kill-points.ts')
 const HOST_KILL_POINTS = join(import.meta.dirname, 'host-kill-points.ts')
 const HAND_OVER = join(import.meta.dirname, 'host-hand-over.ts')
+const SHIFTED_CLOCK = join(import.meta.dirname, 'shifted-clock.ts')
 const SECRET = 'a secret of the fault bench that is long enough'
 /** Long enough for a chunk to pass the edge before the next is made, on a machine of two cores. */
 const STEP_MS = 15
@@ -53,6 +55,7 @@ export class Cluster {
     operatorKey: string,
     edgePort: number,
     hostPorts: readonly number[],
+    clockOffMs: number,
   ) {
     this.url = `http://127.0.0.1:${edgePort}`
     this.#client = new PoolClient(this.url, operatorKey)
@@ -61,11 +64,12 @@ export class Cluster {
       NOZZLE_BASE_MODEL_NAME: 'fake-base',
       // Starts are most of what a case costs: what was compiled once is read from here.
       NODE_COMPILE_CACHE: join(this.#directory, 'compiled'),
+      ...toClockEnvironment(clockOffMs),
     }
     this.edge = new CrashingProcess({
       entry: EDGE_ENTRY,
       args: [],
-      preload: [EDGE_KILL_POINTS],
+      preload: [SHIFTED_CLOCK, EDGE_KILL_POINTS],
       env: {
         ...shared,
         NOZZLE_PORT: String(edgePort),
@@ -81,7 +85,7 @@ export class Cluster {
         new CrashingProcess({
           entry: HOST_ENTRY,
           args: [String(STEP_MS)],
-          preload: [HOST_KILL_POINTS, HAND_OVER],
+          preload: [SHIFTED_CLOCK, HOST_KILL_POINTS, HAND_OVER],
           env: {
             ...shared,
             NOZZLE_HOST_ID: `hst_${i}`,
@@ -94,11 +98,14 @@ export class Cluster {
     )
   }
 
-  /** Resolves when a request would be served. `databaseUrl` names an empty database. */
-  static async start(databaseUrl: string, keyCount: number): Promise<Cluster> {
+  /**
+   * Resolves when a request would be served. `databaseUrl` names an empty database. The clocks of
+   * all processes are `clockOffMs` ahead of the machine's, which is the database's.
+   */
+  static async start(databaseUrl: string, keyCount: number, clockOffMs = 0): Promise<Cluster> {
     const operatorKey = await createApiKey()
     const [edgePort = 0, ...hostPorts] = await freePorts(1 + HOSTS)
-    const cluster = new Cluster(databaseUrl, operatorKey, edgePort, hostPorts)
+    const cluster = new Cluster(databaseUrl, operatorKey, edgePort, hostPorts, clockOffMs)
     await cluster.heal()
     const { id, name } = await cluster.#client.addTenant()
     const addKey = () => cluster.#client.admin<TenantKey>('POST', `/v1/tenants/${name}/keys`, {})
