@@ -2,7 +2,8 @@
  * `npm run soak -- [--minutes N] [--seed S]`: the native tests on an engine that was built with
  * AddressSanitizer and UndefinedBehaviorSanitizer, then, for the rest of N CPU minutes, the fuzzers
  * of pack loading, on that engine and on the readers in TypeScript. The last line of stdout is the
- * report; exit code 1 = a finding, whose own message and replay are above it.
+ * report; exit code 1 = a finding, whose own message and replay are above it. With `--ledger`
+ * another soak altogether: soak/ledger.ts.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -33,6 +34,10 @@ export async function runSoak(
   env: NodeJS.ProcessEnv,
   note: (text: string) => void,
 ): Promise<number> {
+  if (args.includes('--ledger')) {
+    const { runLedgerSoak } = await import('./soak/ledger.ts')
+    return runLedgerSoak(args, note)
+  }
   const { minutes, seed } = parseSoakArgs(args)
   await prepareNative(note)
   const runtime = ensureSanitizedBuilt(note)

@@ -2,7 +2,7 @@
  * The ledger's usage entries, summed per hour (schema/usage-rollups.ts), each exactly once however
  * many edges do it at the same moment: the watermark moves in the statement that adds the sums.
  */
-import { sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../database.ts'
 import { retryOnConflict } from './retry-on-conflict.ts'
 
@@ -14,23 +14,28 @@ export interface RollUp {
 }
 
 /**
- * An entry as the roll-ups count it: a charge as it is, a reversal below zero. Joins to
- * `ledger_entries entry` and `usage_events event`.
+ * Usage entries as the roll-ups count them: a charge as it is, a reversal below zero. The event is
+ * looked up row by row (see queries/usage.ts).
  */
-export const countedEntry = sql.raw(`
-  entry.tenant_id, date_trunc('hour', entry.occurred_at, 'UTC') as hour,
-  case when event.model_id is null then event.model else split_part(event.model, '@', 1) end
-    as model,
-  event.model_id, event.adapter_version_id, event.key_id, event.base_model,
-  entry.price_id, entry.price_basis,
-  sign::numeric as requests, sign * event.prompt_tokens::numeric as prompt_tokens,
-  sign * event.cached_prompt_tokens::numeric as cached_prompt_tokens,
-  sign * event.completion_tokens::numeric as completion_tokens,
-  sign * event.gpu_us::numeric as gpu_us, sign * event.swap_us::numeric as swap_us,
-  sign * entry.amount_pusd as amount_pusd`)
-
-/** Which entries are usage, and which way they count. */
-export const usageSign = sql.raw(`(values ('usage', 1), ('usage_reversal', -1))`)
+export const countedEntries = (condition: SQL) => sql`
+  select entry.request_id, entry.attempt, entry.kind,
+    entry.tenant_id, date_trunc('hour', entry.occurred_at, 'UTC') as hour,
+    case when event.model_id is null then event.model else split_part(event.model, '@', 1) end
+      as model,
+    event.model_id, event.adapter_version_id, event.key_id, event.base_model,
+    entry.price_id, entry.price_basis,
+    sign.of as requests, sign.of * event.prompt_tokens as prompt_tokens,
+    sign.of * event.cached_prompt_tokens as cached_prompt_tokens,
+    sign.of * event.completion_tokens as completion_tokens,
+    sign.of * event.gpu_us as gpu_us, sign.of * event.swap_us as swap_us,
+    sign.of * entry.amount_pusd as amount_pusd
+  from ledger_entries entry
+  cross join lateral (
+    select case entry.kind when 'usage' then 1::numeric else -1::numeric end as of) sign
+  cross join lateral (select * from usage_events charged
+    where charged.request_id = entry.request_id and charged.attempt = entry.attempt
+    offset 0) event
+  where entry.kind in ('usage', 'usage_reversal') and ${condition}`
 
 const KEY = sql.raw(`tenant_id, hour, model, model_id, adapter_version_id, key_id, base_model,
   price_id, price_basis`)
@@ -44,6 +49,9 @@ const COUNTERS = [
   'amount_pusd',
 ]
 const counters = (toText: (name: string) => string) => sql.raw(COUNTERS.map(toText).join(', '))
+
+/** The columns of a line of usage: what it is of, and its counters. */
+export const LINE = sql`${KEY}, ${counters((name) => name)}`
 
 /**
  * Adds what came in since the last time. Takes part in no queue: when another edge is at it,
@@ -79,20 +87,17 @@ const rollUp = sql`
       pg_snapshot_xmin(pg_current_snapshot())::text::bigint + xid_offset) as high
     from state
   ), fresh as materialized (
-    select entry.request_id, entry.attempt, entry.kind, ${countedEntry}
-    from span
-    join ledger_entries entry on entry.ingest_xid >= span.low and entry.ingest_xid < span.high
-    join ${usageSign} as usage(kind, sign) on usage.kind = entry.kind
-    join usage_events event
-      on event.request_id = entry.request_id and event.attempt = entry.attempt
+    ${countedEntries(sql`entry.ingest_xid >= (select low from span)
+      and entry.ingest_xid < (select high from span)`)}
   ), overtaken as (
     select request_id, attempt from fresh lower where kind = 'usage' and exists (
       select from usage_events higher where higher.request_id = lower.request_id
         and higher.attempt > lower.attempt and higher.attempt > 1)
     union
     select event.request_id, event.attempt from fresh higher
-    join usage_events event
-      on event.request_id = higher.request_id and event.attempt < higher.attempt
+    cross join lateral (select request_id, attempt from usage_events earlier
+      where earlier.request_id = higher.request_id and earlier.attempt < higher.attempt
+      offset 0) event
     where higher.attempt > 1 and higher.kind = 'usage'
   ), reversed as (
     insert into ledger_entries (id, kind, debit_account, credit_account, amount_pusd, tenant_id,
@@ -101,13 +106,15 @@ const rollUp = sql`
       'usage_reversal', charge.credit_account, charge.debit_account, charge.amount_pusd,
       charge.tenant_id, charge.request_id, charge.attempt, charge.price_id, charge.price_basis,
       charge.occurred_at
-    from overtaken join ledger_entries charge
-      on charge.id = overtaken.request_id || '/' || overtaken.attempt || '/usage'
+    from overtaken
+    cross join lateral (select * from ledger_entries posted
+      where posted.id = overtaken.request_id || '/' || overtaken.attempt || '/usage'
+      offset 0) charge
     order by id
     on conflict (id) do nothing
     returning 1
   ), added as (
-    insert into usage_rollups (${KEY}, ${counters((name) => name)})
+    insert into usage_rollups (${LINE})
     select ${KEY}, ${counters((name) => `sum(${name})`)} from fresh group by ${KEY} order by ${KEY}
     on conflict on constraint usage_rollups_key do update set
       ${counters((name) => `${name} = usage_rollups.${name} + excluded.${name}`)}

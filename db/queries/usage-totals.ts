@@ -4,7 +4,7 @@
  */
 import { type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../database.ts'
-import { countedEntry, usageSign } from './usage-rollups.ts'
+import { countedEntries, LINE } from './usage-rollups.ts'
 
 /** What sums can be told apart by; the name is that of the total's field. */
 export type UsageGroup = keyof typeof GROUPS
@@ -107,18 +107,11 @@ export function usageLines({ tenantId, start, end }: UsageScope): SQL {
     sql`entry.occurred_at >= ${since.toISOString()}::timestamptz
       and entry.occurred_at < ${until.toISOString()}::timestamptz`
   const entries = (condition: SQL) => sql`
-    select ${countedEntry} from ledger_entries entry
-    join ${usageSign} as usage(kind, sign) on usage.kind = entry.kind
-    join usage_events event
-      on event.request_id = entry.request_id and event.attempt = entry.attempt
-    where ${isTenants(sql`entry.tenant_id`)} and ${condition}`
+    select ${LINE} from (${countedEntries(sql`${isTenants(sql`entry.tenant_id`)} and ${condition}`)}) as counted`
   // No whole hour in it.
   if (from >= to) return entries(during(start, end))
   return sql`
-    select tenant_id, hour, model, model_id, adapter_version_id, key_id, base_model, price_id,
-      price_basis, requests, prompt_tokens, cached_prompt_tokens, completion_tokens, gpu_us,
-      swap_us, amount_pusd
-    from usage_rollups
+    select ${LINE} from usage_rollups
     where ${isTenants(sql`tenant_id`)} and hour >= ${from.toISOString()}::timestamptz
       and hour < ${to.toISOString()}::timestamptz
     union all

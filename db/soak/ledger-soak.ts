@@ -1,0 +1,199 @@
+/**
+ * The ledger at size, on a PostgreSQL with its settings as shipped: writers store usage as edges
+ * do while roll-ups run beside them; then one tenant's month is summed against the clock, and every
+ * sum is compared with a recount.
+ */
+import { sql } from 'drizzle-orm'
+import { openDatabase } from '../client.ts'
+import type { Db } from '../database.ts'
+import { upsertBaseModel } from '../queries/base-models.ts'
+import { addPrice } from '../queries/prices.ts'
+import { recordUsageEvents } from '../queries/usage.ts'
+import { rollUpUsage } from '../queries/usage-rollups.ts'
+import { type UsageGroup, usageTotals } from '../queries/usage-totals.ts'
+import { prices } from '../schema/prices.ts'
+import { findPostgres, startPostgres } from '../test/support/postgres-server.ts'
+import type { UsageEvent } from '../usage-event.ts'
+import { recountUsage } from './recount.ts'
+import { BASE_MODELS, BIG_TENANT, SOAK_MONTH, sampleUsage } from './sample-usage.ts'
+
+export interface LedgerSoakOptions {
+  readonly events: number
+  readonly seed: number
+  readonly note: (text: string) => void
+}
+
+const WRITERS = 8
+const BATCH = 500
+/** One batch in so many is sent twice, as a host does that missed the acknowledgement. */
+const COPY_EVERY = 20
+const ROLL_UP_EVERY_MS = 1000
+const TIMED_SUMS = 9
+
+/** What an invoice tells apart. */
+const INVOICE_LINES: readonly UsageGroup[] = ['model', 'modelId', 'baseModel', 'priceId']
+
+/** Throws when there is no PostgreSQL to start. */
+export async function soakLedger({ events, seed, note }: LedgerSoakOptions) {
+  const binaries = findPostgres()
+  if (binaries === null) throw new Error('no initdb and postgres on this machine or from npm')
+  const server = await startPostgres(binaries, { isDurable: true })
+  const database = await openDatabase(server.url)
+  try {
+    const { db } = database
+    await database.migrate()
+    await setPrices(db)
+    const ingest = await writeAll(db, { events, seed, note })
+    note('summing')
+    await rollUpUsage(db)
+    const month = await timeMonth(db)
+    note('recounting')
+    const { counted, differences } = await compare(db)
+    const [size] = (
+      await db.execute<{ bytes: string; version: string }>(sql`
+        select pg_database_size(current_database())::text as bytes,
+          current_setting('server_version') as version`)
+    ).rows
+    return {
+      postgres: { version: size?.version ?? '', fsync: true, bytes: Number(size?.bytes) },
+      seed,
+      ingest,
+      month,
+      recount: { events: counted, differences },
+      // Everything sent is stored once, and every sum is the recount's.
+      isExact: counted === ingest.events && differences === 0,
+    }
+  } finally {
+    await database.close()
+    await server.stop()
+  }
+}
+
+async function setPrices(db: Db): Promise<void> {
+  for (const [i, name] of BASE_MODELS.entries()) {
+    await upsertBaseModel(db, { name, digest: `sha256:${'b'.repeat(64)}` })
+    const promptPusd = 70_001n + BigInt(i)
+    await addPrice(db, {
+      baseModel: name,
+      promptPusd,
+      cachedPromptPusd: promptPusd / 3n,
+      completionPusd: 411_113n,
+    })
+  }
+}
+
+/** Eight writers and a roller, until all events are stored. */
+async function writeAll(db: Db, { events, seed, note }: LedgerSoakOptions) {
+  const usage = sampleUsage({ seed, events, prices: await db.select().from(prices) })
+  const begin = performance.now()
+  let taken = 0
+  let copies = 0
+  let batches = 0
+  const takeBatch = (): UsageEvent[] => {
+    const batch: UsageEvent[] = []
+    while (batch.length < BATCH && taken < events) {
+      const { value } = usage.next()
+      if (value) batch.push(value)
+      taken += 1
+    }
+    return batch
+  }
+  const write = async (): Promise<void> => {
+    for (let batch = takeBatch(); batch.length > 0; batch = takeBatch()) {
+      batches += 1
+      const isCopied = batches % COPY_EVERY === 0
+      if (batches % 200 === 0) {
+        const perSecond = (taken / (performance.now() - begin)) * 1000
+        note(`${taken} of ${events} events, ${Math.round(perSecond)}/s`)
+      }
+      await recordUsageEvents(db, batch)
+      if (!isCopied) continue
+      const { known } = await recordUsageEvents(db, batch.toReversed())
+      copies += known
+    }
+  }
+  const rollUps = { runs: 0, entries: 0, longest_ms: 0 }
+  const done = Promise.all(Array.from({ length: WRITERS }, write))
+  let isWriting = true
+  const roll = async (): Promise<void> => {
+    while (isWriting) {
+      const since = performance.now()
+      const { entries } = await rollUpUsage(db)
+      rollUps.runs += 1
+      rollUps.entries += entries
+      const tookMs = performance.now() - since
+      rollUps.longest_ms = Math.max(rollUps.longest_ms, Math.round(tookMs))
+      await new Promise((resume) => setTimeout(resume, ROLL_UP_EVERY_MS))
+    }
+  }
+  const rolled = roll()
+  await done.finally(() => {
+    isWriting = false
+  })
+  const seconds = (performance.now() - begin) / 1000
+  await rolled
+  return {
+    events,
+    copies,
+    writers: WRITERS,
+    batch: BATCH,
+    seconds: Number(seconds.toFixed(1)),
+    events_per_s: Math.round((events + copies) / seconds),
+    roll_ups: rollUps,
+  }
+}
+
+/** The big tenant's month as an invoice needs it. */
+async function timeMonth(db: Db) {
+  const query = { tenantId: BIG_TENANT, ...SOAK_MONTH, groupBy: INVOICE_LINES }
+  const ms: number[] = []
+  let requests = 0
+  for (let i = 0; i < TIMED_SUMS; i++) {
+    const since = performance.now()
+    const lines = await usageTotals(db, query)
+    ms.push(performance.now() - since)
+    requests = lines.reduce((sum, line) => sum + line.requests, 0)
+  }
+  ms.sort((a, b) => a - b)
+  const round = (value: number | undefined) => Number((value ?? 0).toFixed(1))
+  return {
+    requests,
+    sum_median_ms: round(ms[Math.floor(TIMED_SUMS / 2)]),
+    sum_max_ms: round(ms.at(-1)),
+  }
+}
+
+/** Every sum of usage totals, and each tenant's account, against the recount. */
+async function compare(db: Db): Promise<{ counted: number; differences: number }> {
+  const { events, sums } = await recountUsage(db)
+  const totals = await usageTotals(db, {
+    tenantId: null,
+    ...SOAK_MONTH,
+    groupBy: ['tenantId', 'modelId', 'keyId'],
+  })
+  let differences = 0
+  const owed = new Map<string, bigint>()
+  for (const total of totals) {
+    const key = `${total.tenantId} ${total.modelId} ${total.keyId}`
+    const expected = sums.get(key)
+    sums.delete(key)
+    const isEqual =
+      expected !== undefined &&
+      expected.requests === total.requests &&
+      expected.promptTokens === total.promptTokens &&
+      expected.cachedPromptTokens === total.cachedPromptTokens &&
+      expected.completionTokens === total.completionTokens &&
+      expected.gpuUs === total.gpuUs &&
+      expected.costPusd === total.costPusd
+    if (!isEqual) differences += 1
+    const account = `unbilled/${total.tenantId}`
+    owed.set(account, (owed.get(account) ?? 0n) + (expected?.costPusd ?? 0n))
+  }
+  const { rows } = await db.execute<{ account: string; pusd: string }>(sql`
+    select account, sum(pusd)::text as pusd from (
+      select debit_account as account, amount_pusd as pusd from ledger_entries
+      union all select credit_account, -amount_pusd from ledger_entries) as side
+    where account like 'unbilled/%' group by account`)
+  for (const { account, pusd } of rows) if (owed.get(account) !== BigInt(pusd)) differences += 1
+  return { counted: events, differences: differences + sums.size }
+}
