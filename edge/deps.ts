@@ -13,6 +13,7 @@ import { GrantSigner } from './pool/grant.ts'
 import { HostClient } from './pool/host-client.ts'
 import { PoolView } from './pool/pool-view.ts'
 import { UploadClient } from './pool/upload-client.ts'
+import { VoidOutbox } from './pool/void-outbox.ts'
 
 export interface DepsInput {
   readonly config: EdgeConfig
@@ -43,6 +44,7 @@ export interface Deps extends DepsInput {
   readonly pool: PoolView
   readonly catalog: Catalog
   readonly hosts: HostClient
+  readonly voids: VoidOutbox
   readonly uploads: UploadClient
 }
 
@@ -53,6 +55,7 @@ export function createDeps(input: DepsInput): Deps {
   const clock = new PoolClock({ readMs: () => databaseTimeMs(db), wallMs, monotonicMs, log })
   const downForMs = () => availability?.downForMs() ?? null
   const pool = new PoolView({ db, nowMs: clock.nowMs, downForMs })
+  const voids = new VoidOutbox({ db, metrics, log, nowMs: clock.nowMs })
   // Hosts check grants by their own clocks, which are set as this machine's is.
   const signer = new GrantSigner(config.poolSecret, wallMs)
   const { keyPepper, operatorKey, baseModel } = config
@@ -75,7 +78,8 @@ export function createDeps(input: DepsInput): Deps {
     authenticator: new Authenticator({ ...remembering, keyPepper, operatorKey, metrics }),
     hostVerifier: new HostVerifier(config.poolSecret, wallMs),
     catalog: new Catalog({ ...remembering, isBaseModel }),
-    hosts: new HostClient({ pool, signer, metrics, fetch }),
+    hosts: new HostClient({ pool, signer, metrics, voids, fetch }),
+    voids,
     uploads: new UploadClient({ pool, signer, fetch }),
   }
 }

@@ -61,6 +61,10 @@ export class EdgeMetrics {
   readonly databaseChanges = new Counter()
   /** `sent`, `failed`. */
   readonly prefetches = new Counter()
+  /** Hosts told that their client has left: `ending`, `corrected`, `settled`, or `failed`. */
+  readonly cancels = new Counter()
+  /** Usage events that take lost attempts back: `stored`, `lost`. */
+  readonly voids = new Counter()
   streamsOpen = 0
 
   toText(state: {
@@ -76,6 +80,8 @@ export class EdgeMetrics {
       ...block('nozzle_edge_key_lookups_total', 'counter', this.keyLookups),
       ...block('nozzle_edge_usage_events_total', 'counter', this.usageEvents),
       ...block('nozzle_edge_prefetches_total', 'counter', this.prefetches),
+      ...block('nozzle_edge_cancels_total', 'counter', this.cancels),
+      ...block('nozzle_edge_voids_total', 'counter', this.voids),
       ...block('nozzle_edge_database_changes_total', 'counter', this.databaseChanges),
       ...gauge('nozzle_edge_streams_open', this.streamsOpen),
       ...gauge('nozzle_edge_hosts_ready', state.hostsReady),

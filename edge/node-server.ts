@@ -15,6 +15,11 @@ export interface NodeServer {
 }
 
 const SWEEP_MS = 100
+/**
+ * Of every stream, in bytes: the next chunk of a reply is taken when the operating system has the
+ * last, so what a client that left did not get is one chunk and what its connection held.
+ */
+const STREAM_BUFFER_BYTES = 1
 
 /** Rejects when the port is not to be had. */
 export async function startNodeServer(
@@ -24,7 +29,11 @@ export async function startNodeServer(
   // An upload may take its time; the routes have limits of their own.
   const server = createAdaptorServer({
     fetch: app.fetch,
-    serverOptions: { requestTimeout: 0, headersTimeout: 15_000 },
+    serverOptions: {
+      requestTimeout: 0,
+      headersTimeout: 15_000,
+      highWaterMark: STREAM_BUFFER_BYTES,
+    },
   }) as Server
   server.listen(port, address)
   await once(server, 'listening')

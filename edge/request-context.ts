@@ -66,3 +66,17 @@ export async function identify(deps: Deps, c: EdgeContext): Promise<Identity> {
   c.set('identity', identity)
   return identity
 }
+
+/**
+ * Lets work outlive its client: in a Worker it would be stopped with the request otherwise. Call
+ * this while the request is being handled; what it returns may be called later.
+ */
+export function keepAliveOf(c: EdgeContext): (work: Promise<void>) => void {
+  try {
+    const context = c.executionCtx
+    return (work) => context.waitUntil(work)
+  } catch {
+    // Hono's word for "not a Worker": on Node nothing stops the work.
+    return () => {}
+  }
+}

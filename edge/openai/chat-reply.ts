@@ -1,6 +1,5 @@
 /** Replies of chat/completions, whole and in chunks. */
-import type { TokenLogprobs } from '#protocol'
-import type { ChunkEvent } from '../pool/host-client.ts'
+import type { ChunkEvent, TokenLogprobs } from '#protocol'
 import { type ReplyFormat, type ReplyHead, toChoices, toTokens, toUsage } from './reply.ts'
 
 export function createChatReply(head: ReplyHead): ReplyFormat {

@@ -1,5 +1,5 @@
 /** Replies of legacy completions, whole and in chunks; both have the same object name. */
-import type { ChunkEvent } from '../pool/host-client.ts'
+import type { ChunkEvent } from '#protocol'
 import { type ReplyFormat, type ReplyHead, toChoices, toTokens, toUsage } from './reply.ts'
 
 export function createCompletionReply(head: ReplyHead): ReplyFormat {

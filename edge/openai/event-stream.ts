@@ -4,12 +4,12 @@
  * byte is a frame with an `error` object, and no `[DONE]` follows it.
  */
 import { withinTime } from '#db/within-time.ts'
+import type { ChunkEvent, EndEvent } from '#protocol'
 import { EdgeError, toEdgeError } from '../errors.ts'
 import { KEEP_ALIVE_MS } from '../limits.ts'
-import type { ChunkEvent, EndEvent } from '../pool/host-client.ts'
 import type { ReplyFormat } from './reply.ts'
 
-export type HostEvents = AsyncIterator<ChunkEvent | EndEvent, void, void>
+export type HostEvents = AsyncGenerator<ChunkEvent | EndEvent, void, void>
 type NextEvent = Promise<IteratorResult<ChunkEvent | EndEvent, void>>
 
 export interface EventStreamOptions {
@@ -20,6 +20,8 @@ export interface EventStreamOptions {
   readonly withUsage: boolean
   /** Ends the host's work: the client left. */
   readonly abort: () => void
+  /** Tokens were passed on to the client. */
+  readonly onDelivered: (tokens: number) => void
   /** Called once, with null when the stream ended well. */
   readonly onEnd: (error: EdgeError | null) => void
 }
@@ -32,6 +34,7 @@ export function createEventStream(options: EventStreamOptions): ReadableStream<U
   const { format, events, abort, withUsage } = options
   let next: NextEvent | null = options.first
   let isOver = false
+  let undelivered = 0
   const finish = (error: EdgeError | null): void => {
     if (isOver) return
     isOver = true
@@ -63,8 +66,13 @@ export function createEventStream(options: EventStreamOptions): ReadableStream<U
               const event = toLiveEvent(result)
               text = textOf(event)
               if (event.type === 'end') finish(null)
+              else undelivered += event.tokens
             }
-            if (text !== '') controller.enqueue(encoder.encode(text))
+            if (text === '') continue
+            controller.enqueue(encoder.encode(text))
+            if (result === null) continue
+            options.onDelivered(undelivered)
+            undelivered = 0
           }
         } catch (error) {
           if (isOver) return
@@ -80,6 +88,8 @@ export function createEventStream(options: EventStreamOptions): ReadableStream<U
       cancel() {
         finish(new EdgeError('request_aborted', 'the client left'))
         abort()
+        // Nobody reads on: what the host's call holds is let go.
+        events.return().catch(() => {})
       },
     },
     // One event ahead would be generated for a client that may be gone.
@@ -96,13 +106,9 @@ function isSilent({ text, logprobs }: ChunkEvent): boolean {
   return text === '' && (logprobs ?? []).length === 0
 }
 
-/** `abort` and `error` are failures of the host here, since this client is still listening. */
 export function toLiveEvent(
   result: IteratorResult<ChunkEvent | EndEvent, void>,
 ): ChunkEvent | EndEvent {
   if (result.done) throw new EdgeError('host_failed', 'the host ended without a result')
-  const event = result.value
-  if (event.type === 'chunk' || event.finish_reason === 'stop') return event
-  if (event.finish_reason === 'length') return event
-  throw new EdgeError('host_failed', 'The host gave the request up.')
+  return result.value
 }

@@ -2,8 +2,7 @@
  * What the two kinds of completion have in common when they are written: who answers, what is
  * counted, how a finish is called. A ReplyFormat makes OpenAI's objects and nothing else.
  */
-import type { TokenLogprobs } from '#protocol'
-import type { ChunkEvent, EndEvent } from '../pool/host-client.ts'
+import type { ChunkEvent, EndEvent, TokenLogprobs } from '#protocol'
 
 export interface ReplyHead {
   /** Without its prefix. */

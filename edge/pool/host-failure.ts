@@ -1,9 +1,10 @@
 /**
  * What a host's refusal means here: the error that the client hears, and whether another host may
- * be asked. A host bills nothing for what it refuses before the first token.
+ * be asked. A host bills nothing for what it refuses before the first token; what it may bill of an
+ * answer that broke off, nobody knows before it is back.
  */
 import { z } from 'zod'
-import { hostErrorBody } from '#protocol'
+import { hostErrorBody, type Usage } from '#protocol'
 import { EdgeError, type EdgeErrorCode } from '../errors.ts'
 
 export interface HostFailure {
@@ -15,6 +16,8 @@ export interface HostFailure {
   readonly isRetryable: boolean
   /** The host itself is in doubt, not this one request. */
   readonly isHostSuspect: boolean
+  /** The host may have a usage event for this attempt, now or when it comes back. */
+  readonly mayOwe: boolean
 }
 
 interface Meaning {
@@ -64,12 +67,16 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
 }
 const UNKNOWN: Meaning = { code: 'host_failed', isRetryable: false, message: BROKEN }
 
-/** A refusal in the host's own words, from a reply's body or an `error` event. */
+/**
+ * A refusal in the host's own words, from a reply's body or an `error` event; the event says what is
+ * billed all the same.
+ */
 export function toHostFailure(refusal: {
   readonly code: string
   readonly message: string
   readonly param?: string | null | undefined
   readonly retry_after_ms?: number | null
+  readonly usage?: Usage | null
 }): HostFailure {
   const meaning = Object.hasOwn(MEANINGS, refusal.code)
     ? (MEANINGS[refusal.code] ?? UNKNOWN)
@@ -81,7 +88,8 @@ export function toHostFailure(refusal: {
   })
   const isHostSuspect = refusal.code === 'host_draining' || refusal.code === 'engine_failed'
   const { isRetryable } = meaning
-  return { type: 'failure', hostCode: refusal.code, error, isRetryable, isHostSuspect }
+  const mayOwe = refusal.usage != null && refusal.usage.prompt_tokens > 0
+  return { type: 'failure', hostCode: refusal.code, error, isRetryable, isHostSuspect, mayOwe }
 }
 
 /** A reply other than 2xx. */
@@ -95,16 +103,33 @@ export function parseHostFailure(status: number, text: string): HostFailure {
   return toHostFailure({ code: `http_${status}`, message: text.slice(0, 200) })
 }
 
-/** No connection, or silence before the first byte: nothing was billed that anybody saw. */
+/** No connection, or silence before the first byte. */
 export function unreachable(cause: unknown): HostFailure {
   const error = new EdgeError('no_host_available', 'No host can be reached. Please retry.', {
     cause,
   })
-  return { type: 'failure', hostCode: 'unreachable', error, isRetryable: true, isHostSuspect: true }
+  return lost('unreachable', error)
 }
 
 /** The stream stopped before its end. */
 export function brokenOff(cause: unknown): HostFailure {
-  const error = new EdgeError('host_failed', BROKEN, { cause })
-  return { type: 'failure', hostCode: 'broken_off', error, isRetryable: true, isHostSuspect: true }
+  return lost('broken_off', new EdgeError('host_failed', BROKEN, { cause }))
+}
+
+/** The host ended the request, and nobody had asked it to. */
+export function gaveUp(finish: string): HostFailure {
+  const cause = new Error(`host: ended with ${finish}`)
+  const error = new EdgeError('host_failed', 'The host gave the request up.', { cause })
+  return { ...lost('gave_up', error), isHostSuspect: false }
+}
+
+function lost(hostCode: string, error: EdgeError): HostFailure {
+  return {
+    type: 'failure',
+    hostCode,
+    error,
+    isRetryable: true,
+    isHostSuspect: true,
+    mayOwe: true,
+  }
 }

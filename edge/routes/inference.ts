@@ -4,7 +4,7 @@
  * host's journal is its only author.
  */
 import { withinTime } from '#db/within-time.ts'
-import type { GenerateRequest } from '#protocol'
+import type { ChunkEvent, GenerateRequest } from '#protocol'
 import { type Identity, requireScope } from '../auth/authenticate.ts'
 import { type ModelTarget, modelNotFound } from '../catalog/catalog.ts'
 import { parseModelReference } from '../catalog/model-reference.ts'
@@ -18,9 +18,8 @@ import { createCompletionReply } from '../openai/completion-reply.ts'
 import { parseCompletionRequest } from '../openai/completion-request.ts'
 import { createEventStream, type HostEvents, toLiveEvent } from '../openai/event-stream.ts'
 import type { ReplyFormat, ReplyHead } from '../openai/reply.ts'
-import type { ChunkEvent } from '../pool/host-client.ts'
 import { parseJson, readBytes } from '../read-body.ts'
-import { type EdgeContext, identify } from '../request-context.ts'
+import { type EdgeContext, identify, keepAliveOf } from '../request-context.ts'
 
 interface CompletionKind {
   readonly parse: (body: unknown) => Call
@@ -69,9 +68,18 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
       model: call.model ?? target.usageName,
       choices: call.generate.n,
     })
-    const events = deps.hosts.generate(request, work.signal)
+    let deliveredTokens = 0
+    const onDelivered = (tokens: number): void => {
+      deliveredTokens += tokens
+    }
+    const events = deps.hosts.generate(request, {
+      signal: work.signal,
+      isWhole: !call.isStream,
+      deliveredTokens: () => deliveredTokens,
+      keepAlive: keepAliveOf(c),
+    })
     if (!call.isStream) return c.json(await collect(events, format))
-    return stream(deps, c, { events, format, call, work })
+    return stream(deps, c, { events, format, call, work, onDelivered })
   }
 }
 
@@ -150,9 +158,10 @@ async function stream(
     readonly format: ReplyFormat
     readonly call: Call
     readonly work: AbortController
+    readonly onDelivered: (tokens: number) => void
   },
 ): Promise<Response> {
-  const { events, format, call, work } = reply
+  const { events, format, call, work, onDelivered } = reply
   const first = events.next()
   await withinTime(first, HEADER_HOLD_MS)
   deps.metrics.streamsOpen += 1
@@ -163,6 +172,7 @@ async function stream(
     first,
     withUsage: call.withUsage,
     abort: () => work.abort(),
+    onDelivered,
     onEnd: (error) => {
       deps.metrics.streamsOpen -= 1
       if (error === null) return

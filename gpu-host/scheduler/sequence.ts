@@ -64,8 +64,10 @@ export class Sequence implements TokenText {
   #reachedCells = 0
   #hasRun = false
   readonly #generated: number[] = []
-  /** Tokens whose text is held back; they go out, and are owed, with the chunk that shows it. */
-  #heldBackTokens = 0
+  /** Tokens that chunks stand for so far. The rest goes out, and is owed, when its text is shown. */
+  #saidTokens = 0
+  /** Tokens that were shown but had nothing to say: they go with the next chunk. */
+  #silentTokens = 0
   readonly #output: TextOutput
 
   constructor(input: SequenceInput) {
@@ -190,20 +192,22 @@ export class Sequence implements TokenText {
     else if (isFull) this.finish = 'length'
     const { choice, finish } = this
     const { text, logprobs } = shown
-    this.#heldBackTokens += 1
+    this.#silentTokens += shown.tokens
     if (text === '' && logprobs.length === 0 && finish === null) return null
-    const tokens = this.#heldBackTokens
-    this.#heldBackTokens = 0
+    const tokens = finish === null ? this.#silentTokens : this.drawnTokens - this.#saidTokens
+    this.#silentTokens = 0
+    this.#saidTokens += tokens
     const chunk: ChunkEvent = { type: 'chunk', choice, text, tokens, finish_reason: finish }
     return withLogprobs ? { ...chunk, logprobs: [...logprobs] } : chunk
   }
 }
 
-const NOTHING: OutputPiece = { text: '', logprobs: [], isStopped: false }
+const NOTHING: OutputPiece = { text: '', tokens: 0, logprobs: [], isStopped: false }
 
 function join(first: OutputPiece, last: OutputPiece): OutputPiece {
   return {
     text: first.text + last.text,
+    tokens: first.tokens + last.tokens,
     logprobs: [...first.logprobs, ...last.logprobs],
     isStopped: last.isStopped,
   }

@@ -5,7 +5,7 @@
 import type { HostError } from '../errors.ts'
 import type { JournalRecord, ProgressRow, RequestFacts, SettledRecord } from '../journal/record.ts'
 import type { FinishReason, GenerateEvent, GenerateRequest, Usage } from '../protocol.ts'
-import { createUsageEvent } from '../telemetry/usage-event.ts'
+import { createUsageEvent, NO_USAGE } from '../telemetry/usage-event.ts'
 import type { LiveRequest } from './live-request.ts'
 
 export interface Ending {
@@ -24,8 +24,6 @@ export interface Settlement {
   readonly record: SettledRecord
   readonly lastEvent: GenerateEvent
 }
-
-const NO_USAGE: Usage = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
 
 /** Of a request whose choices have all ended by themselves. */
 export function toEnding(owner: LiveRequest): Ending {

@@ -2,8 +2,8 @@
  * The billing rule, in one place and pure. What a request owes follows from three facts: prompt
  * rows that the engine ran, tokens that it generated and the journal holds, and how the request
  * ended.
- * - A request that failed before its first token owes nothing and leaves no usage event, so that
- *   the edge may serve it elsewhere under the same id.
+ * - A first attempt that failed before its first token owes nothing and leaves no usage event. A
+ *   later one leaves an event of zeros, which takes the place of what the attempts before it owed.
  * - A client that left owes the prompt rows that ran and the tokens generated until then.
  * - Everything else owes the whole prompt and every token generated, those too that a stop string
  *   hid and the end-of-generation token: the engine ran a row for each.
@@ -19,7 +19,9 @@ export interface RequestTotals {
   readonly gpuUs: number
 }
 
-/** null = owes nothing, and no event may exist. */
+export const NO_USAGE: Usage = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0 }
+
+/** null = owes nothing. */
 export function billableUsage(finish: FinishReason, totals: RequestTotals): Usage | null {
   const { promptRows, cachedPromptTokens, completionTokens } = totals
   if (finish === 'error' && completionTokens === 0) return null
@@ -49,7 +51,8 @@ export interface UsageEventInput {
 }
 
 export function createUsageEvent(input: UsageEventInput): UsageEvent | null {
-  const usage = billableUsage(input.finish, input.totals)
+  const owed = billableUsage(input.finish, input.totals)
+  const usage = owed ?? (input.request.attempt > 1 ? NO_USAGE : null)
   if (usage === null) return null
   return {
     ...input.request,

@@ -14,6 +14,7 @@ function run(stops: string[], tokens: Uint8Array[]) {
   const output = new TextOutput(stops)
   const shown = { text: '', logprobs: [] as TokenLogprobs[], isStopped: false }
   const take = (piece: ReturnType<TextOutput['end']>): void => {
+    expect(piece.tokens).toBe(piece.logprobs.length)
     shown.text += piece.text
     shown.logprobs.push(...piece.logprobs)
     shown.isStopped = piece.isStopped

@@ -47,7 +47,8 @@ export class TestPool extends PoolClient {
     this.logs = logs
   }
 
-  static async start(): Promise<TestPool> {
+  /** `fetch` stands between the edge and its hosts. */
+  static async start(fetch: typeof globalThis.fetch = globalThis.fetch): Promise<TestPool> {
     const database = await openDatabase('pglite:memory')
     await database.migrate()
     const operatorKey = await createApiKey()
@@ -55,7 +56,7 @@ export class TestPool extends PoolClient {
     const deps = createDeps({
       config: readEdgeConfig(edgeEnvironment(operatorKey)),
       db: database.db,
-      fetch: globalThis.fetch,
+      fetch,
       log: (_level, message, fields) => logs.push({ message, fields: fields ?? {} }),
       nowMs: Date.now,
     })

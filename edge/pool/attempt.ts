@@ -1,0 +1,139 @@
+/**
+ * One attempt at a request on one host: the signed call, the events that answer it, and how it ends
+ * early. When the client leaves, the host is told what the client got before its connection goes.
+ */
+import { createParser } from 'eventsource-parser'
+import { type ChunkEvent, type EndEvent, type GenerateEvent, generateEvent } from '#protocol'
+import { EdgeError } from '../errors.ts'
+import { HOST_HEADERS_TIMEOUT_MS, HOST_SILENCE_MS_MAX } from '../limits.ts'
+import {
+  brokenOff,
+  gaveUp,
+  type HostFailure,
+  parseHostFailure,
+  toHostFailure,
+  unreachable,
+} from './host-failure.ts'
+
+export interface AttemptCall {
+  /** Sends the request. */
+  readonly send: (signal: AbortSignal) => Promise<Response>
+  /** Tells the host that the client has left. Never rejects, and takes a bounded time. */
+  readonly cancel: () => Promise<void>
+  /** Aborted when the client leaves. */
+  readonly client: AbortSignal
+}
+
+export type AttemptEvent = ChunkEvent | EndEvent | HostFailure
+
+const ERROR_BYTES_MAX = 64 * 1024
+
+/**
+ * Up to an `end` or a `failure`; throws only when the client is gone. After the end it reads the
+ * stream out, so that the connection can serve the next request.
+ */
+export async function* runAttempt(call: AttemptCall): AsyncGenerator<AttemptEvent, void, void> {
+  const watch = new Watch(call)
+  let hasEnded = false
+  try {
+    watch.limit(HOST_HEADERS_TIMEOUT_MS)
+    const response = await call.send(watch.signal)
+    if (!response.ok) {
+      yield parseHostFailure(response.status, (await response.text()).slice(0, ERROR_BYTES_MAX))
+      return
+    }
+    for await (const event of readEvents(response, watch)) {
+      if (event.type === 'accepted' || hasEnded) continue
+      if (call.client.aborted) throw clientLeft()
+      hasEnded = event.type === 'end'
+      yield toAttemptEvent(event)
+      if (event.type === 'error') return
+    }
+    if (!hasEnded) yield brokenOff(new Error('the stream ended before its end'))
+  } catch (error) {
+    if (hasEnded) return
+    if (call.client.aborted) throw clientLeft()
+    yield watch.hasHeaders ? brokenOff(error) : unreachable(error)
+  } finally {
+    await watch.end()
+  }
+}
+
+export function clientLeft(): EdgeError {
+  return new EdgeError('request_aborted', 'the client left')
+}
+
+/** An end that the host did not come to by itself is a failure: this client is still listening. */
+function toAttemptEvent(event: ChunkEvent | EndEvent | ErrorEvent): AttemptEvent {
+  if (event.type === 'error') return toHostFailure(event)
+  if (event.type === 'chunk') return event
+  const isWhole = event.finish_reason === 'stop' || event.finish_reason === 'length'
+  return isWhole ? event : gaveUp(event.finish_reason)
+}
+
+type ErrorEvent = Extract<GenerateEvent, { type: 'error' }>
+
+/** Ends an attempt when the client leaves, or when the host is silent for too long. */
+class Watch {
+  hasHeaders = false
+  readonly #call: AttemptCall
+  readonly #controller = new AbortController()
+  #farewell: Promise<void> | null = null
+  #timer: ReturnType<typeof setTimeout> | null = null
+
+  constructor(call: AttemptCall) {
+    this.#call = call
+    const { client } = call
+    if (client.aborted) this.#controller.abort()
+    else client.addEventListener('abort', this.#leave, { once: true })
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  /** Starts the time anew. */
+  limit(ms: number): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => {
+      this.#controller.abort(new Error(`the host was silent for ${ms} ms`))
+    }, ms)
+  }
+
+  /** Lets go of the client, and of the host's connection where it is still open. */
+  async end(): Promise<void> {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#call.client.removeEventListener('abort', this.#leave)
+    await this.#farewell
+    this.#controller.abort()
+  }
+
+  readonly #leave = (): void => {
+    this.#farewell = this.#call.cancel().then(() => this.#controller.abort())
+  }
+}
+
+async function* readEvents(
+  response: Response,
+  watch: Watch,
+): AsyncGenerator<GenerateEvent, void, void> {
+  watch.hasHeaders = true
+  if (response.body === null) return
+  let events: GenerateEvent[] = []
+  const parser = createParser({
+    onEvent: ({ data }) => events.push(generateEvent.parse(JSON.parse(data))),
+    onError: (error) => {
+      throw error
+    },
+  })
+  const decoder = new TextDecoder()
+  watch.limit(HOST_SILENCE_MS_MAX)
+  for await (const bytes of response.body) {
+    watch.limit(HOST_SILENCE_MS_MAX)
+    parser.feed(decoder.decode(bytes, { stream: true }))
+    if (events.length === 0) continue
+    const ready = events
+    events = []
+    yield* ready
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * Voids: usage events of the edge's own, with all counts zero, for requests that no host could
+ * answer although one may have begun. A void has the next attempt's number, so whatever the lost
+ * host reports later is not charged. They are kept in memory until the database has them: an edge
+ * that dies before that leaves its customer with the tokens of an answer that nobody got.
+ */
+import type { Db } from '#db/database.ts'
+import { recordUsageEvents } from '#db/queries/usage.ts'
+import type { GenerateRequest, UsageEvent } from '#protocol'
+import { errorText } from '../errors.ts'
+import { VOID_BATCH_EVENTS_MAX, VOID_RETRY_MS, VOIDS_MAX } from '../limits.ts'
+import type { Log } from '../log.ts'
+import type { EdgeMetrics } from '../metrics.ts'
+
+export interface VoidOutboxOptions {
+  readonly db: Db
+  readonly metrics: EdgeMetrics
+  readonly log: Log
+  readonly nowMs: () => number
+}
+
+/** Stands where an event names its host. */
+const EDGE_HOST_ID = 'edge'
+
+export class VoidOutbox {
+  readonly #options: VoidOutboxOptions
+  #waiting: UsageEvent[] = []
+  #flushing: Promise<void> | null = null
+  #timer: ReturnType<typeof setTimeout> | null = null
+
+  constructor(options: VoidOutboxOptions) {
+    this.#options = options
+  }
+
+  /** Voids that the database does not have yet. */
+  get size(): number {
+    return this.#waiting.length
+  }
+
+  /** `attempt`: one that nobody else will use. Never rejects. */
+  add(request: GenerateRequest, attempt: number): Promise<void> {
+    this.#waiting.push(toVoid(request, attempt, new Date(this.#options.nowMs()).toISOString()))
+    if (this.#waiting.length > VOIDS_MAX) {
+      const lost = this.#waiting.shift()
+      const fields = { request_id: lost?.request_id ?? '' }
+      this.#options.log('error', 'too many voids wait for the database: one is lost', fields)
+      this.#options.metrics.voids.add({ outcome: 'lost' })
+    }
+    return this.flush()
+  }
+
+  /** Stores what waits, or tries again later. Never rejects. */
+  flush(): Promise<void> {
+    this.#flushing ??= this.#flush().finally(() => {
+      this.#flushing = null
+    })
+    return this.#flushing
+  }
+
+  async #flush(): Promise<void> {
+    const { db, metrics, log } = this.#options
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+    while (this.#waiting.length > 0) {
+      const batch = this.#waiting.slice(0, VOID_BATCH_EVENTS_MAX)
+      try {
+        await recordUsageEvents(db, batch)
+      } catch (error) {
+        const fields = { waiting: this.#waiting.length, reason: errorText(error) }
+        log('warn', 'voids wait for the database', fields)
+        this.#timer = setTimeout(() => void this.flush(), VOID_RETRY_MS)
+        return
+      }
+      const stored = new Set(batch)
+      this.#waiting = this.#waiting.filter((event) => !stored.has(event))
+      metrics.voids.add({ outcome: 'stored' }, batch.length)
+    }
+  }
+}
+
+function toVoid(request: GenerateRequest, attempt: number, at: string): UsageEvent {
+  return {
+    request_id: request.request_id,
+    attempt,
+    tenant_id: request.tenant_id,
+    key_id: request.key_id,
+    model: request.model,
+    model_id: request.model_id,
+    adapter_version_id: request.adapter_version_id,
+    adapter_digest: request.adapter_digest,
+    base_model: request.base_model,
+    price_version_id: request.price_version_id,
+    lease_ids: request.lease_ids,
+    host_id: EDGE_HOST_ID,
+    epoch: 0,
+    prompt_tokens: 0,
+    cached_prompt_tokens: 0,
+    completion_tokens: 0,
+    finish_reason: 'error',
+    gpu_us: 0,
+    queue_us: 0,
+    ttft_us: null,
+    swap_us: 0,
+    adapter_bytes: 0,
+    adapter_source: 'none',
+    started_at: at,
+    ended_at: at,
+    source: 'edge',
+  }
+}

@@ -1,0 +1,254 @@
+/**
+ * Clients that leave: whole edge and whole host over real sockets, the fake engine one step at a
+ * time. Whatever a client does and wherever it leaves, it owes the tokens that it got and at most
+ * those of one chunk more; the engine is done with it within two steps; nothing stays behind.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { inArray, sql } from 'drizzle-orm'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { addPrice } from '../../db/queries/prices.ts'
+import { ledgerEntries } from '../../db/schema/ledger-entries.ts'
+import { readConfig } from '../../gpu-host/config.ts'
+import { Gate } from '../../gpu-host/test/support/gate.ts'
+import type { TestTenant } from './support/pool-client.ts'
+import type { PoolHost } from './support/pool-host.ts'
+import { StreamCaller } from './support/stream-caller.ts'
+import { expectedReply, POOL_SECRET, TestPool, until } from './support/test-pool.ts'
+
+const CASES = Number(process.env.NOZZLE_DELIVERY_CASES ?? 2048)
+const COHORT = 64
+const TOKENS_MAX = 6
+/** Charged per token, so that a ledger amount says how many there were. */
+const PROMPT_PUSD = 1n
+const COMPLETION_PUSD = 1_000_000n
+
+let pool: TestPool
+let host: PoolHost
+let tenant: TestTenant
+const gate = new Gate()
+/** By what the user says: the request that it became, and attempts that are under way. */
+const requestIds = new Map<string, string>()
+const underWay = new Set<string>()
+/** Whose edge dies before it can say that the client left. */
+const mute = new Set<string>()
+
+/** Between edge and host: learns ids, and keeps the calls of a mute edge from arriving. */
+const watchedFetch: typeof globalThis.fetch = async (input, init) => {
+  const url = String(input instanceof Request ? input.url : input)
+  const body = typeof init?.body === 'string' ? init.body : '{}'
+  if (url.endsWith('/generate')) {
+    const { request_id, input: asked } = JSON.parse(body)
+    const name = asked.messages[0].content
+    requestIds.set(name, request_id)
+    underWay.add(name)
+    init?.signal?.addEventListener('abort', () => underWay.delete(name))
+  }
+  if (url.endsWith('/cancel')) {
+    const { request_id } = JSON.parse(body)
+    if ([...mute].some((name) => requestIds.get(name) === request_id)) throw new Error('muted')
+  }
+  return fetch(input, init)
+}
+
+beforeAll(async () => {
+  pool = await TestPool.start(watchedFetch)
+  const { scheduler } = readConfig({
+    NOZZLE_POOL_SECRET: POOL_SECRET,
+    NOZZLE_BASE_MODEL_PATH: 'none',
+    NOZZLE_BASE_MODEL_NAME: 'fake-base',
+  })
+  host = await pool.addHost({
+    engine: {
+      delay: () => gate.pass(),
+      limits: { sequenceCount: 4 * COHORT, rowsMax: 8192, slotCount: 8 },
+    },
+    settings: {
+      scheduler: {
+        ...scheduler,
+        prefillRowsMax: 8192,
+        stepTargetUs: 1e9,
+        queueDepthTenantMax: 999,
+      },
+    },
+  })
+  await addPrice(pool.database.db, {
+    baseModel: 'fake-base',
+    promptPusd: PROMPT_PUSD,
+    cachedPromptPusd: 0n,
+    completionPusd: COMPLETION_PUSD,
+  })
+  tenant = await pool.addTenant()
+  await pool.deploy(tenant, 'support', 'weights')
+})
+afterAll(async () => {
+  gate.open()
+  await pool.stop()
+})
+
+/** When a client leaves: `round` steps after the first, or as said. */
+type Border = 'at once' | 'after the end' | number
+
+interface Case {
+  readonly name: string
+  readonly model: 'support' | 'fake-base'
+  readonly n: number
+  readonly isStream: boolean
+  readonly withUsage: boolean
+  readonly isLate: boolean
+  readonly isMute: boolean
+  readonly stop: 'none' | 'hit' | 'held back'
+  readonly border: Border
+}
+
+/** Every combination comes up in turn; primes, so that no two go together always. */
+function toCase(index: number): Case {
+  const borders: Border[] = ['at once', 1, 2, 3, 4, 5, 6, 'after the end']
+  return {
+    name: `case ${index}`,
+    model: index % 3 === 0 ? 'fake-base' : 'support',
+    n: [1, 1, 2, 3, 1][index % 5] ?? 1,
+    isStream: index % 7 !== 3,
+    withUsage: index % 2 === 0,
+    isLate: index % 11 === 4 || index % 11 === 7,
+    isMute: index % 13 < 5,
+    stop:
+      (['none', 'none', 'hit', 'none', 'held back'] as const)[Math.floor(index / 5) % 5] ?? 'none',
+    border: borders[Math.floor(index / 3) % borders.length] ?? 1,
+  }
+}
+
+interface Plan {
+  readonly stop: string | null
+  /** Tokens of a choice that ends by itself. */
+  readonly choiceTokens: number
+  /** Most tokens that one chunk stands for. */
+  readonly chunkTokensMax: number
+}
+
+function planOf({ name, model, stop: kind }: Case): Plan {
+  const text = expectedReply(model === 'support' ? 'weights' : null, name, TOKENS_MAX)
+  if (kind === 'none') return { stop: null, choiceTokens: TOKENS_MAX, chunkTokensMax: 1 }
+  // Hidden from its first character on, or shown at once when its last one does not come.
+  const stop = kind === 'hit' ? text.slice(3, 5) : `${text.slice(1, 4)}!`
+  const at = text.indexOf(stop)
+  const choiceTokens = at < 0 ? TOKENS_MAX : at + stop.length
+  return { stop, choiceTokens, chunkTokensMax: stop.length + 1 }
+}
+
+interface Run {
+  readonly plan: Plan
+  readonly kase: Case
+  readonly caller: StreamCaller
+  /** Steps that the engine had made when the client left. */
+  leftAtStep: number
+}
+
+function call(kase: Case): Run {
+  const plan = planOf(kase)
+  const body = {
+    model: kase.model,
+    messages: [{ role: 'user', content: kase.name }],
+    max_tokens: TOKENS_MAX,
+    temperature: 0,
+    n: kase.n,
+    stream: kase.isStream,
+    ...(plan.stop !== null && { stop: plan.stop }),
+    ...(kase.isStream && kase.withUsage && { stream_options: { include_usage: true } }),
+  }
+  const url = `${pool.url}/v1`
+  const { choiceTokens } = plan
+  const caller = new StreamCaller({ url, key: tenant.key, body, choiceTokens, isLate: kase.isLate })
+  if (kase.isMute) mute.add(kase.name)
+  return { plan, kase, caller, leftAtStep: Number.POSITIVE_INFINITY }
+}
+
+/** Until nobody has heard anything for a moment. */
+async function quiet(runs: readonly Run[]): Promise<void> {
+  for (let before = -1; ; ) {
+    await sleep(3)
+    const heard = Math.max(...runs.map(({ caller }) => caller.heardMs))
+    if (heard === before) return
+    before = heard
+  }
+}
+
+async function runCohort(runs: readonly Run[]): Promise<void> {
+  const { scheduler } = host.host
+  const isHere = ({ caller }: Run): boolean => !caller.hasLeft && !caller.isComplete
+  const leaveAll = async (leaving: readonly Run[]): Promise<void> => {
+    for (const run of leaving) run.caller.drain()
+    if (leaving.some(({ kase }) => kase.isLate)) await quiet(runs)
+    for (const run of leaving) {
+      run.leftAtStep = host.engine.steps
+      run.caller.leave()
+    }
+    // The edge has noticed, and the host was told or finds the connection closed.
+    await until(() => {
+      for (const { kase } of leaving) expect(underWay).not.toContain(kase.name)
+    })
+  }
+  await leaveAll(runs.filter(({ kase }) => kase.border === 'at once'))
+  await until(() => {
+    for (const { kase } of runs.filter(isHere)) expect(underWay).toContain(kase.name)
+  })
+  for (let round = 0; scheduler.load().sequencesRunning > 0; round++) {
+    const { steps } = host.engine
+    gate.open(1)
+    await until(() => expect(host.engine.steps).toBeGreaterThan(steps))
+    await quiet(runs)
+    // Whoever left two steps ago takes part in no step any more.
+    const running = runs.filter(({ leftAtStep }) => host.engine.steps - leftAtStep < 2)
+    const most = running.reduce((sum, { kase }) => sum + kase.n, 0)
+    expect(scheduler.load().sequencesRunning).toBeLessThanOrEqual(most)
+    await leaveAll(runs.filter((run) => isHere(run) && run.kase.border === round))
+    expect(round).toBeLessThan(40)
+  }
+  const staying = runs.filter(isHere)
+  for (const { caller } of staying) caller.drain()
+  await until(() => {
+    for (const { caller, kase } of staying) expect(caller.isComplete, kase.name).toBe(true)
+  })
+  for (const { caller } of runs) caller.leave()
+}
+
+async function chargedTokens(runs: readonly Run[]): Promise<Map<string, bigint>> {
+  const ids = runs.flatMap(({ kase }) => requestIds.get(kase.name) ?? [])
+  const { kind, requestId, amountPusd } = ledgerEntries
+  const signed = sql`case ${kind} when 'usage' then ${amountPusd} else -${amountPusd} end`
+  const rows = await pool.database.db
+    .select({ requestId, pusd: sql<string>`sum(${signed})::text` })
+    .from(ledgerEntries)
+    .where(inArray(requestId, ids))
+    .groupBy(requestId)
+  return new Map(rows.map((row) => [row.requestId ?? '', BigInt(row.pusd) / COMPLETION_PUSD]))
+}
+
+describe('a client that leaves', () => {
+  it(`owes what it got, and one chunk more at most, in ${CASES} cases`, async () => {
+    const worst: Record<string, number> = {}
+    for (let first = 0; first < CASES; first += COHORT) {
+      const cases = Array.from({ length: COHORT }, (_, index) => toCase(first + index))
+      const runs = cases.map(call)
+      await runCohort(runs)
+      await until(() => expect(host.host.scheduler.load()).toMatchObject({ slotsInUse: 0 }))
+      expect(host.engine.openSequences.size).toBe(0)
+      expect(host.host.scheduler.kvPages.used).toBe(0)
+      await until(() => expect(host.host.journal.openCount).toBe(0))
+      await until(() => expect(host.host.outbox.countUnshipped()).toBe(0))
+      const charged = await chargedTokens(runs)
+      for (const { kase, plan, caller } of runs) {
+        const billed = Number(charged.get(requestIds.get(kase.name) ?? '') ?? 0n)
+        const got = caller.tokens
+        const at = JSON.stringify({ kase, billed, got })
+        expect(billed, at).toBeGreaterThanOrEqual(got)
+        // A whole reply is with the edge until its end: without it nobody knows that it got no further.
+        const slack = !kase.isStream && kase.isMute ? kase.n * TOKENS_MAX : plan.chunkTokensMax
+        expect(billed, at).toBeLessThanOrEqual(got + slack)
+        if (caller.isComplete) expect(billed, at).toBe(kase.n * plan.choiceTokens)
+        const group = `${kase.isStream ? 'stream' : 'whole'}, ${kase.isMute ? 'edge mute' : 'told'}`
+        worst[group] = Math.max(worst[group] ?? 0, billed - got)
+      }
+    }
+    console.info(`delivery: most tokens billed beyond those delivered: ${JSON.stringify(worst)}`)
+  }, 300_000)
+})
