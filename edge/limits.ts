@@ -59,7 +59,7 @@ export const HOST_ATTEMPTS_MAX = 3
 export const HOST_HEADERS_TIMEOUT_MS = 10_000
 /** A host sends a comment every 10 s while it has nothing to say; three missed and it is gone. */
 export const HOST_SILENCE_MS_MAX = 35_000
-/** A host is told so long that its client has left, before its connection is closed all the same. */
+/** How long a host may take to hear that its client has left, before its connection is closed. */
 export const CANCEL_TIMEOUT_MS = 1000
 /** Voids that wait while the database is away: some megabytes, and minutes of a pool in ruins. */
 export const VOIDS_MAX = 10_000

@@ -68,8 +68,8 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
 const UNKNOWN: Meaning = { code: 'host_failed', isRetryable: false, message: BROKEN }
 
 /**
- * A refusal in the host's own words, from a reply's body or an `error` event; the event says what is
- * billed all the same.
+ * A refusal in the host's own words, from a reply's body or an `error` event; the event says what
+ * is billed all the same.
  */
 export function toHostFailure(refusal: {
   readonly code: string

@@ -10,13 +10,15 @@ import { addPrice } from '../../db/queries/prices.ts'
 import { ledgerEntries } from '../../db/schema/ledger-entries.ts'
 import { readConfig } from '../../gpu-host/config.ts'
 import { Gate } from '../../gpu-host/test/support/gate.ts'
+import { createApp } from '../app.ts'
+import { AnswerTally } from './support/answer-tally.ts'
 import type { TestTenant } from './support/pool-client.ts'
 import type { PoolHost } from './support/pool-host.ts'
 import { StreamCaller } from './support/stream-caller.ts'
 import { expectedReply, POOL_SECRET, TestPool, until } from './support/test-pool.ts'
 
 const CASES = Number(process.env.NOZZLE_DELIVERY_CASES ?? 2048)
-const COHORT = 64
+const COHORT = 128
 const TOKENS_MAX = 6
 /** Charged per token, so that a ledger amount says how many there were. */
 const PROMPT_PUSD = 1n
@@ -60,7 +62,7 @@ beforeAll(async () => {
   host = await pool.addHost({
     engine: {
       delay: () => gate.pass(),
-      limits: { sequenceCount: 4 * COHORT, rowsMax: 8192, slotCount: 8 },
+      limits: { sequenceCount: 3 * COHORT, rowsMax: 8192, slotCount: 8 },
     },
     settings: {
       scheduler: {
@@ -143,22 +145,29 @@ interface Run {
   leftAtStep: number
 }
 
-function call(kase: Case): Run {
-  const plan = planOf(kase)
-  const body = {
+function bodyOf(kase: Case, stop: string | null): object {
+  return {
     model: kase.model,
     messages: [{ role: 'user', content: kase.name }],
     max_tokens: TOKENS_MAX,
     temperature: 0,
     n: kase.n,
     stream: kase.isStream,
-    ...(plan.stop !== null && { stop: plan.stop }),
+    ...(stop !== null && { stop }),
     ...(kase.isStream && kase.withUsage && { stream_options: { include_usage: true } }),
   }
-  const url = `${pool.url}/v1`
-  const { choiceTokens } = plan
-  const caller = new StreamCaller({ url, key: tenant.key, body, choiceTokens, isLate: kase.isLate })
+}
+
+function call(kase: Case): Run {
+  const plan = planOf(kase)
   if (kase.isMute) mute.add(kase.name)
+  const caller = new StreamCaller({
+    url: `${pool.url}/v1`,
+    key: tenant.key,
+    body: bodyOf(kase, plan.stop),
+    choiceTokens: plan.choiceTokens,
+    isLate: kase.isLate,
+  })
   return { plan, kase, caller, leftAtStep: Number.POSITIVE_INFINITY }
 }
 
@@ -174,7 +183,7 @@ async function quiet(runs: readonly Run[]): Promise<void> {
 
 async function runCohort(runs: readonly Run[]): Promise<void> {
   const { scheduler } = host.host
-  const isHere = ({ caller }: Run): boolean => !caller.hasLeft && !caller.isComplete
+  const isHere = ({ caller }: Run): boolean => !caller.hasLeft && !caller.tally.isComplete
   const leaveAll = async (leaving: readonly Run[]): Promise<void> => {
     for (const run of leaving) run.caller.drain()
     if (leaving.some(({ kase }) => kase.isLate)) await quiet(runs)
@@ -206,21 +215,60 @@ async function runCohort(runs: readonly Run[]): Promise<void> {
   const staying = runs.filter(isHere)
   for (const { caller } of staying) caller.drain()
   await until(() => {
-    for (const { caller, kase } of staying) expect(caller.isComplete, kase.name).toBe(true)
+    for (const { caller, kase } of staying) expect(caller.tally.isComplete, kase.name).toBe(true)
   })
   for (const { caller } of runs) caller.leave()
 }
 
-async function chargedTokens(runs: readonly Run[]): Promise<Map<string, bigint>> {
-  const ids = runs.flatMap(({ kase }) => requestIds.get(kase.name) ?? [])
+/** Completion tokens that the ledger charges for each case. */
+async function chargedTokens(cases: readonly Case[]): Promise<(kase: Case) => number> {
+  const idOf = ({ name }: Case): string => requestIds.get(name) ?? ''
   const { kind, requestId, amountPusd } = ledgerEntries
   const signed = sql`case ${kind} when 'usage' then ${amountPusd} else -${amountPusd} end`
   const rows = await pool.database.db
     .select({ requestId, pusd: sql<string>`sum(${signed})::text` })
     .from(ledgerEntries)
-    .where(inArray(requestId, ids))
+    .where(inArray(requestId, cases.map(idOf)))
     .groupBy(requestId)
-  return new Map(rows.map((row) => [row.requestId ?? '', BigInt(row.pusd) / COMPLETION_PUSD]))
+  const pusd = new Map(rows.map((row) => [row.requestId ?? '', BigInt(row.pusd)]))
+  return (kase) => Number((pusd.get(idOf(kase)) ?? 0n) / COMPLETION_PUSD)
+}
+
+/** Reads so many pieces of the body as it is handed out, then leaves, after a pause or at once. */
+async function readInProcess(kase: Case, pieces: number): Promise<AnswerTally> {
+  const { stop, choiceTokens } = planOf(kase)
+  if (kase.isMute) mute.add(kase.name)
+  const response = await createApp(pool.deps).fetch(
+    new Request('http://edge.test/v1/chat/completions', {
+      method: 'POST',
+      headers: { authorization: `Bearer ${tenant.key}` },
+      body: JSON.stringify(bodyOf({ ...kase, isStream: true }, stop)),
+    }),
+  )
+  const tally = new AnswerTally(choiceTokens)
+  const reader = response.body?.getReader()
+  for (let piece = 0; piece < pieces; piece++) {
+    const { value } = (await reader?.read()) ?? {}
+    if (value === undefined) break
+    tally.take(new TextDecoder().decode(value))
+  }
+  // The host has long finished with it by then.
+  if (kase.isLate) await sleep(20)
+  await reader?.cancel()
+  await until(() => expect(underWay).not.toContain(kase.name))
+  return tally
+}
+
+/** Nothing is open, pinned or on its way any more. */
+async function settled(): Promise<void> {
+  const { scheduler, journal, outbox } = host.host
+  await until(() => {
+    expect(scheduler.load()).toMatchObject({ sequencesRunning: 0, queueDepth: 0, slotsInUse: 0 })
+    expect(journal.openCount).toBe(0)
+  })
+  expect(host.engine.openSequences.size).toBe(0)
+  expect(scheduler.kvPages.used).toBe(0)
+  await until(() => expect(outbox.countUnshipped()).toBe(0))
 }
 
 describe('a client that leaves', () => {
@@ -230,25 +278,50 @@ describe('a client that leaves', () => {
       const cases = Array.from({ length: COHORT }, (_, index) => toCase(first + index))
       const runs = cases.map(call)
       await runCohort(runs)
-      await until(() => expect(host.host.scheduler.load()).toMatchObject({ slotsInUse: 0 }))
-      expect(host.engine.openSequences.size).toBe(0)
-      expect(host.host.scheduler.kvPages.used).toBe(0)
-      await until(() => expect(host.host.journal.openCount).toBe(0))
-      await until(() => expect(host.host.outbox.countUnshipped()).toBe(0))
-      const charged = await chargedTokens(runs)
+      await settled()
+      const charged = await chargedTokens(cases)
       for (const { kase, plan, caller } of runs) {
-        const billed = Number(charged.get(requestIds.get(kase.name) ?? '') ?? 0n)
-        const got = caller.tokens
+        const billed = charged(kase)
+        const got = caller.tally.tokens
         const at = JSON.stringify({ kase, billed, got })
         expect(billed, at).toBeGreaterThanOrEqual(got)
-        // A whole reply is with the edge until its end: without it nobody knows that it got no further.
+        // The edge has a whole reply until its end: without it nobody knows how far it went.
         const slack = !kase.isStream && kase.isMute ? kase.n * TOKENS_MAX : plan.chunkTokensMax
         expect(billed, at).toBeLessThanOrEqual(got + slack)
-        if (caller.isComplete) expect(billed, at).toBe(kase.n * plan.choiceTokens)
-        const group = `${kase.isStream ? 'stream' : 'whole'}, ${kase.isMute ? 'edge mute' : 'told'}`
+        if (caller.tally.isComplete) expect(billed, at).toBe(kase.n * plan.choiceTokens)
+        const group = `${kase.isStream ? 'stream' : 'whole'}, edge ${kase.isMute ? 'dead' : 'alive'}`
         worst[group] = Math.max(worst[group] ?? 0, billed - got)
       }
     }
-    console.info(`delivery: most tokens billed beyond those delivered: ${JSON.stringify(worst)}`)
+    console.info(`delivery: most tokens charged beyond those delivered: ${JSON.stringify(worst)}`)
   }, 300_000)
+
+  it('owes what it took, though the host was long done, and corrects itself once', async () => {
+    gate.open()
+    const cases = Array.from({ length: 240 }, (_, index) => ({
+      ...toCase(CASES + index),
+      isStream: true,
+    }))
+    const tallies = new Map<Case, AnswerTally>()
+    for (let first = 0; first < cases.length; first += COHORT) {
+      const cohort = cases.slice(first, first + COHORT)
+      const read = async (kase: Case, index: number): Promise<void> => {
+        tallies.set(kase, await readInProcess(kase, index % (kase.n * TOKENS_MAX + 3)))
+      }
+      await Promise.all(cohort.map(read))
+    }
+    await settled()
+    const charged = await chargedTokens(cases)
+    for (const [kase, tally] of tallies) {
+      const { chunkTokensMax, choiceTokens } = planOf(kase)
+      const billed = charged(kase)
+      const at = JSON.stringify({ kase, billed, got: tally.tokens })
+      expect(billed, at).toBeGreaterThanOrEqual(tally.tokens)
+      // What lay between host and edge is nobody's word but the edge's.
+      const most = kase.isMute ? kase.n * choiceTokens : tally.tokens + chunkTokensMax
+      expect(billed, at).toBeLessThanOrEqual(most)
+    }
+    const metrics = await (await fetch(`${pool.url}/metrics`)).text()
+    expect(metrics).toMatch(/cancels_total\{outcome="corrected"\} [1-9]/)
+  })
 })

@@ -64,7 +64,7 @@ export class Sequence implements TokenText {
   #reachedCells = 0
   #hasRun = false
   readonly #generated: number[] = []
-  /** Tokens that chunks stand for so far. The rest goes out, and is owed, when its text is shown. */
+  /** Tokens that chunks stand for so far; the rest is owed when its text is shown. */
   #saidTokens = 0
   /** Tokens that were shown but had nothing to say: they go with the next chunk. */
   #silentTokens = 0
