@@ -5,6 +5,7 @@ import { EDGE_ROUTES } from '#protocol'
 import type { Deps } from './deps.ts'
 import { EdgeError } from './errors.ts'
 import { type EdgeEnv, requestContext, toErrorResponse } from './request-context.ts'
+import { showBookDifferences, showBookedEvents, showBookTotals } from './routes/books.ts'
 import { showHealth, showMetrics } from './routes/health.ts'
 import { CHAT, infer, TEXT } from './routes/inference.ts'
 import { addKey, dropKey, showKeys } from './routes/keys.ts'
@@ -51,6 +52,9 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.post('/v1/prices', setPrice(deps))
   app.get('/v1/hosts', showHosts(deps))
   app.get('/v1/pool/model-use', showModelUse(deps))
+  app.get('/v1/pool/books/differences', showBookDifferences(deps))
+  app.get('/v1/pool/books/events', showBookedEvents(deps))
+  app.get('/v1/pool/books/totals', showBookTotals(deps))
 
   for (const base of ['/v1', '/:tenant/:model/v1']) {
     app.post(`${base}/chat/completions`, infer(deps, CHAT))

@@ -9,6 +9,7 @@ import { doctorCommand } from './commands/doctor.ts'
 import { keyCommands } from './commands/key.ts'
 import { modelCommands } from './commands/model.ts'
 import { priceCommands } from './commands/price.ts'
+import { reconcileCommand } from './commands/reconcile.ts'
 import { savingsCommands } from './commands/savings.ts'
 import { tenantCommands } from './commands/tenant.ts'
 import { upCommand } from './commands/up.ts'
@@ -31,6 +32,7 @@ export const COMMANDS: readonly Command[] = [
   usageCommand,
   ...priceCommands,
   ...savingsCommands,
+  reconcileCommand,
 ]
 
 export interface CliHost extends Omit<CommandContext, 'output'> {

@@ -37,9 +37,12 @@ export const countedEntries = (condition: SQL) => sql`
     offset 0) event
   where entry.kind in ('usage', 'usage_reversal') and ${condition}`
 
-const KEY = sql.raw(`tenant_id, hour, model, model_id, adapter_version_id, key_id, base_model,
+/** What a roll-up's row is told apart by. */
+export const ROLLUP_KEY =
+  sql.raw(`tenant_id, hour, model, model_id, adapter_version_id, key_id, base_model,
   price_id, price_basis`)
-const COUNTERS = [
+/** What it sums. */
+export const ROLLUP_COUNTERS = [
   'requests',
   'prompt_tokens',
   'cached_prompt_tokens',
@@ -48,10 +51,11 @@ const COUNTERS = [
   'swap_us',
   'amount_pusd',
 ]
-const counters = (toText: (name: string) => string) => sql.raw(COUNTERS.map(toText).join(', '))
+const counters = (toText: (name: string) => string) =>
+  sql.raw(ROLLUP_COUNTERS.map(toText).join(', '))
 
 /** The columns of a line of usage: what it is of, and its counters. */
-export const LINE = sql`${KEY}, ${counters((name) => name)}`
+export const LINE = sql`${ROLLUP_KEY}, ${counters((name) => name)}`
 
 /**
  * Adds what came in since the last time. Takes part in no queue: when another edge is at it,
@@ -115,7 +119,8 @@ const rollUp = sql`
     returning 1
   ), added as (
     insert into usage_rollups (${LINE})
-    select ${KEY}, ${counters((name) => `sum(${name})`)} from fresh group by ${KEY} order by ${KEY}
+    select ${ROLLUP_KEY}, ${counters((name) => `sum(${name})`)} from fresh
+    group by ${ROLLUP_KEY} order by ${ROLLUP_KEY}
     on conflict on constraint usage_rollups_key do update set
       ${counters((name) => `${name} = usage_rollups.${name} + excluded.${name}`)}
   ), moved as (

@@ -2,9 +2,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import type { TestTenant } from '../../edge/test/support/pool-client.ts'
 import { TestPool, until } from '../../edge/test/support/test-pool.ts'
-import { runCli } from '../cli.ts'
+import { runAgainst } from '../test/cli-run.ts'
 
-const idle = new AbortController().signal
 let pool: TestPool
 let tenant: TestTenant
 beforeAll(async () => {
@@ -26,19 +25,7 @@ beforeAll(async () => {
 })
 afterAll(() => pool.stop())
 
-async function run(line: string, apiKey = pool.operatorKey) {
-  const written = { stdout: '', stderr: '' }
-  const exitCode = await runCli(line.split(' '), {
-    env: { NOZZLE_EDGE_URL: pool.url, NOZZLE_API_KEY: apiKey },
-    projectRoot: process.cwd(),
-    stdout: { write: (piece) => (written.stdout += piece) },
-    stderr: { write: (piece) => (written.stderr += piece) },
-    signal: idle,
-    hurry: idle,
-    readStdin: null,
-  })
-  return { exitCode, ...written }
-}
+const run = (line: string, apiKey?: string) => runAgainst(pool, line.split(' '), apiKey)
 
 const money = z.string().regex(/^\d+$/).transform(BigInt)
 const report = z.object({

@@ -11,7 +11,7 @@ import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { type ModelUseRow, modelUsePage } from '../lib/edge-replies.ts'
 import { EDGE_FLAGS, type EdgeTarget, locateEdge } from '../lib/edge-target.ts'
-import { toUtcTime } from '../lib/utc-time.ts'
+import { readPeriod } from '../lib/utc-time.ts'
 import { readMeasuredHost } from '../savings/measured-host.ts'
 import {
   costModels,
@@ -63,7 +63,7 @@ const savings: Command = {
 
 async function createReport(call: CommandCall, target: EdgeTarget): Promise<SavingsReport> {
   const { flags } = call
-  const [startMs, endMs] = readPeriod(call)
+  const { startMs, endMs } = readPeriod(flags)
   const coldStartMs = (flags.number('cold-start-s', 0, 86_400) ?? 90) * 1000
   const keepWarmMs = (flags.number('keep-warm-s', 0, 2_592_000) ?? 300) * 1000
   const { uses, hostsSeen } = await readUses(call, target, {
@@ -132,19 +132,6 @@ const threshold: Command = {
 }
 
 export const savingsCommands: readonly Command[] = [savings, threshold]
-
-/** Unix milliseconds. Without flags the current month in UTC so far. */
-function readPeriod({ flags }: CommandCall): [number, number] {
-  const read = (name: string): number | null => {
-    const text = flags.text(name)
-    return text === undefined ? null : Date.parse(toUtcTime(name, text))
-  }
-  const now = new Date()
-  const startMs = read('start') ?? Date.UTC(now.getUTCFullYear(), now.getUTCMonth())
-  const endMs = read('end') ?? now.getTime()
-  if (startMs >= endMs) throw new CliError('usage', '--start must be before --end')
-  return [startMs, endMs]
-}
 
 function readPrices({ flags }: CommandCall) {
   const read = (name: string, standard: string): bigint => {

@@ -7,6 +7,8 @@ import { CliError } from './cli-error.ts'
 
 export interface FlagSpec {
   readonly type: 'string' | 'boolean'
+  /** May be given several times; read with `texts`. */
+  readonly isMultiple?: boolean
   /** Stands for the value in help. */
   readonly value?: string
   readonly help: string
@@ -24,6 +26,12 @@ export class Flags {
   text(name: string): string | undefined {
     const value = this.#values[name]
     return typeof value === 'string' ? value : undefined
+  }
+
+  /** Of a flag that may be given several times, in order. */
+  texts(name: string): readonly string[] {
+    const value = this.#values[name]
+    return Array.isArray(value) ? value.filter((item) => typeof item === 'string') : []
   }
 
   isSet(name: string): boolean {
@@ -66,7 +74,9 @@ export function parseArguments(
   positionals: readonly string[],
 ): ParsedArguments {
   const options = Object.fromEntries(
-    Object.entries(specs).map(([name, { type }]) => [name, { type }] as const),
+    Object.entries(specs).map(([name, { type, isMultiple = false }]) => {
+      return [name, { type, multiple: isMultiple }] as const
+    }),
   )
   let parsed: ReturnType<typeof parseArgs>
   try {

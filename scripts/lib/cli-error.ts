@@ -17,6 +17,8 @@ export const EXIT_CODES = {
   unavailable: 6,
   /** A tool or package that is needed is missing on this machine. */
   missing_prerequisite: 7,
+  /** Books that must agree do not: each difference was printed. */
+  books_differ: 8,
   /** Ended by Ctrl-C or SIGTERM before it was done. */
   interrupted: 130,
 } as const

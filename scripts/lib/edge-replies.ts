@@ -1,5 +1,6 @@
 /** The edge's admin replies, as far as the CLI reads them; other fields pass through to --json. */
 import { z } from 'zod'
+import { usageEvent } from '#protocol'
 
 /** Integers beyond 2^53 come as decimal text. */
 const picoUsd = z.string().regex(/^-?\d+$/)
@@ -111,3 +112,46 @@ export const modelUsePage = z.looseObject({
   next: z.string().nullable(),
 })
 export type ModelUseRow = z.infer<typeof modelUsePage>['data'][number]
+
+export const bookDifferences = z.looseObject({
+  data: z.array(
+    z.looseObject({
+      kind: z.string(),
+      tenant_id: z.string().nullable(),
+      subject: z.string(),
+      field: z.string().nullable(),
+      books: z.record(z.string(), z.string().nullable()),
+    }),
+  ),
+})
+export type BookDifference = z.infer<typeof bookDifferences>['data'][number]
+
+/** A page of events as hosts reported them, with what the ledger says of each. */
+export const bookedEvents = z.looseObject({
+  data: z.array(
+    z.looseObject({
+      event: usageEvent,
+      occurred_at: z.iso.datetime(),
+      charged_pusd: picoUsd.nullable(),
+      price_id: z.string().nullable(),
+      is_reversed: z.boolean(),
+    }),
+  ),
+  next: z.string().nullable(),
+})
+export type BookedEvent = z.infer<typeof bookedEvents>['data'][number]
+
+export const bookTotals = z.looseObject({
+  data: z.array(
+    z.looseObject({
+      tenant_id: z.string(),
+      requests: z.int(),
+      prompt_tokens: z.int(),
+      cached_prompt_tokens: z.int(),
+      completion_tokens: z.int(),
+      gpu_us: z.int(),
+      swap_us: z.int(),
+      cost_pusd: picoUsd,
+    }),
+  ),
+})

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { parseUsd } from '#db/money.ts'
+import { createRandom } from '../../gpu-host/test/support/random.ts'
 import { readMeasuredHost } from './measured-host.ts'
 import { busyUsPerDay, findThreshold, type PoolPlan, type TenantUse } from './tenant-threshold.ts'
 
@@ -12,17 +13,6 @@ const plan: PoolPlan = {
 }
 const LOW_USE: TenantUse = { requestsPerDay: 100, promptTokens: 500, completionTokens: 250 }
 const HIGH_USE: TenantUse = { ...LOW_USE, requestsPerDay: 1000 }
-
-/** mulberry32: small, and the same everywhere. */
-function createRandom(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
-}
 
 const DAY_S = 86_400
 

@@ -33,6 +33,8 @@ export interface PoolHostOptions {
 export interface PoolHost {
   readonly host: Host
   readonly engine: FakeEngine
+  /** Gone once the host has stopped. */
+  readonly journalDirectory: string
   stop(): Promise<void>
 }
 
@@ -63,6 +65,7 @@ export async function startPoolHost(options: PoolHostOptions): Promise<PoolHost>
   return {
     host,
     engine,
+    journalDirectory: config.journalDirectory,
     async stop() {
       await host.stop()
       rmSync(directory, { recursive: true, force: true })

@@ -1,0 +1,284 @@
+/**
+ * A real pool, its host's real journal, and books that are falsified one by one: each lie must be
+ * found, named and told apart.
+ */
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { sql } from 'drizzle-orm'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { z } from 'zod'
+import { createId } from '#db/ids.ts'
+import { recordUsageEvents } from '#db/queries/usage.ts'
+import { rollUpUsage } from '#db/queries/usage-rollups.ts'
+import type { UsageEvent } from '#protocol'
+import type { TestTenant } from '../../edge/test/support/pool-client.ts'
+import { TestPool, until } from '../../edge/test/support/test-pool.ts'
+import { CHAIN_START, encodeRecords } from '../../gpu-host/journal/frame.ts'
+import { scanSegment } from '../../gpu-host/journal/segment.ts'
+import { runAgainst } from '../test/cli-run.ts'
+
+/** Whole hours, so that totals come out of roll-ups. */
+const HOUR = Math.floor(Date.now() / 3_600_000)
+const at = (hour: number): string => new Date(hour * 3_600_000).toISOString()
+const PERIOD = ['--start', at(HOUR - 1), '--end', at(HOUR + 2)]
+const directory = mkdtempSync(join(tmpdir(), 'nozzle-reconcile-'))
+const journal = join(directory, 'journal')
+let pool: TestPool
+let tenant: TestTenant
+/** Of the host, in the order in which they ended. */
+let events: UsageEvent[] = []
+beforeAll(async () => {
+  pool = await TestPool.start()
+  const { journalDirectory } = await pool.addHost()
+  tenant = await pool.addTenant()
+  await pool.deploy(tenant, 'bot', 'weights')
+  const model = `${tenant.name}/bot`
+  for (const content of ['one', 'two and more', 'three', 'four']) {
+    const messages = [{ role: 'user' as const, content }]
+    await pool.sdk(tenant.key).chat.completions.create({ model, messages, max_tokens: 5 })
+  }
+  await until(async () => {
+    const { data } = await pool.admin<{ data: unknown[] }>(
+      'GET',
+      `/v1/tenants/${tenant.name}/usage/events`,
+    )
+    if (data.length < 4) throw new Error('events are on their way')
+  })
+  cpSync(journalDirectory, journal, { recursive: true })
+  events = readEvents(journal)
+  // A request that was tried again elsewhere: two attempts, of which the second is charged.
+  const [first] = events
+  if (first === undefined) throw new Error('the journal holds no event')
+  const request_id = createId('req')
+  const retried = { ...first, request_id, host_id: 'hst_elsewhere' }
+  const { db } = pool.database
+  await recordUsageEvents(db, [retried, { ...retried, attempt: 2, completion_tokens: 3 }])
+  await rollUpUsage(db)
+  await rollUpUsage(db)
+})
+afterAll(async () => {
+  await pool.stop()
+  rmSync(directory, { recursive: true })
+})
+
+/** Every settled event, and what `change` makes of it written back: null = not written. */
+function readEvents(
+  of: string,
+  change: (event: UsageEvent) => UsageEvent | null = (event) => event,
+): UsageEvent[] {
+  const found: UsageEvent[] = []
+  for (const name of readdirSync(of).filter((file) => file.endsWith('.jsonl'))) {
+    const path = join(of, name)
+    const records = scanSegment(readFileSync(path)).records.map(({ record }) => {
+      if (record.t !== 'settled' || record.event === null) return record
+      found.push(record.event)
+      return { ...record, event: change(record.event) }
+    })
+    writeFileSync(path, encodeRecords(records, CHAIN_START).bytes)
+  }
+  return found
+}
+
+/** A copy of the journal with other events. */
+function forge(change: (event: UsageEvent, index: number) => UsageEvent | null): string {
+  const copy = mkdtempSync(join(directory, 'forged-'))
+  cpSync(journal, copy, { recursive: true })
+  let index = 0
+  readEvents(copy, (event) => change(event, index++))
+  return copy
+}
+
+const run = (...flags: string[]) =>
+  runAgainst(pool, ['reconcile', '--wait-s', '0', ...PERIOD, ...flags])
+
+const reply = z.object({
+  agree: z.boolean(),
+  events: z.int(),
+  proven_by_journal: z.int(),
+  no_longer_in_journal: z.int(),
+  differences: z.array(
+    z.object({
+      kind: z.string(),
+      tenant_id: z.string().nullable(),
+      subject: z.string(),
+      field: z.string().nullable(),
+      books: z.record(z.string(), z.string().nullable()),
+    }),
+  ),
+})
+
+async function reconcile(...directories: string[]) {
+  const flags = directories.flatMap((each) => ['--journal', each])
+  const { exitCode, stdout, stderr } = await run('--json', ...flags)
+  const report = reply.parse(JSON.parse(stdout))
+  expect(exitCode, stderr).toBe(report.agree ? 0 : 8)
+  expect(report.agree).toBe(report.differences.length === 0)
+  const kinds = report.differences.map(({ kind, field }) => (field ? `${kind} ${field}` : kind))
+  return { ...report, kinds }
+}
+
+/** The books with a lie in them, which the database itself would refuse. Undone afterwards. */
+async function falsified<T>(statement: string, look: () => Promise<T>): Promise<T> {
+  const { db } = pool.database
+  await db.execute(sql`begin`)
+  try {
+    await db.execute(sql`set local session_replication_role = replica`)
+    await db.execute(sql.raw(statement))
+    return await look()
+  } finally {
+    await db.execute(sql`rollback`)
+  }
+}
+
+describe('nozzle reconcile', () => {
+  it('finds that untouched books agree', async () => {
+    expect(await reconcile(journal)).toMatchObject({
+      agree: true,
+      events: 6,
+      proven_by_journal: 4,
+      no_longer_in_journal: 0,
+    })
+    expect((await run()).stdout).toContain('The books agree.')
+  })
+
+  const event = (index: number): string => `'${events[index]?.request_id}'`
+  const cases: [string, () => string, string[]][] = [
+    [
+      'a token more in an event',
+      () => `update usage_events set completion_tokens = completion_tokens + 1
+        where request_id = ${event(1)}`,
+      [
+        'event_differs completion_tokens',
+        'charge_wrong amount_pusd',
+        'total_differs completion_tokens',
+        'rollup_wrong completion_tokens',
+      ],
+    ],
+    [
+      'an event under another tenant',
+      () => `update usage_events set tenant_id = 'ten_other' where request_id = ${event(1)}`,
+      ['event_differs tenant_id', 'charge_wrong tenant', 'charge_wrong debit'],
+    ],
+    [
+      'an event gone',
+      () => `delete from usage_events where request_id = ${event(2)}`,
+      ['event_lost', 'event_missing', 'total_differs requests', 'rollup_wrong requests'],
+    ],
+    [
+      'a charge gone',
+      () => `delete from ledger_entries where request_id = ${event(0)}`,
+      ['charge_missing', 'rollup_wrong requests'],
+    ],
+    [
+      'a pico-USD more charged',
+      () =>
+        `update ledger_entries set amount_pusd = amount_pusd + 1 where request_id = ${event(0)}`,
+      ['charge_wrong amount_pusd', 'rollup_wrong amount_pusd'],
+    ],
+    [
+      'a request charged twice',
+      () => `insert into ledger_entries (id, kind, debit_account, credit_account, amount_pusd,
+          tenant_id, request_id, attempt, price_id, price_basis, occurred_at, ingest_xid)
+        select id || '2', kind, debit_account, credit_account, amount_pusd, tenant_id, request_id,
+          attempt, price_id, price_basis, occurred_at, ingest_xid
+        from ledger_entries where request_id = ${event(0)}`,
+      ['event_missing', 'rollup_wrong requests'],
+    ],
+    [
+      'a charge to the wrong account, in the wrong month',
+      () => `update ledger_entries set credit_account = 'revenue/nobody',
+        occurred_at = occurred_at - interval '1 minute' where request_id = ${event(0)}`,
+      ['charge_wrong credit', 'charge_wrong occurred_at'],
+    ],
+    [
+      'a charge taken back for no reason',
+      () => `insert into ledger_entries (id, kind, debit_account, credit_account, amount_pusd,
+          tenant_id, request_id, attempt, price_id, price_basis, occurred_at, ingest_xid)
+        select id || '_reversal', 'usage_reversal', credit_account, debit_account, amount_pusd,
+          tenant_id, request_id, attempt, price_id, price_basis, occurred_at, ingest_xid
+        from ledger_entries where request_id = ${event(0)}`,
+      ['reversal_unfounded', 'rollup_wrong requests'],
+    ],
+    [
+      'both attempts of a request charged',
+      () => `delete from ledger_entries where kind = 'usage_reversal'`,
+      ['reversal_missing', 'rollup_wrong requests'],
+    ],
+    [
+      'less taken back than was charged',
+      () => `update ledger_entries set amount_pusd = amount_pusd - 1 where kind = 'usage_reversal'`,
+      ['reversal_wrong amount_pusd', 'rollup_wrong amount_pusd'],
+    ],
+    [
+      'a price changed after the fact',
+      () => `update prices set completion_pusd = completion_pusd + 1`,
+      ['charge_wrong amount_pusd', 'total_differs cost_pusd'],
+    ],
+    [
+      'a roll-up that counts a token more',
+      () => `update usage_rollups set prompt_tokens = prompt_tokens + 1`,
+      ['rollup_wrong prompt_tokens'],
+    ],
+    [
+      'a roll-up gone',
+      () => `delete from usage_rollups`,
+      ['rollup_wrong requests', 'rollup_wrong amount_pusd'],
+    ],
+  ]
+  it.each(cases)('finds %s', async (_name, statement, expected) => {
+    const { kinds, agree } = await falsified(statement(), () => reconcile(journal))
+    expect(agree).toBe(false)
+    expect(kinds).toEqual(expect.arrayContaining(expected))
+  })
+
+  it('names the request and what each book says of it', async () => {
+    const forged = forge((each, index) =>
+      index === 1 ? { ...each, prompt_tokens: each.prompt_tokens + 7 } : each,
+    )
+    const [original] = events.slice(1)
+    const { differences } = await reconcile(forged)
+    expect(differences).toEqual([
+      {
+        kind: 'event_differs',
+        tenant_id: tenant.id,
+        subject: `${original?.request_id}/1`,
+        field: 'prompt_tokens',
+        books: {
+          journal: String((original?.prompt_tokens ?? 0) + 7),
+          ledger: String(original?.prompt_tokens),
+        },
+      },
+    ])
+  })
+
+  it('finds an event that never reached the ledger', async () => {
+    const forged = forge((each, index) =>
+      index === 2 ? { ...each, request_id: createId('req') } : each,
+    )
+    expect((await reconcile(forged)).kinds.sort()).toEqual(['event_lost', 'journal_missing'])
+  })
+
+  it('finds an event that its journal should hold, but not one that it has given up', async () => {
+    const inTheMiddle = forge((each, index) => (index === 2 ? null : each))
+    expect((await reconcile(inTheMiddle)).kinds).toEqual(['journal_missing'])
+    const theOldest = forge((each, index) => (index === 0 ? null : each))
+    expect(await reconcile(theOldest)).toMatchObject({ agree: true, no_longer_in_journal: 1 })
+  })
+
+  it('finds two journals that say different things of one attempt', async () => {
+    const forged = forge((each) => ({ ...each, host_id: 'hst_other' }))
+    expect((await reconcile(journal, forged)).kinds).toContain('journals_differ host_id')
+    expect((await reconcile(journal, journal)).agree).toBe(true)
+  })
+
+  it('prints differences as a table, and says what is wrong with its arguments', async () => {
+    const forged = forge((each) => ({ ...each, swap_us: each.swap_us + 1 }))
+    const table = await run('--journal', forged)
+    expect(table.exitCode).toBe(8)
+    expect(table.stdout).toMatch(/event_differs +req_\w+\/1 +swap_us +journal: \d+ {3}ledger: \d+/)
+    expect(table.stderr).toContain('the books differ in 4 places')
+    const nowhere = await run('--journal', join(directory, 'nowhere'))
+    expect(nowhere).toMatchObject({ exitCode: 3, stdout: '' })
+  })
+})

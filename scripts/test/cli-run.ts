@@ -1,0 +1,29 @@
+/** A command line as an operator runs it against a pool of a test. */
+import type { PoolClient } from '../../edge/test/support/pool-client.ts'
+import { runCli } from '../cli.ts'
+
+const idle = new AbortController().signal
+
+export interface CliRun {
+  readonly exitCode: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export async function runAgainst(
+  pool: PoolClient,
+  argv: readonly string[],
+  apiKey = pool.operatorKey,
+): Promise<CliRun> {
+  const written = { stdout: '', stderr: '' }
+  const exitCode = await runCli(argv, {
+    env: { NOZZLE_EDGE_URL: pool.url, NOZZLE_API_KEY: apiKey },
+    projectRoot: process.cwd(),
+    stdout: { write: (piece) => (written.stdout += piece) },
+    stderr: { write: (piece) => (written.stderr += piece) },
+    signal: idle,
+    hurry: idle,
+    readStdin: null,
+  })
+  return { exitCode, ...written }
+}
