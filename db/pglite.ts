@@ -20,7 +20,7 @@ export interface PgliteOptions {
 }
 
 /** PGlite has no autovacuum; tables that are updated all the time would grow for ever. */
-const UPDATED_TABLES = 'hosts, limit_portions, spend_leases'
+const UPDATED_TABLES = 'hosts, limit_portions, spend_leases, usage_rollups, rollup_state'
 const VACUUM_INTERVAL_MS = 300_000
 
 export async function openPglite(options: PgliteOptions): Promise<Database> {

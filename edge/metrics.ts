@@ -59,6 +59,8 @@ export class EdgeMetrics {
   readonly usageEvents = new Counter()
   /** `away` and `up` again, as this edge noticed. */
   readonly databaseChanges = new Counter()
+  /** By job: `done`, `failed`. */
+  readonly jobRuns = new Counter()
   /** `sent`, `failed`. */
   readonly prefetches = new Counter()
   /** Hosts told that their client has left: `ending`, `corrected`, `settled`, or `failed`. */
@@ -82,6 +84,7 @@ export class EdgeMetrics {
       ...block('nozzle_edge_prefetches_total', 'counter', this.prefetches),
       ...block('nozzle_edge_cancels_total', 'counter', this.cancels),
       ...block('nozzle_edge_voids_total', 'counter', this.voids),
+      ...block('nozzle_edge_job_runs_total', 'counter', this.jobRuns),
       ...block('nozzle_edge_database_changes_total', 'counter', this.databaseChanges),
       ...gauge('nozzle_edge_streams_open', this.streamsOpen),
       ...gauge('nozzle_edge_hosts_ready', state.hostsReady),

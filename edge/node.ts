@@ -7,11 +7,14 @@ import { createApp } from './app.ts'
 import { readEdgeConfig } from './config.ts'
 import { createDeps } from './deps.ts'
 import { errorText } from './errors.ts'
+import { JobRunner } from './jobs/job-runner.ts'
 import { CLOCK_RETRY_MS } from './limits.ts'
 import { consoleLog } from './log.ts'
 import { startNodeServer } from './node-server.ts'
 
 const STREAM_GRACE_MS = 30_000
+/** How often to look which jobs are due. */
+const JOB_TICK_MS = 1000
 /** Beyond the grace, for the database. */
 const EXIT_SLACK_MS = 10_000
 const EXIT_CONFIGURATION = 2
@@ -32,6 +35,8 @@ async function main(): Promise<void> {
   const deps = createDeps({ config, db, availability, fetch, log: consoleLog, nowMs: Date.now })
   await deps.clock.keepInStep()
   setInterval(() => void deps.clock.keepInStep(), CLOCK_RETRY_MS).unref()
+  const jobs = new JobRunner(deps)
+  const jobTimer = setInterval(() => void jobs.runDueJobs(), JOB_TICK_MS)
   const server = await startNodeServer(createApp(deps), config)
   let isStopping = false
   const stop = async (reason: string): Promise<void> => {
@@ -42,7 +47,9 @@ async function main(): Promise<void> {
     isStopping = true
     consoleLog('info', 'stopping', { reason })
     setTimeout(() => process.exit(1), STREAM_GRACE_MS + EXIT_SLACK_MS).unref()
+    clearInterval(jobTimer)
     await server.stop(STREAM_GRACE_MS)
+    await jobs.stop()
     await database.close()
     process.exit(0)
   }

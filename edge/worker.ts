@@ -7,14 +7,21 @@ import { openNeonDatabase } from '#db/neon.ts'
 import { createApp } from './app.ts'
 import { readEdgeConfig } from './config.ts'
 import { createDeps, type Deps } from './deps.ts'
+import { JobRunner } from './jobs/job-runner.ts'
 import { consoleLog } from './log.ts'
 
 /** Secrets and vars; wrangler.jsonc says which is which. */
 type Bindings = Readonly<Record<string, unknown>>
 
-let isolate: { readonly app: ReturnType<typeof createApp>; readonly deps: Deps } | null = null
+interface Isolate {
+  readonly app: ReturnType<typeof createApp>
+  readonly deps: Deps
+  readonly jobs: JobRunner
+}
 
-function openIsolate(env: Bindings): NonNullable<typeof isolate> {
+let isolate: Isolate | null = null
+
+function openIsolate(env: Bindings): Isolate {
   const config = readEdgeConfig(env)
   const { NOZZLE_NEON_FETCH_ENDPOINT: endpoint } = env
   // A database that speaks Neon's protocol elsewhere, such as a proxy before an own PostgreSQL.
@@ -23,7 +30,7 @@ function openIsolate(env: Bindings): NonNullable<typeof isolate> {
   const fetch: typeof globalThis.fetch = (input, init) => globalThis.fetch(input, init)
   const { now: nowMs } = Date
   const deps = createDeps({ config, db, availability, fetch, log: consoleLog, nowMs })
-  return { app: createApp(deps), deps }
+  return { app: createApp(deps), deps, jobs: new JobRunner(deps) }
 }
 
 export default {
@@ -35,5 +42,13 @@ export default {
     if (deps.clock.offsetMs() === null) await measuring
     else context.waitUntil(measuring)
     return app.fetch(request, env, context)
+  },
+
+  /** By the cron trigger, once a minute: what is due then. */
+  async scheduled(_controller: ScheduledController, env: Bindings): Promise<void> {
+    isolate ??= openIsolate(env)
+    const { deps, jobs } = isolate
+    await deps.clock.keepInStep()
+    await jobs.runDueJobs()
   },
 }

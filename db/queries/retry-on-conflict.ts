@@ -2,6 +2,7 @@
  * Statements that lost against another one at the same moment, through no fault of either, and that
  * left nothing behind: they are simply made again.
  */
+import { sqlState } from '../errors.ts'
 
 /** deadlock_detected, serialization_failure. */
 const CONFLICTS = new Set(['40P01', '40001'])
@@ -16,12 +17,4 @@ export async function retryOnConflict<T>(statement: () => Promise<T>): Promise<T
       if (attempt === ATTEMPTS_MAX || !CONFLICTS.has(sqlState(error) ?? '')) throw error
     }
   }
-}
-
-/** SQLSTATE of a driver's error, which drizzle wraps as the cause; null when it has none. */
-export function sqlState(error: unknown): string | null {
-  for (let rest = error; rest instanceof Error; rest = rest.cause) {
-    if ('code' in rest && typeof rest.code === 'string') return rest.code
-  }
-  return null
 }

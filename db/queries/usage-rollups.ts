@@ -85,7 +85,10 @@ const countOnAfterRestore = sql`
  */
 const rollUp = sql`
   with state as (
-    select watermark, xid_offset from rollup_state for update skip locked
+    -- With nothing to add it takes no lock, and so writes nothing.
+    select watermark, xid_offset from rollup_state
+    where exists (select from ledger_entries where ingest_xid >= watermark)
+    for update skip locked
   ), span as (
     select watermark as low, greatest(watermark,
       pg_snapshot_xmin(pg_current_snapshot())::text::bigint + xid_offset) as high

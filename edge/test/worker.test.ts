@@ -4,9 +4,16 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type Database, openDatabase } from '../../db/client.ts'
+import { usageRollups } from '../../db/schema/usage-rollups.ts'
+import { type NeonEndpoint, startNeonEndpoint } from '../../db/test/support/neon-endpoint.ts'
+import {
+  findPostgres,
+  type PostgresServer,
+  startPostgres,
+} from '../../db/test/support/postgres-server.ts'
 import { Gate } from '../../gpu-host/test/support/gate.ts'
 import { createApiKey } from '../auth/api-key.ts'
-import { type NeonEndpoint, startNeonEndpoint } from './support/neon-endpoint.ts'
 import { PoolClient, type TestTenant } from './support/pool-client.ts'
 import { type PoolHost, startPoolHost } from './support/pool-host.ts'
 import {
@@ -18,6 +25,8 @@ import {
 } from './support/test-pool.ts'
 import { startWorkerProcess, type WorkerProcess } from './support/worker-process.ts'
 
+let server: PostgresServer
+let database: Database
 let endpoint: NeonEndpoint
 let worker: WorkerProcess
 let client: PoolClient
@@ -27,7 +36,10 @@ let tenant: TestTenant
 let gate: Gate | null = null
 
 beforeAll(async () => {
-  endpoint = await startNeonEndpoint()
+  server = await startPostgres(findPostgres() ?? '')
+  database = await openDatabase(server.url)
+  await database.migrate()
+  endpoint = await startNeonEndpoint(server.url)
   const operatorKey = await createApiKey()
   worker = await startWorkerProcess({
     ...edgeEnvironment(operatorKey),
@@ -53,6 +65,8 @@ afterAll(async () => {
   await host.stop()
   await worker.stop()
   await endpoint.close()
+  await database.close()
+  await server.stop()
 })
 
 const body = {
@@ -128,5 +142,13 @@ describe('worker.ts in workerd', () => {
       expect(usage.totals.requests).toBeGreaterThanOrEqual(2)
       expect(usage.totals).toMatchObject({ cost_pusd: expect.stringMatching(/^[1-9]\d*$/) })
     })
+  })
+
+  it('does its jobs when the cron trigger fires', async () => {
+    const { db } = database
+    expect(await db.select().from(usageRollups)).toEqual([])
+    const fired = await fetch(`${worker.url}/cdn-cgi/handler/scheduled?cron=*+*+*+*+*`)
+    expect(await fired.text()).toBe('ok')
+    expect((await db.select().from(usageRollups)).length).toBeGreaterThan(0)
   })
 })

@@ -3,11 +3,12 @@
  * client in front of that server. All with the real migrations. Where no server is installed, those
  * two are reported as skipped, with the reason.
  */
+import { neonConfig } from '@neondatabase/serverless'
 import { afterAll, beforeAll, describe } from 'vitest'
 import { openDatabase } from '../../client.ts'
 import type { Db } from '../../database.ts'
 import { openNeonDatabase } from '../../neon.ts'
-import { serveNeonFrom } from './neon-endpoint.ts'
+import { startNeonEndpoint } from './neon-endpoint.ts'
 import { findPostgres, type PostgresServer, startPostgres } from './postgres-server.ts'
 
 export const POSTGRES = findPostgres()
@@ -70,6 +71,13 @@ async function openNeon(server: PostgresServer): Promise<Opened> {
   const database = await openDatabase(server.urlOf('neon'))
   await database.migrate()
   await database.close()
-  const close = serveNeonFrom(server.urlOf('neon'))
+  const endpoint = await startNeonEndpoint(server.urlOf('neon'))
+  const { fetchEndpoint } = neonConfig
+  neonConfig.fetchEndpoint = endpoint.url
+  neonConfig.disableWarningInBrowsers = true
+  const close = async () => {
+    neonConfig.fetchEndpoint = fetchEndpoint
+    await endpoint.close()
+  }
   return { db: openNeonDatabase('postgres://nobody:secret@neon.test/nozzle').db, close }
 }
