@@ -16,6 +16,7 @@ export type IdPrefix =
   | 'aud'
   | 'lea'
   | 'edg'
+  | 'inv'
 
 /** Crockford's base 32: 32 signs, so five bits choose one without bias; none looks like another. */
 const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'

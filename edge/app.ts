@@ -8,10 +8,18 @@ import { type EdgeEnv, requestContext, toErrorResponse } from './request-context
 import { showBookDifferences, showBookedEvents, showBookTotals } from './routes/books.ts'
 import { showHealth, showMetrics } from './routes/health.ts'
 import { CHAT, infer, TEXT } from './routes/inference.ts'
+import {
+  addInvoice,
+  closeInvoice,
+  downloadInvoice,
+  showInvoice,
+  showInvoices,
+} from './routes/invoices.ts'
 import { addKey, dropKey, showKeys } from './routes/keys.ts'
 import { showModelUse } from './routes/model-use.ts'
 import { deployVersion, dropModel, showModel, showModels } from './routes/models.ts'
 import { listOpenaiModels, showOpenaiModel } from './routes/openai-models.ts'
+import { showOrganizationCosts, showOrganizationUsage } from './routes/organization.ts'
 import { showHosts, takeHeartbeat, takeUsage } from './routes/pool.ts'
 import { setPrice, showPrices } from './routes/prices.ts'
 import { addTenant, showTenants } from './routes/tenants.ts'
@@ -34,7 +42,13 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.post(EDGE_ROUTES.usage, takeUsage(deps))
 
   // Keys travel in a header, never in a cookie, so any page may call with a key that it was given.
-  const exposeHeaders = ['x-request-id', 'retry-after', 'retry-after-ms', 'x-should-retry']
+  const exposeHeaders = [
+    'x-request-id',
+    'retry-after',
+    'retry-after-ms',
+    'x-should-retry',
+    'x-nozzle-manifest',
+  ]
   app.use(cors({ origin: '*', exposeHeaders, maxAge: 86_400 }))
 
   app.post('/v1/tenants', addTenant(deps))
@@ -48,6 +62,13 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.delete('/v1/tenants/:tenant/models/:model', dropModel(deps))
   app.get('/v1/tenants/:tenant/usage', showUsage(deps))
   app.get('/v1/tenants/:tenant/usage/events', showUsageEvents(deps))
+  app.post('/v1/tenants/:tenant/invoices', addInvoice(deps))
+  app.get('/v1/tenants/:tenant/invoices', showInvoices(deps))
+  app.get('/v1/tenants/:tenant/invoices/:invoice', showInvoice(deps))
+  app.post('/v1/tenants/:tenant/invoices/:invoice/finalize', closeInvoice(deps))
+  app.get('/v1/tenants/:tenant/invoices/:invoice/export', downloadInvoice(deps))
+  app.get('/v1/organization/usage/completions', showOrganizationUsage(deps))
+  app.get('/v1/organization/costs', showOrganizationCosts(deps))
   app.get('/v1/prices', showPrices(deps))
   app.post('/v1/prices', setPrice(deps))
   app.get('/v1/hosts', showHosts(deps))

@@ -17,6 +17,8 @@ const environment = z.object({
     .string()
     .refine((key) => parseApiKey(key) !== null, 'must be a whole API key'),
   NOZZLE_BASE_MODEL_NAME: z.string().min(1).max(200),
+  /** Who provides the service: on invoices and exports. */
+  NOZZLE_PROVIDER_NAME: z.string().min(1).max(200).default('Nozzle'),
 })
 
 export type EdgeConfig = ReturnType<typeof toConfig>
@@ -40,5 +42,6 @@ function toConfig(env: z.infer<typeof environment>) {
     databaseUrl: env.NOZZLE_DATABASE_URL,
     operatorKey: env.NOZZLE_OPERATOR_KEY,
     baseModel: env.NOZZLE_BASE_MODEL_NAME,
+    providerName: env.NOZZLE_PROVIDER_NAME,
   })
 }

@@ -34,6 +34,7 @@ export const EDGE_ERRORS = {
   payload_too_large: { status: 413, type: 'invalid_request_error' },
   /** Not 409: SDKs would try it again. */
   name_taken: { status: 422, type: 'invalid_request_error' },
+  invoice_not_due: { status: 422, type: 'invalid_request_error' },
   adapter_invalid: { status: 422, type: 'invalid_request_error' },
   request_aborted: { status: 499, type: 'invalid_request_error' },
   internal_error: { status: 500, type: 'server_error' },

@@ -6,6 +6,7 @@ import { chatCommand } from './commands/chat.ts'
 import { checkCommand } from './commands/check.ts'
 import { deployCommand } from './commands/deploy.ts'
 import { doctorCommand } from './commands/doctor.ts'
+import { invoiceCommands } from './commands/invoice.ts'
 import { keyCommands } from './commands/key.ts'
 import { modelCommands } from './commands/model.ts'
 import { priceCommands } from './commands/price.ts'
@@ -30,6 +31,7 @@ export const COMMANDS: readonly Command[] = [
   ...modelCommands,
   chatCommand,
   usageCommand,
+  ...invoiceCommands,
   ...priceCommands,
   ...savingsCommands,
   reconcileCommand,

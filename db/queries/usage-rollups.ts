@@ -14,18 +14,19 @@ export interface RollUp {
 }
 
 /**
- * Usage entries as the roll-ups count them: a charge as it is, a reversal below zero. The event is
- * looked up row by row (see queries/usage.ts).
+ * Usage entries as the roll-ups count them: a charge as it is, a reversal below zero; cached tokens
+ * no more than the prompt's, as they were charged, so that tokens × price is the amount of a sum
+ * too. The event is looked up row by row (see queries/usage.ts).
  */
 export const countedEntries = (condition: SQL) => sql`
-  select entry.request_id, entry.attempt, entry.kind,
+  select entry.request_id, entry.attempt, entry.kind, entry.occurred_at,
     entry.tenant_id, date_trunc('hour', entry.occurred_at, 'UTC') as hour,
     case when event.model_id is null then event.model else split_part(event.model, '@', 1) end
       as model,
     event.model_id, event.adapter_version_id, event.key_id, event.base_model,
     entry.price_id, entry.price_basis,
     sign.of as requests, sign.of * event.prompt_tokens as prompt_tokens,
-    sign.of * event.cached_prompt_tokens as cached_prompt_tokens,
+    sign.of * least(event.cached_prompt_tokens, event.prompt_tokens) as cached_prompt_tokens,
     sign.of * event.completion_tokens as completion_tokens,
     sign.of * event.gpu_us as gpu_us, sign.of * event.swap_us as swap_us,
     sign.of * entry.amount_pusd as amount_pusd

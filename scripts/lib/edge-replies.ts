@@ -87,6 +87,39 @@ export const priceRow = z.looseObject({
 export type PriceRow = z.infer<typeof priceRow>
 export const priceList = z.looseObject({ data: z.array(priceRow) })
 
+const invoiceSummary = z.looseObject({
+  id: z.string(),
+  number: z.int().nullable(),
+  status: z.enum(['draft', 'final']),
+  tenant: z.looseObject({ name: z.string() }),
+  period: z.string(),
+  finalized_at: z.string().nullable(),
+  billed_usd: z.string().nullable(),
+})
+export const invoiceList = z.looseObject({ data: z.array(invoiceSummary) })
+export const invoiceDetail = invoiceSummary.extend({
+  billed_usd: z.string(),
+  exact_pusd: picoUsd,
+  requests: z.string(),
+  lines: z.array(
+    z.looseObject({
+      usage_period: z.string(),
+      is_correction: z.boolean(),
+      model: z.string(),
+      base_model: z.string(),
+      kind: z.string(),
+      price_version_id: z.string().nullable(),
+      quantity: z.string(),
+      unit_price_pusd: picoUsd,
+      exact_pusd: picoUsd,
+      billed_usd: z.string(),
+    }),
+  ),
+  notes: z.looseObject({ unpriced_requests: z.string(), recovered_requests: z.string() }),
+})
+export type InvoiceDetail = z.infer<typeof invoiceDetail>
+export const exportManifest = z.looseObject({ sha256: z.string() })
+
 export const hostList = z.looseObject({
   data: z.array(z.looseObject({ url: z.string(), status: z.string() })),
 })

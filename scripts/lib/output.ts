@@ -10,6 +10,8 @@ export interface Output {
   readonly isJson: boolean
   /** Data: the JSON value, or the text that stands for it. */
   data(value: unknown, text: string): void
+  /** Data that has a form of its own, such as CSV: as it is, with --json too. */
+  raw(text: string): void
   /** Part of the data as it arrives, for people only: streamed text. */
   piece(text: string): void
   /** Progress and remarks; never data. */
@@ -21,6 +23,9 @@ export function createOutput(isJson: boolean, stdout: TextSink, stderr: TextSink
     isJson,
     data(value, text) {
       stdout.write(isJson ? `${JSON.stringify(value, replaceBigint)}\n` : `${text}\n`)
+    },
+    raw(text) {
+      stdout.write(text)
     },
     piece(text) {
       if (!isJson) stdout.write(text)
