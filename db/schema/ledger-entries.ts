@@ -49,7 +49,7 @@ export const ledgerEntries = pgTable(
     check('ledger_entries_amount', sql`amount_pusd >= 0`),
     // rollUpUsage and usageTotals: what came in since the roll-up's watermark.
     index('ledger_entries_ingest').on(table.ingestXid),
-    // accountBalances: the movements of one tenant.
+    // usageTotals: the hours that a period cuts.
     index('ledger_entries_tenant_occurred').on(table.tenantId, table.occurredAt),
   ],
 )
