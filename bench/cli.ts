@@ -31,7 +31,8 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          --popularity identical|distinct|uniform|skewed|zipf (zipf)
   fault  seeded crash points: is a token ever lost, charged twice, or charged and not delivered?
          exit code 1 if one is
-         --seed N (1)  --real N (210) cases that kill real processes  --lanes N (2)  --case N alone
+         --seed N (1)  --points N (1000) cases, of which --real N (210) kill real processes
+         --lanes N (2)  --case N alone
   policy eviction and start policies on simulated traffic, 2, 10 and 100 adapters per slot
 
   --shape NAME        small, demo, 1b, 7b: random weights in Q8_0; default: what npm start serves
@@ -58,6 +59,7 @@ type CountName =
   | 'clients'
   | 'requests'
   | 'seed'
+  | 'points'
   | 'real'
   | 'lanes'
   | 'case'
@@ -79,6 +81,7 @@ async function main(): Promise<void> {
       threads: { type: 'string', default: '0' },
       tokens: { type: 'string', default: '64' },
       seed: { type: 'string', default: '1' },
+      points: { type: 'string', default: '1000' },
       real: { type: 'string', default: '210' },
       lanes: { type: 'string', default: '2' },
       case: { type: 'string' },
@@ -125,7 +128,8 @@ async function main(): Promise<void> {
     fault: async () => {
       const report = await runFault({
         seed: count('seed', 0),
-        real: count('real', 1),
+        points: count('points', 1),
+        real: count('real', 0),
         lanes: count('lanes', 1),
         only: values.case === undefined ? null : count('case', 0),
       })

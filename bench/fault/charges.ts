@@ -3,7 +3,7 @@
  */
 import { sql } from 'drizzle-orm'
 import { z } from 'zod'
-import { openDatabase } from '../../db/client.ts'
+import { type Db, openDatabase } from '../../db/client.ts'
 
 const row = z.object({
   request_id: z.string(),
@@ -19,10 +19,8 @@ const row = z.object({
 export type Charge = z.infer<typeof row>
 
 /** Events of the tenant with what the ledger made of each. */
-export async function readCharges(url: string, tenantId: string): Promise<Charge[]> {
-  const database = await openDatabase(url)
-  try {
-    const { rows } = await database.db.execute(sql`
+export async function readCharges(db: Db, tenantId: string): Promise<Charge[]> {
+  const { rows } = await db.execute(sql`
       select event.request_id, event.key_id, event.attempt, event.prompt_tokens,
         event.completion_tokens, entry.net_pusd,
         (event.prompt_tokens - event.cached_prompt_tokens)::numeric * price.prompt_pusd
@@ -38,7 +36,14 @@ export async function readCharges(url: string, tenantId: string): Promise<Charge
       ) entry on true
       left join prices price on price.id = entry.price_id
       where event.tenant_id = ${tenantId}`)
-    return z.array(row).parse(rows)
+  return z.array(row).parse(rows)
+}
+
+/** The same over a connection of its own. */
+export async function readChargesAt(url: string, tenantId: string): Promise<Charge[]> {
+  const database = await openDatabase(url)
+  try {
+    return await readCharges(database.db, tenantId)
   } finally {
     await database.close()
   }

@@ -9,7 +9,7 @@ import { FailingPostgres } from '../../db/test/support/failing-postgres.ts'
 import { findPostgres } from '../../db/test/support/postgres-server.ts'
 import { CURSOR_START, readSettled } from '../../gpu-host/journal/settled-reader.ts'
 import { type AuditFacts, audit, isDrained } from './audit.ts'
-import { readCharges } from './charges.ts'
+import { readChargesAt } from './charges.ts'
 import { Cluster } from './cluster.ts'
 import { OutageLoad, type Refusal } from './outage-load.ts'
 
@@ -61,7 +61,7 @@ async function facts(load: OutageLoad): Promise<AuditFacts> {
     settled: cluster.journals.flatMap((directory) => [
       ...readSettled(directory, CURSOR_START, Number.MAX_SAFE_INTEGER).events,
     ]),
-    charges: await readCharges(server.url, cluster.tenant.id),
+    charges: await readChargesAt(server.url, cluster.tenant.id),
     deliveries: load.deliveries,
     handedOver: () => null,
     victimOf: () => 'database',

@@ -5,6 +5,8 @@
  * that was on its way has arrived.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { type Database, openDatabase } from '../../db/client.ts'
+import { rollUpUsage } from '../../db/queries/usage-rollups.ts'
 import { findPostgres, startPostgres } from '../../db/test/support/postgres-server.ts'
 import { CURSOR_START, readSettled } from '../../gpu-host/journal/settled-reader.ts'
 import { type Audit, type AuditFacts, audit, isDrained, joinAudits } from './audit.ts'
@@ -45,7 +47,8 @@ export async function runRealCases(options: RealOptions): Promise<RealOutcome> {
       const name = `lane_${i}`
       await server.create(name)
       const url = server.urlOf(name)
-      lanes.push(new Lane(await Cluster.start(url, REQUESTS_MAX), url, options))
+      const cluster = await Cluster.start(url, REQUESTS_MAX)
+      lanes.push(new Lane(cluster, await openDatabase(url), options))
     }
     const queue = [...options.numbers]
     await Promise.all(lanes.map((lane) => lane.takeCases(queue)))
@@ -60,15 +63,15 @@ export async function runRealCases(options: RealOptions): Promise<RealOutcome> {
 /** A cluster and the cases that it took. */
 class Lane {
   readonly #cluster: Cluster
-  readonly #url: string
+  readonly #database: Database
   readonly #options: RealOptions
   readonly #deliveries: Delivery[] = []
   readonly #cases = { host: 0, edge: 0, writer: 0, database: 0 }
   #late = 0
 
-  constructor(cluster: Cluster, url: string, options: RealOptions) {
+  constructor(cluster: Cluster, database: Database, options: RealOptions) {
     this.#cluster = cluster
-    this.#url = url
+    this.#database = database
     this.#options = options
   }
 
@@ -89,6 +92,8 @@ class Lane {
 
   /** After everything that is on its way has arrived. */
   async audit(): Promise<RealOutcome> {
+    // Two attempts may have been stored at the same moment.
+    await rollUpUsage(this.#database.db)
     const deadline = performance.now() + DRAIN_MS_MAX
     for (let drained = 0; drained < 2 && performance.now() < deadline; ) {
       drained = isDrained(await this.#facts()) ? drained + 1 : 0
@@ -97,8 +102,9 @@ class Lane {
     return { ...audit(await this.#facts()), cases: this.#cases, late: this.#late }
   }
 
-  stop(): Promise<void> {
-    return this.#cluster.stop()
+  async stop(): Promise<void> {
+    await this.#database.close()
+    await this.#cluster.stop()
   }
 
   async #facts(): Promise<AuditFacts> {
@@ -106,7 +112,7 @@ class Lane {
       settled: this.#cluster.journals.flatMap((directory) => [
         ...readSettled(directory, CURSOR_START, Number.MAX_SAFE_INTEGER).events,
       ]),
-      charges: await readCharges(this.#url, this.#cluster.tenant.id),
+      charges: await readCharges(this.#database.db, this.#cluster.tenant.id),
       deliveries: this.#deliveries,
       handedOver: (requestId) => this.#cluster.handedOver(requestId),
       victimOf: (number) => planCrash(this.#options.seed, number, HOSTS).victim,
