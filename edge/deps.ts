@@ -7,6 +7,7 @@ import { HostVerifier } from './auth/host-signature.ts'
 import { Catalog } from './catalog/catalog.ts'
 import { PoolClock } from './clock.ts'
 import type { EdgeConfig } from './config.ts'
+import { HOST_PATIENCE, type HostPatience } from './limits.ts'
 import type { Log } from './log.ts'
 import { EdgeMetrics } from './metrics.ts'
 import { GrantSigner } from './pool/grant.ts'
@@ -26,6 +27,8 @@ export interface DepsInput {
   readonly nowMs: () => number
   /** For durations; absent = `performance.now`. */
   readonly monotonicMs?: () => number
+  /** How long a host may be silent; absent = HOST_PATIENCE. */
+  readonly patience?: HostPatience
 }
 
 export interface Deps extends DepsInput {
@@ -50,7 +53,7 @@ export interface Deps extends DepsInput {
 
 export function createDeps(input: DepsInput): Deps {
   const { config, db, availability, fetch, log, nowMs: wallMs } = input
-  const { monotonicMs = () => performance.now() } = input
+  const { monotonicMs = () => performance.now(), patience = HOST_PATIENCE } = input
   const metrics = new EdgeMetrics()
   const clock = new PoolClock({ readMs: () => databaseTimeMs(db), wallMs, monotonicMs, log })
   const downForMs = () => availability?.downForMs() ?? null
@@ -64,6 +67,7 @@ export function createDeps(input: DepsInput): Deps {
   const remembering = { db, nowMs: monotonicMs, downForMs }
   availability?.listen((isUp, downMs) => {
     metrics.databaseChanges.add({ to: isUp ? 'up' : 'away' })
+    if (isUp) void voids.flush()
     if (isUp) log('info', 'the database answers again', { away_ms: Math.round(downMs) })
     else log('error', 'the database does not answer: going on with what is known')
   })
@@ -78,7 +82,7 @@ export function createDeps(input: DepsInput): Deps {
     authenticator: new Authenticator({ ...remembering, keyPepper, operatorKey, metrics }),
     hostVerifier: new HostVerifier(config.poolSecret, wallMs),
     catalog: new Catalog({ ...remembering, isBaseModel }),
-    hosts: new HostClient({ pool, signer, metrics, voids, fetch }),
+    hosts: new HostClient({ pool, signer, metrics, voids, fetch, patience }),
     voids,
     uploads: new UploadClient({ pool, signer, fetch }),
   }

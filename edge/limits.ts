@@ -55,10 +55,16 @@ export const HOST_SUSPECT_MS = 3000
 export const LOAD_BOUND_FACTOR = 1.25
 /** Hosts tried for one request. */
 export const HOST_ATTEMPTS_MAX = 3
-/** A host holds reply headers for 250 ms; beyond this it is not there. */
-export const HOST_HEADERS_TIMEOUT_MS = 10_000
-/** A host sends a comment every 10 s while it has nothing to say; three missed and it is gone. */
-export const HOST_SILENCE_MS_MAX = 35_000
+export const HOST_PATIENCE: HostPatience = {
+  /** A host holds reply headers for 250 ms; beyond this it is not there. */
+  headersMs: 10_000,
+  /** A host sends a comment every 10 s while it has nothing to say; three missed and it is gone. */
+  silenceMs: 35_000,
+}
+export interface HostPatience {
+  readonly headersMs: number
+  readonly silenceMs: number
+}
 /** How long a host may take to hear that its client has left, before its connection is closed. */
 export const CANCEL_TIMEOUT_MS = 1000
 /** Voids that wait while the database is away: some megabytes, and minutes of a pool in ruins. */

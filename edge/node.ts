@@ -50,6 +50,7 @@ async function main(): Promise<void> {
     clearInterval(jobTimer)
     await server.stop(STREAM_GRACE_MS)
     await jobs.stop()
+    await deps.voids.flush()
     await database.close()
     process.exit(0)
   }

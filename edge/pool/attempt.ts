@@ -5,7 +5,7 @@
 import { createParser } from 'eventsource-parser'
 import { type ChunkEvent, type EndEvent, type GenerateEvent, generateEvent } from '#protocol'
 import { EdgeError } from '../errors.ts'
-import { HOST_HEADERS_TIMEOUT_MS, HOST_SILENCE_MS_MAX } from '../limits.ts'
+import type { HostPatience } from '../limits.ts'
 import {
   brokenOff,
   gaveUp,
@@ -22,6 +22,7 @@ export interface AttemptCall {
   readonly cancel: () => Promise<void>
   /** Aborted when the client leaves. */
   readonly client: AbortSignal
+  readonly patience: HostPatience
 }
 
 export type AttemptEvent = ChunkEvent | EndEvent | HostFailure
@@ -36,13 +37,13 @@ export async function* runAttempt(call: AttemptCall): AsyncGenerator<AttemptEven
   const watch = new Watch(call)
   let hasEnded = false
   try {
-    watch.limit(HOST_HEADERS_TIMEOUT_MS)
+    watch.limit(call.patience.headersMs)
     const response = await call.send(watch.signal)
     if (!response.ok) {
       yield parseHostFailure(response.status, (await response.text()).slice(0, ERROR_BYTES_MAX))
       return
     }
-    for await (const event of readEvents(response, watch)) {
+    for await (const event of readEvents(response, watch, call.patience.silenceMs)) {
       if (event.type === 'accepted' || hasEnded) continue
       if (call.client.aborted) throw clientLeft()
       hasEnded = event.type === 'end'
@@ -116,6 +117,7 @@ class Watch {
 async function* readEvents(
   response: Response,
   watch: Watch,
+  silenceMs: number,
 ): AsyncGenerator<GenerateEvent, void, void> {
   watch.hasHeaders = true
   if (response.body === null) return
@@ -127,9 +129,9 @@ async function* readEvents(
     },
   })
   const decoder = new TextDecoder()
-  watch.limit(HOST_SILENCE_MS_MAX)
+  watch.limit(silenceMs)
   for await (const bytes of response.body) {
-    watch.limit(HOST_SILENCE_MS_MAX)
+    watch.limit(silenceMs)
     parser.feed(decoder.decode(bytes, { stream: true }))
     if (events.length === 0) continue
     const ready = events

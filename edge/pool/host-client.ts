@@ -11,7 +11,7 @@ import {
   HOST_ROUTES,
 } from '#protocol'
 import { EdgeError } from '../errors.ts'
-import { CANCEL_TIMEOUT_MS, HOST_ATTEMPTS_MAX } from '../limits.ts'
+import { CANCEL_TIMEOUT_MS, HOST_ATTEMPTS_MAX, type HostPatience } from '../limits.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import { clientLeft, runAttempt } from './attempt.ts'
 import type { GrantCall, GrantSigner } from './grant.ts'
@@ -26,6 +26,7 @@ export interface HostClientOptions {
   readonly metrics: EdgeMetrics
   readonly voids: VoidOutbox
   readonly fetch: typeof globalThis.fetch
+  readonly patience: HostPatience
 }
 
 /** Whoever waits for the answer. */
@@ -113,7 +114,7 @@ export class HostClient {
     request: GenerateRequest,
     listener: Listener,
   ): AsyncGenerator<ChunkEvent | EndEvent, HostFailure | null, void> {
-    const { pool, metrics } = this.#options
+    const { pool, metrics, patience } = this.#options
     const cancel = (): Promise<void> => {
       const work = this.#cancel(host, request, listener.deliveredTokens())
       listener.keepAlive(work)
@@ -126,7 +127,7 @@ export class HostClient {
     let hasBegun = false
     const leave = pool.enter(host.hostId)
     try {
-      for await (const event of runAttempt({ send, cancel, client: listener.signal })) {
+      for await (const event of runAttempt({ send, cancel, client: listener.signal, patience })) {
         if (event.type === 'failure') {
           metrics.hostAttempts.add({ outcome: event.hostCode })
           if (event.isHostSuspect) pool.suspect(host.hostId)

@@ -25,7 +25,6 @@ const EDGE_HOST_ID = 'edge'
 export class VoidOutbox {
   readonly #options: VoidOutboxOptions
   #waiting: UsageEvent[] = []
-  #flushing: Promise<void> | null = null
   #timer: ReturnType<typeof setTimeout> | null = null
 
   constructor(options: VoidOutboxOptions) {
@@ -49,15 +48,11 @@ export class VoidOutbox {
     return this.flush()
   }
 
-  /** Stores what waits, or tries again later. Never rejects. */
-  flush(): Promise<void> {
-    this.#flushing ??= this.#flush().finally(() => {
-      this.#flushing = null
-    })
-    return this.#flushing
-  }
-
-  async #flush(): Promise<void> {
+  /**
+   * Stores what waits, or tries again later. Never rejects. Two at once store the same, which is
+   * harmless, while one that waited for another's would end with it where a Worker's request does.
+   */
+  async flush(): Promise<void> {
     const { db, metrics, log } = this.#options
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null

@@ -53,7 +53,7 @@ const watchedFetch: typeof globalThis.fetch = async (input, init) => {
 }
 
 beforeAll(async () => {
-  pool = await TestPool.start(watchedFetch)
+  pool = await TestPool.start({ fetch: watchedFetch })
   const { scheduler } = readConfig({
     NOZZLE_POOL_SECRET: POOL_SECRET,
     NOZZLE_BASE_MODEL_PATH: 'none',

@@ -11,7 +11,7 @@ import {
 import { createApp } from '../../app.ts'
 import { createApiKey } from '../../auth/api-key.ts'
 import { readEdgeConfig } from '../../config.ts'
-import { createDeps, type Deps } from '../../deps.ts'
+import { createDeps, type Deps, type DepsInput } from '../../deps.ts'
 import type { LogFields } from '../../log.ts'
 import { type NodeServer, startNodeServer } from '../../node-server.ts'
 import { PoolClient } from './pool-client.ts'
@@ -47,8 +47,9 @@ export class TestPool extends PoolClient {
     this.logs = logs
   }
 
-  /** `fetch` stands between the edge and its hosts. */
-  static async start(fetch: typeof globalThis.fetch = globalThis.fetch): Promise<TestPool> {
+  static async start(
+    options: Partial<Pick<DepsInput, 'fetch' | 'patience'>> = {},
+  ): Promise<TestPool> {
     const database = await openDatabase('pglite:memory')
     await database.migrate()
     const operatorKey = await createApiKey()
@@ -56,9 +57,10 @@ export class TestPool extends PoolClient {
     const deps = createDeps({
       config: readEdgeConfig(edgeEnvironment(operatorKey)),
       db: database.db,
-      fetch,
+      fetch: globalThis.fetch,
       log: (_level, message, fields) => logs.push({ message, fields: fields ?? {} }),
       nowMs: Date.now,
+      ...options,
     })
     const server = await startNodeServer(createApp(deps), { port: 0, address: '127.0.0.1' })
     return new TestPool(database, deps, server, operatorKey, logs)

@@ -1,0 +1,127 @@
+/**
+ * A host process that is stopped in the middle of its work, as a hang does, and wakes when its
+ * requests have been answered elsewhere. Signals are real, and so is everything but the model.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { listUsageEvents } from '#db/queries/usage.ts'
+import { HOST_ROUTES } from '#protocol'
+import { AnswerTally } from './support/answer-tally.ts'
+import type { TestTenant } from './support/pool-client.ts'
+import { expectedReply, POOL_SECRET, TestPool, until } from './support/test-pool.ts'
+
+const TOKENS = 300
+/** More than the process has sequences, so that some wait in its queue. */
+const WHOLE_REPLIES = 9
+const STREAMS = 3
+/** Longer than a gap that the host takes for ordinary. */
+const STOPPED_MS_MIN = 1300
+
+let pool: TestPool
+let tenant: TestTenant
+let child: ChildProcess
+const directory = mkdtempSync(join(tmpdir(), 'nozzle-hang-'))
+
+beforeAll(async () => {
+  pool = await TestPool.start({ patience: { headersMs: 3000, silenceMs: 500 } })
+  tenant = await pool.addTenant()
+  const script = '../../gpu-host/test/support/fake-host-process.ts'
+  child = spawn(process.execPath, [join(import.meta.dirname, script)], {
+    stdio: 'ignore',
+    env: {
+      NOZZLE_POOL_SECRET: POOL_SECRET,
+      NOZZLE_DATA_DIR: directory,
+      NOZZLE_BASE_MODEL_PATH: 'none',
+      NOZZLE_BASE_MODEL_NAME: 'fake-base',
+      NOZZLE_HOST_ID: 'hst_hangs',
+      NOZZLE_EDGE_URL: pool.url,
+    },
+  })
+  await until(() => expect(hangingUrl()).toMatch(/^http/))
+  await pool.addHost({ hostId: 'hst_lives' })
+})
+afterAll(async () => {
+  child.kill('SIGCONT')
+  child.kill('SIGKILL')
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+  await pool.stop()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+const hangingUrl = () =>
+  pool.deps.pool.known().find(({ host_id }) => host_id === 'hst_hangs')?.url ?? ''
+
+async function drawnTokens(): Promise<number> {
+  const text = await (await fetch(hangingUrl() + HOST_ROUTES.metrics)).text()
+  const [, count] = /^nozzle_tokens_total\{kind="completion"\} (\d+)$/m.exec(text) ?? []
+  return Number(count ?? 0)
+}
+
+function ask(stream: boolean): Promise<Response> {
+  return pool.call('POST', '/v1/chat/completions', tenant.key, {
+    model: 'fake-base',
+    messages: [{ role: 'user', content: 'hello' }],
+    max_tokens: TOKENS,
+    temperature: 0,
+    stream,
+  })
+}
+
+/** What a stream gave before it broke off. */
+async function readBroken(response: Response) {
+  const text = await response.text()
+  expect(text).toContain('"code":"host_failed"')
+  const tally = new AnswerTally(TOKENS)
+  tally.take(text.slice(0, text.lastIndexOf('data: {"error"')))
+  return { id: response.headers.get('x-request-id'), tokens: tally.tokens }
+}
+
+async function readWhole(response: Response) {
+  const reply = (await response.json()) as { choices: { message: { content: string } }[] }
+  expect(reply.choices[0]?.message.content).toBe(expectedReply(null, 'hello', TOKENS))
+  return { id: response.headers.get('x-request-id'), tokens: TOKENS }
+}
+
+describe('a host that was stopped and wakes', () => {
+  it('charges nothing beside the host that took over, and begins no step for who is gone', async () => {
+    // Asked last, so that all of it begins on the other.
+    pool.deps.pool.suspect('hst_lives')
+    const replies = [
+      ...Array.from({ length: STREAMS }, () => ask(true).then(readBroken)),
+      ...Array.from({ length: WHOLE_REPLIES }, () => ask(false).then(readWhole)),
+    ]
+    await until(async () => expect(await drawnTokens()).toBeGreaterThan(80))
+    child.kill('SIGSTOP')
+    const stoppedMs = performance.now()
+    const got = await Promise.all(replies)
+    await sleep(Math.max(0, STOPPED_MS_MIN - (performance.now() - stoppedMs)))
+    child.kill('SIGCONT')
+
+    const events = await until(async () => {
+      const rows = await listUsageEvents(pool.database.db, { tenantId: tenant.id, limit: 100 })
+      const ids = new Set(rows.map(({ requestId }) => requestId))
+      expect(ids.size).toBe(STREAMS + WHOLE_REPLIES)
+      // All that ran on the stopped host is reported by it.
+      expect(rows.filter(({ hostId }) => hostId === 'hst_hangs').length).toBeGreaterThanOrEqual(8)
+      return rows
+    })
+    for (const { id, tokens } of got) {
+      const charged = events.filter((row) => row.requestId === id && !row.isSuperseded)
+      expect(charged).toHaveLength(1)
+      const billed = charged[0]?.completionTokens ?? 0
+      expect(billed).toBeGreaterThanOrEqual(tokens)
+      expect(billed).toBeLessThanOrEqual(tokens + (tokens === TOKENS ? 0 : 1))
+    }
+    // No step was begun for them: what was drawn beyond what was handed over is the step that the
+    // stop fell into, and what lay ready.
+    const handedOver = events
+      .filter(({ hostId }) => hostId === 'hst_hangs')
+      .reduce((sum, { completionTokens }) => sum + completionTokens, 0)
+    expect(await drawnTokens()).toBeLessThanOrEqual(handedOver + 2 * 8)
+  })
+})
