@@ -70,7 +70,6 @@ export const CANCEL_TIMEOUT_MS = 1000
 /** Voids that wait while the database is away: some megabytes, and minutes of a pool in ruins. */
 export const VOIDS_MAX = 10_000
 export const VOID_BATCH_EVENTS_MAX = 500
-export const VOID_RETRY_MS = 5000
 /** Checking and converting an adapter of a gigabyte. */
 export const UPLOAD_TIMEOUT_MS = 900_000
 

@@ -41,6 +41,8 @@ export default {
     // The first request waits for the time that it is dated by; the others have the last.
     if (deps.clock.offsetMs() === null) await measuring
     else context.waitUntil(measuring)
+    // Held in this isolate's memory, which the cron trigger may not come to.
+    if (deps.voids.size > 0) context.waitUntil(deps.voids.flush())
     return app.fetch(request, env, context)
   },
 

@@ -25,6 +25,11 @@ export const JOBS: readonly Job[] = [
     },
   },
   {
+    name: 'store_voids',
+    everyMs: 5_000,
+    run: ({ voids }) => voids.flush(),
+  },
+  {
     name: 'ensure_partitions',
     everyMs: 3_600_000,
     run: async ({ db, log, nowMs }) => {

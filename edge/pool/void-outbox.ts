@@ -8,7 +8,7 @@ import type { Db } from '#db/database.ts'
 import { recordUsageEvents } from '#db/queries/usage.ts'
 import type { GenerateRequest, UsageEvent } from '#protocol'
 import { errorText } from '../errors.ts'
-import { VOID_BATCH_EVENTS_MAX, VOID_RETRY_MS, VOIDS_MAX } from '../limits.ts'
+import { VOID_BATCH_EVENTS_MAX, VOIDS_MAX } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 
@@ -25,7 +25,6 @@ const EDGE_HOST_ID = 'edge'
 export class VoidOutbox {
   readonly #options: VoidOutboxOptions
   #waiting: UsageEvent[] = []
-  #timer: ReturnType<typeof setTimeout> | null = null
 
   constructor(options: VoidOutboxOptions) {
     this.#options = options
@@ -49,13 +48,11 @@ export class VoidOutbox {
   }
 
   /**
-   * Stores what waits, or tries again later. Never rejects. Two at once store the same, which is
-   * harmless, while one that waited for another's would end with it where a Worker's request does.
+   * Stores what waits; a job calls it again and again. Never rejects. Two at once store the same,
+   * which is harmless; one that waited for another's would end with it, where a Worker's does.
    */
   async flush(): Promise<void> {
     const { db, metrics, log } = this.#options
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = null
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.slice(0, VOID_BATCH_EVENTS_MAX)
       try {
@@ -63,7 +60,6 @@ export class VoidOutbox {
       } catch (error) {
         const fields = { waiting: this.#waiting.length, reason: errorText(error) }
         log('warn', 'voids wait for the database', fields)
-        this.#timer = setTimeout(() => void this.flush(), VOID_RETRY_MS)
         return
       }
       const stored = new Set(batch)
