@@ -61,13 +61,14 @@ export class GroupFsync {
     return this.#durable
   }
 
+  /** True while a file that is no longer written to is not durable. */
+  get isRetiring(): boolean {
+    return this.#retired.some(({ written }) => isBefore(this.#durable, written))
+  }
+
   /** `fd` is written up to `written`. Another `fd` than the last retires that one. */
   wrote(fd: number, written: JournalCursor): void {
-    if (this.#active !== null && this.#active.fd !== fd) {
-      // So a crash leaves no more than two files in doubt.
-      if (this.#retired.length > 0) this.flushSync()
-      this.#retired.push(this.#active)
-    }
+    if (this.#active !== null && this.#active.fd !== fd) this.#retired.push(this.#active)
     this.#active = { fd, written }
     this.#wait()
   }
@@ -87,6 +88,8 @@ export class GroupFsync {
       for (const step of this.#takeGroup()) {
         this.#options.disk.fsyncSync(step.fd)
         this.#reach(step)
+        // Unless a group is at it: nobody may close what is being synced.
+        if (step.isRetired && this.#state !== 'syncing') this.#closeRetired(step.fd)
       }
     } catch (error) {
       const cause = error instanceof Error ? error : new Error(String(error))
@@ -159,7 +162,6 @@ export class GroupFsync {
     if (reaches !== null && isBefore(this.#durable, reaches)) this.#durable = reaches
   }
 
-  /** By the group's own fsync alone: another call may not close what is being synced. */
   #closeRetired(fd: number): void {
     this.#retired = this.#retired.filter((file) => file.fd !== fd)
     this.#options.disk.close(fd)

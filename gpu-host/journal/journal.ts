@@ -247,9 +247,12 @@ export class Journal {
 
   /** Where no new segment can be had, the old one goes on. */
   #rotate(): void {
+    // So a crash leaves no more than two segments in doubt.
+    if (this.#fsync.isRetiring) this.flushSync()
     const { index, lastCrc } = this.#segment
+    const create = () => this.#createSegment(index + 1, lastCrc, this.#open.list())
     try {
-      this.#segment = this.#createSegment(index + 1, lastCrc, this.#open.list())
+      this.#segment = this.#orWithoutShipped(create)
     } catch (error) {
       this.#options.log('warn', 'journal segment cannot be begun', { reason: errorText(error) })
       return

@@ -2,6 +2,7 @@
  * The segment that is written to. Invariant: it ends in a whole record, or knows that it does not
  * and takes nothing until the rest of a failed write is cut off.
  */
+import { errorCodeOf } from '../errors.ts'
 import { errorText, type Log } from '../log.ts'
 import type { Disk } from './disk.ts'
 import { writeFully } from './durable-file.ts'
@@ -32,13 +33,13 @@ export class SegmentFile {
     head: JournalRecord,
   ): SegmentFile {
     const path = segmentPath(directory, index)
-    const file = new SegmentFile(disk, log, disk.open(path, 'create'), index)
+    const file = new SegmentFile(disk, log, openNew(disk, path), index)
     try {
       file.append([head])
       return file
     } catch (error) {
       disk.close(file.fd)
-      disk.unlink(path)
+      removeLeftover(disk, path)
       throw error
     }
   }
@@ -75,5 +76,24 @@ export class SegmentFile {
   #cutTail(): void {
     this.#disk.truncate(this.fd, this.#size)
     this.#isTailTorn = false
+  }
+}
+
+/** A file that is there was begun in vain, and could not be removed then. */
+function openNew(disk: Disk, path: string): number {
+  try {
+    return disk.open(path, 'create')
+  } catch (error) {
+    if (errorCodeOf(error) !== 'EEXIST') throw error
+    disk.unlink(path)
+    return disk.open(path, 'create')
+  }
+}
+
+function removeLeftover(disk: Disk, path: string): void {
+  try {
+    disk.unlink(path)
+  } catch {
+    // The next try at this segment removes it.
   }
 }

@@ -93,7 +93,7 @@ export function journalOptions(directory: string): JournalOptions {
 /** A journal's disk over several lives of its host, and what was logged in them. */
 export class JournalRig {
   readonly disk: SimulatedDisk
-  readonly clock = new VirtualClock()
+  clock = new VirtualClock()
   readonly logged: string[] = []
   readonly directory = JOURNAL_DIRECTORY
 
@@ -105,6 +105,8 @@ export class JournalRig {
   /** Starts the host anew: whoever had the journal is gone. */
   open(overrides: Partial<JournalOptions> = {}): Journal {
     this.disk.kill()
+    // Its timers are gone with it.
+    this.clock = new VirtualClock(this.clock.nowMs())
     return new Journal({
       ...journalOptions(this.directory),
       clock: this.clock,
