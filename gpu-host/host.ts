@@ -11,7 +11,7 @@ import { type Clock, sleep } from './clock.ts'
 import type { HostConfig } from './config.ts'
 import type { Engine } from './engine.ts'
 import { GrantVerifier } from './grants.ts'
-import { nodeDisk } from './journal/disk.ts'
+import { type Disk, nodeDisk } from './journal/disk.ts'
 import { Journal } from './journal/journal.ts'
 import { placeCursor, readShippedCursor } from './journal/shipped-cursor.ts'
 import { errorText, type Log } from './log.ts'
@@ -47,6 +47,8 @@ export interface HostParts {
   readonly adapters: AdapterPort
   readonly intake: AdapterIntake
   readonly clock: Clock
+  /** That the journal is on; the machine's own by default. */
+  readonly disk?: Disk
   readonly log: Log
   readonly fetch: typeof globalThis.fetch
   readonly version: string
@@ -84,19 +86,22 @@ export class Host {
   #stopping: Promise<void> | null = null
   readonly #grace = new AbortController()
   readonly #lost = Promise.withResolvers<HostLoss>()
+  #isLost = false
 
   constructor(parts: HostParts) {
     const { settings, engine, adapters, clock, log } = parts
     this.#parts = parts
     this.metrics = createMetrics({ withProcess: parts.withProcessMetrics })
     const directory = settings.journalDirectory
-    const shipped = readShippedCursor(nodeDisk, directory, log)
+    const { disk = nodeDisk } = parts
+    const shipped = readShippedCursor(disk, directory, log)
     this.journal = new Journal({
       ...settings.journal,
       directory,
       hostId: settings.hostId,
       clock,
       log,
+      disk,
       shippedSegment: shipped.segment,
       onFailed: () => this.#lose('journal_failed'),
     })
@@ -107,7 +112,7 @@ export class Host {
     this.outbox = new UsageOutbox(
       {
         directory,
-        disk: nodeDisk,
+        disk,
         hostId: settings.hostId,
         edge: this.#edge,
         metrics: this.metrics,
@@ -116,7 +121,7 @@ export class Host {
         durable: () => this.journal.durable,
         onShipped,
       },
-      placeCursor(nodeDisk, directory, shipped, recovery),
+      placeCursor(disk, directory, shipped, recovery),
     )
     this.scheduler = new Scheduler({
       engine,
@@ -211,6 +216,8 @@ export class Host {
 
   /** Streams end with an error, billed for what was handed over. */
   #lose(loss: HostLoss): void {
+    if (this.#isLost) return
+    this.#isLost = true
     this.#parts.log('error', LOSS_TEXT[loss], { code: loss, epoch: this.journal.epoch })
     this.#lost.resolve(loss)
     this.#grace.abort()

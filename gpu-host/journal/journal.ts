@@ -115,6 +115,8 @@ export class Journal {
       this.flushSync()
       this.#reserve.hold(clock.nowMs())
     } catch (error) {
+      // Whoever started it hears of it by this alone.
+      this.#hasFailed = true
       this.#unlock()
       throw error
     }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -24,9 +25,13 @@ afterEach(async () => {
   rmSync(directory, { recursive: true, force: true })
 })
 
-async function start(): Promise<{ child: ChildProcess; url: string }> {
-  const script = join(import.meta.dirname, 'support', 'fake-host-process.ts')
-  const child = spawn(process.execPath, [script], {
+async function start(
+  env: Record<string, string> = {},
+  preload: readonly string[] = [],
+): Promise<{ child: ChildProcess; url: string }> {
+  const support = join(import.meta.dirname, 'support')
+  const imports = preload.flatMap((name) => ['--import', join(support, name)])
+  const child = spawn(process.execPath, [...imports, join(support, 'fake-host-process.ts')], {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: {
       NOZZLE_POOL_SECRET: POOL_SECRET,
@@ -34,6 +39,7 @@ async function start(): Promise<{ child: ChildProcess; url: string }> {
       NOZZLE_BASE_MODEL_PATH: 'none',
       NOZZLE_BASE_MODEL_NAME: 'fake-base',
       NOZZLE_DRAIN_GRACE_MS: '20000',
+      ...env,
     },
   })
   children.push(child)
@@ -110,6 +116,38 @@ describe('host process', () => {
       expect(usage()).toMatchObject([{ completion_tokens: 60, source: 'engine' }])
     },
   )
+
+  it('exits with 3 when an fsync of its journal fails, and its next start bills what was seen', async () => {
+    const { child, url } = await start({}, ['failing-fsync.ts'])
+    const request = createRequest({ max_tokens: 90_000 })
+    let last: unknown
+    let seen = 0
+    for await (const event of readEvents(await send(url, request))) {
+      if (event.type === 'chunk') seen += event.tokens
+      last = event
+    }
+    expect(last).toMatchObject({ type: 'error', code: 'journal_failed' })
+    if (child.exitCode === null) await once(child, 'exit')
+    expect(child.exitCode).toBe(3)
+    await start()
+    const [event] = usage()
+    expect(event?.source).toBe('recovered')
+    expect([0, 1]).toContain((event?.completion_tokens ?? 0) - seen)
+  })
+
+  it('exits with 4 when the edge knows a newer start of it', async () => {
+    const edge = createServer((_, response) => {
+      response.writeHead(409, { 'content-type': 'application/json' })
+      response.end(JSON.stringify({ error: { code: 'host_epoch_stale' } }))
+    }).listen(0, '127.0.0.1')
+    await once(edge, 'listening')
+    const address = edge.address()
+    const port = typeof address === 'object' ? address?.port : 0
+    const { child } = await start({ NOZZLE_EDGE_URL: `http://127.0.0.1:${port}` })
+    if (child.exitCode === null) await once(child, 'exit')
+    edge.close()
+    expect(child.exitCode).toBe(4)
+  })
 
   it('exits at once on a second signal', async () => {
     const { child, url } = await start()

@@ -11,6 +11,7 @@ import type { AdapterIntake } from '../../adapter-upload.ts'
 import { systemClock } from '../../clock.ts'
 import { readConfig } from '../../config.ts'
 import { Host, type HostSettings } from '../../host.ts'
+import type { Disk } from '../../journal/disk.ts'
 import type { LogFields, LogLevel } from '../../log.ts'
 import {
   EDGE_ROUTES,
@@ -37,6 +38,9 @@ export interface TestHostOptions {
   readonly settings?: Partial<HostSettings>
   readonly directory?: string
   readonly isEdgeAway?: () => boolean
+  /** The edge has heard of a newer start of this host. */
+  readonly isEpochStale?: () => boolean
+  readonly disk?: Disk
 }
 
 export class TestHost {
@@ -67,9 +71,12 @@ export class TestHost {
       adapters: this.adapters,
       intake: options.intake ?? { install: () => Promise.reject(new Error('no intake')) },
       clock: systemClock,
+      ...(options.disk === undefined ? {} : { disk: options.disk }),
       log: (level, message, fields) => this.logs.push({ level, message, fields: fields ?? {} }),
       fetch: async (input, init) => {
         if (options.isEdgeAway?.()) throw new Error('the edge is away')
+        const isBeat = String(input).endsWith(EDGE_ROUTES.heartbeat)
+        if (isBeat && options.isEpochStale?.()) return epochStale()
         return this.#edge(String(input), JSON.parse(String(init?.body)))
       },
       version: 'test',
@@ -124,6 +131,11 @@ export class TestHost {
   async generate(request: GenerateRequest, init: RequestInit = {}): Promise<Response> {
     return this.post(HOST_ROUTES.generate, JSON.stringify(request), claimsOf(request), init)
   }
+}
+
+function epochStale(): Response {
+  const error = { message: 'a newer start', type: 'x', param: null, code: 'host_epoch_stale' }
+  return Response.json({ error }, { status: 409 })
 }
 
 function bodyClaim(body: string | FormData): Pick<GrantClaims, 'body_sha256'> {
