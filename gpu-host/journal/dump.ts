@@ -1,18 +1,22 @@
 /**
  * `node gpu-host/journal/dump.ts <journal directory>`: every settled usage event as a JSON line on
- * stdout, oldest first. Read-only, safe while the host runs; reconciliation starts it as a process.
+ * stdout, oldest first. With `--verify`, a line for each segment instead (records, damage, open
+ * requests) and one for the whole; exit code 1 when anything is damaged, missing or was set aside.
+ * Read-only, safe while the host runs; reconciliation starts it as a process.
  */
+import { parseArgs } from 'node:util'
+import { errorText } from '../log.ts'
 import { nodeDisk } from './disk.ts'
 import { listSegments } from './segment.ts'
 import { type JournalCursor, readSettled } from './settled-reader.ts'
+import { verifyJournal } from './verify.ts'
 
+const USAGE = 'usage: dump.ts [--verify] <journal directory>\n'
 const EVENTS_PER_PAGE = 1000
+const EXIT_DAMAGED = 1
+const EXIT_USAGE = 2
 
-const [directory] = process.argv.slice(2)
-if (directory === undefined) {
-  process.stderr.write('usage: dump.ts <journal directory>\n')
-  process.exitCode = 2
-} else {
+function printEvents(directory: string): void {
   let cursor: JournalCursor = { segment: listSegments(nodeDisk, directory)[0] ?? 0, offset: 0 }
   for (;;) {
     const page = readSettled(directory, cursor, EVENTS_PER_PAGE)
@@ -20,4 +24,30 @@ if (directory === undefined) {
     process.stdout.write(`${page.events.map((event) => JSON.stringify(event)).join('\n')}\n`)
     cursor = page.cursor
   }
+}
+
+function printReport(directory: string): void {
+  const { segments, ...whole } = verifyJournal(nodeDisk, directory)
+  for (const segment of segments) process.stdout.write(`${JSON.stringify(segment)}\n`)
+  process.stdout.write(`${JSON.stringify({ segments: segments.length, ...whole })}\n`)
+  if (!whole.is_sound) process.exitCode = EXIT_DAMAGED
+}
+
+function run(): void {
+  const { values, positionals } = parseArgs({
+    options: { verify: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h' } },
+    allowPositionals: true,
+  })
+  const [directory] = positionals
+  if (values.help) process.stdout.write(USAGE)
+  else if (directory === undefined || positionals.length > 1) throw new Error('name one directory')
+  else if (values.verify) printReport(directory)
+  else printEvents(directory)
+}
+
+try {
+  run()
+} catch (error) {
+  process.stderr.write(`${errorText(error)}\n${USAGE}`)
+  process.exitCode = EXIT_USAGE
 }

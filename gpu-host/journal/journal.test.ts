@@ -1,9 +1,9 @@
-import { execFile, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
+import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { UsageEvent } from '../protocol.ts'
 import {
@@ -211,12 +211,46 @@ describe('journal on the real disk', () => {
   it('is dumped as a JSON line for every settled event', async () => {
     const journal = open()
     journal.append([opened(0), settled(0, 7)])
-    const script = join(import.meta.dirname, 'dump.ts')
-    const { stdout } = await promisify(execFile)(process.execPath, [script, directory])
+    const { lines, exitCode } = await dump(directory)
     journal.close()
-    const lines = stdout.trim().split('\n')
-    expect(lines.map((line) => JSON.parse(line))).toMatchObject([
-      { request_id: 'req_0', completion_tokens: 7 },
-    ])
+    expect(lines).toMatchObject([{ request_id: 'req_0', completion_tokens: 7 }])
+    expect(exitCode).toBe(0)
   })
+
+  it('is verified as it runs, and says where it is damaged', async () => {
+    const journal = open()
+    journal.append([opened(0), settled(0, 7), opened(1)])
+    const sound = await dump('--verify', directory)
+    journal.close()
+    expect(sound.lines).toMatchObject([
+      { segment: 0, format: 2, records: 4, events: 1, damage: [], open: 1 },
+      { segments: 1, missing: [], set_aside: [], is_sound: true },
+    ])
+    expect(sound.exitCode).toBe(0)
+    const path = segmentPath(directory, 0)
+    writeFileSync(path, readFileSync(path, 'utf8').replace('"opened"', '"openeD"'))
+    const damaged = await dump('--verify', directory)
+    expect(damaged.lines).toMatchObject([
+      { damage: [{ kind: 'unreadable' }, { kind: 'misplaced' }] },
+      { is_sound: false },
+    ])
+    expect(damaged.exitCode).toBe(1)
+    open().close()
+    const recovered = await dump('--verify', directory)
+    expect(recovered.lines.at(-1)).toMatchObject({
+      set_aside: ['segment-0000000000.jsonl.damaged'],
+      is_sound: false,
+    })
+    expect((await dump('--verify')).exitCode).toBe(2)
+  })
+
+  async function dump(...args: string[]): Promise<{ lines: unknown[]; exitCode: number }> {
+    const script = join(import.meta.dirname, 'dump.ts')
+    const child = spawn(process.execPath, [script, ...args], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    const [output] = await Promise.all([text(child.stdout), once(child, 'exit')])
+    const lines = output.split('\n').filter((line) => line !== '')
+    return { lines: lines.map((line) => JSON.parse(line)), exitCode: child.exitCode ?? -1 }
+  }
 })

@@ -83,7 +83,7 @@ export function journalOptions(directory: string): JournalOptions {
     log: () => {},
     segmentBytesMax: 1e6,
     totalBytesMax: 1e9,
-    retentionMs: 1e12,
+    retentionMs: Number.POSITIVE_INFINITY,
     fsyncIntervalMs: 100,
     shippedSegment: 0,
     reserveBytes: 100_000,
