@@ -111,6 +111,19 @@ describe('a disk that fills up', () => {
     }
   })
 
+  it('takes nothing while the rest of a torn write cannot be cut off', () => {
+    const journal = rig.open()
+    journal.append([opened(0)])
+    rig.disk.capacityBytes = usedBytes() + 20
+    rig.disk.fault = ({ op }) => (op === 'truncate' ? diskError('EIO', op) : null)
+    expect(() => journal.append([progress(0, 3, 1)])).toThrowError(full)
+    rig.disk.capacityBytes += 100_000
+    expect(() => journal.append([progress(0, 3, 1)])).toThrowError(full)
+    rig.disk.fault = () => null
+    journal.append([progress(0, 3, 1)])
+    expect(written()).toHaveLength(2)
+  })
+
   it('refuses requests until there is room again, and then holds room back anew', async () => {
     const journal = rig.open({ reserveBytes: 8000 })
     journal.append([opened(0)])
