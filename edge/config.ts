@@ -19,6 +19,10 @@ const environment = z.object({
   NOZZLE_BASE_MODEL_NAME: z.string().min(1).max(200),
   /** Who provides the service: on invoices and exports. */
   NOZZLE_PROVIDER_NAME: z.string().min(1).max(200).default('Nozzle'),
+  /** Where each charge of usage is sent as a CloudEvent; absent = nowhere. */
+  NOZZLE_CLOUDEVENTS_URL: z.url({ protocol: /^https?$/ }).optional(),
+  /** Bearer token for it. */
+  NOZZLE_CLOUDEVENTS_TOKEN: z.string().min(1).optional(),
 })
 
 export type EdgeConfig = ReturnType<typeof toConfig>
@@ -43,5 +47,9 @@ function toConfig(env: z.infer<typeof environment>) {
     operatorKey: env.NOZZLE_OPERATOR_KEY,
     baseModel: env.NOZZLE_BASE_MODEL_NAME,
     providerName: env.NOZZLE_PROVIDER_NAME,
+    cloudEvents:
+      env.NOZZLE_CLOUDEVENTS_URL === undefined
+        ? null
+        : { url: env.NOZZLE_CLOUDEVENTS_URL, token: env.NOZZLE_CLOUDEVENTS_TOKEN ?? null },
   })
 }

@@ -67,6 +67,8 @@ export class EdgeMetrics {
   readonly cancels = new Counter()
   /** Usage events that take lost attempts back: `stored`, `lost`. */
   readonly voids = new Counter()
+  /** CloudEvents: `sent`, `dead` = refused and given up; and each `failed_batch`. */
+  readonly cloudEvents = new Counter()
   streamsOpen = 0
 
   toText(state: {
@@ -82,6 +84,7 @@ export class EdgeMetrics {
       ...block('nozzle_edge_key_lookups_total', 'counter', this.keyLookups),
       ...block('nozzle_edge_usage_events_total', 'counter', this.usageEvents),
       ...block('nozzle_edge_prefetches_total', 'counter', this.prefetches),
+      ...block('nozzle_edge_cloud_events_total', 'counter', this.cloudEvents),
       ...block('nozzle_edge_cancels_total', 'counter', this.cancels),
       ...block('nozzle_edge_voids_total', 'counter', this.voids),
       ...block('nozzle_edge_job_runs_total', 'counter', this.jobRuns),

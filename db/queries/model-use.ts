@@ -146,7 +146,7 @@ export async function listUseRuns(
 export async function countHostsSeen(db: Db, period: UsePeriod): Promise<number> {
   const { rows } = await db.execute<{ hosts: number }>(sql`
     select count(distinct event.host_id)::integer as hosts from usage_events event
-    where ${during(period)}`)
+    where ${during(period)} and event.source <> 'edge'`)
   return rows[0]?.hosts ?? 0
 }
 

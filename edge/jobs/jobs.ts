@@ -4,6 +4,7 @@
  */
 import { ensurePartitions } from '#db/queries/partitions.ts'
 import { rollUpUsage } from '#db/queries/usage-rollups.ts'
+import { sendCloudEvents } from '../cloud-events/send-cloud-events.ts'
 import type { Deps } from '../deps.ts'
 
 export interface Job {
@@ -37,4 +38,5 @@ export const JOBS: readonly Job[] = [
       if (made > 0) log('info', 'months of the ledger made ahead', { partitions: made })
     },
   },
+  { name: 'send_cloud_events', everyMs: 5_000, run: sendCloudEvents },
 ]
