@@ -91,6 +91,9 @@ describe('exit codes', () => {
     ['tenant ls --edge-url http://127.0.0.1:1 --api-key k', 6, 'does not answer'],
     ['key list --edge-url http://127.0.0.1:1 --api-key k', 2, 'name the tenant'],
     ['chat m --edge-url http://127.0.0.1:1 --api-key k', 2, 'no prompt'],
+    ['usage --format xml', 2, '--format must be one of table, csv, json, not "xml"'],
+    ['invoice', 2, '`nozzle invoice create`'],
+    ['invoice show', 2, '<invoice> is needed'],
     ['price set base --prompt 0.1 --cached-prompt 0', 2, '--completion is needed'],
     ['price set base --prompt 1e3', 2, '--prompt must be US dollars per million tokens'],
   ])('nozzle %s → %d', async (line, exitCode, message) => {
@@ -141,6 +144,8 @@ describe('commands', () => {
     ['key revoke key_1', 3],
     ['model rm m', 3],
     ['price set base --prompt 0.1 --cached-prompt 0.05 --completion 0.4', 0],
+    ['invoice create 2026-11', 0],
+    ['invoice finalize 2026-11', 3],
   ])('change nothing with --dry-run: %s', async (line, exitCode) => {
     routes['GET /v1/tenants/acme/keys'] = { status: 200, body: '{"data":[]}' }
     const result = await run(`${line} --dry-run`, edgeEnv())

@@ -34,7 +34,8 @@ type Cell = (line: InvoiceLine, document: InvoiceDocument) => string | null
 /** Of a billed line nothing is discounted or committed: list, contracted and exact cost are one. */
 const exactCost: Cell = (line) => formatUsd(line.exactPusd)
 const unitPrice: Cell = (line) => formatUsd(line.unitPricePusd)
-const quantity: Cell = (line) => String(line.quantity)
+/** A decimal column: readers that infer types from the text must not take it for an integer. */
+const quantity: Cell = (line) => `${line.quantity}.0`
 const tokens: Cell = () => 'Tokens'
 const issuer: Cell = (_line, document) => document.issuer
 

@@ -19,9 +19,10 @@ import {
   TENANT_FLAG,
 } from '../lib/edge-target.ts'
 import { formatTable } from '../lib/output.ts'
+import { formatFlag, readFormat } from '../lib/output-format.ts'
 
 const WHICH = 'An invoice is named by its id or, for the tenant, by its month.'
-const FORMATS = ['table', 'csv', 'json', 'focus']
+const FORMATS = ['csv', 'json', 'focus', 'table'] as const
 
 const create: Command = {
   name: 'invoice create',
@@ -129,7 +130,7 @@ const exportFile: Command = {
   positionals: ['<invoice>'],
   flags: {
     ...TENANT_FLAG,
-    format: { type: 'string', value: 'name', help: `${FORMATS.join(', ')} (default: csv)` },
+    format: formatFlag(FORMATS),
     output: { type: 'string', value: 'file', help: 'file to write (default: stdout)' },
     ...EDGE_FLAGS,
   },
@@ -142,13 +143,7 @@ const exportFile: Command = {
     'nozzle invoice export 2026-11 --tenant acme --format json',
   ],
   async run(call) {
-    const format = call.flags.text('format') ?? (call.output.isJson ? 'json' : 'csv')
-    if (!FORMATS.includes(format)) {
-      throw new CliError('usage', `--format must be one of ${FORMATS.join(', ')}, not "${format}"`)
-    }
-    if (call.output.isJson && format !== 'json') {
-      throw new CliError('usage', `--json and --format ${format} exclude each other`)
-    }
+    const format = readFormat(call, FORMATS)
     const file = call.flags.text('output')
     const { content, manifest } =
       format === 'table'

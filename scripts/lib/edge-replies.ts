@@ -74,6 +74,7 @@ export const usageReport = z.looseObject({
   data: z.array(usageCounts.extend({ model: z.string() })),
   totals: usageCounts,
 })
+export type UsageReport = z.infer<typeof usageReport>
 
 export const priceRow = z.looseObject({
   id: z.string(),
