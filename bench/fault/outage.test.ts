@@ -1,14 +1,17 @@
 /**
  * The database goes away under load, as a real server does: it hangs (SIGSTOP), dies (SIGKILL) and
  * flaps. NOZZLE_OUTAGE_SECONDS is the length of the hang; 880 makes it the 15 minutes that known
- * keys outlive it, less a margin.
+ * keys outlive it, less a margin. NOZZLE_BACKLOG_EVENTS is what a host has to ship after another.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openDatabase } from '../../db/client.ts'
+import { ledgerTotals } from '../../db/queries/usage-totals.ts'
 import { FailingPostgres } from '../../db/test/support/failing-postgres.ts'
 import { findPostgres } from '../../db/test/support/postgres-server.ts'
 import { CURSOR_START, readSettled } from '../../gpu-host/journal/settled-reader.ts'
 import { type AuditFacts, audit, isDrained } from './audit.ts'
+import { journalBacklog } from './backlog.ts'
 import { readChargesAt } from './charges.ts'
 import { Cluster } from './cluster.ts'
 import { OutageLoad, type Refusal } from './outage-load.ts'
@@ -20,6 +23,7 @@ const HANG_MS = Number(process.env.NOZZLE_OUTAGE_SECONDS ?? 12) * 1000
 const DEAD_MS = 6000
 const FLAP_MS = 5000
 const FLAPS = 2
+const BACKLOG_EVENTS = Number(process.env.NOZZLE_BACKLOG_EVENTS ?? 3000)
 const CALM_MS = 2000
 const DRAIN_MS_MAX = 120_000
 const DRAIN_POLL_MS = 500
@@ -68,12 +72,12 @@ async function facts(load: OutageLoad): Promise<AuditFacts> {
   }
 }
 
-/** By itself: nobody does anything but look. */
-async function drain(load: OutageLoad): Promise<AuditFacts> {
+/** Nobody does anything but look; returns what was seen last when it takes too long. */
+async function pollUntil<T>(look: () => Promise<T>, isEnough: (seen: T) => boolean): Promise<T> {
   const deadline = performance.now() + DRAIN_MS_MAX
   for (;;) {
-    const seen = await facts(load)
-    if (isDrained(seen) || performance.now() > deadline) return seen
+    const seen = await look()
+    if (isEnough(seen) || performance.now() > deadline) return seen
     await sleep(DRAIN_POLL_MS)
   }
 }
@@ -99,7 +103,7 @@ async function assertServed(load: OutageLoad, windows: readonly Window[]): Promi
   for (const { isStranger, status } of load.refusals) {
     expect(isStranger ? [401, 503] : [200, 503]).toContain(status)
   }
-  const seen = await drain(load)
+  const seen = await pollUntil(() => facts(load), isDrained)
   expect(audit(seen)).toMatchObject({ lost: 0, double: 0, overruns: 0, findings: [] })
   const charged = new Map(seen.charges.map((charge) => [charge.request_id, charge]))
   for (const { requestId, tokens, toldTokens } of served) {
@@ -145,5 +149,34 @@ describe.skipIf(BINARIES === null)('an outage of the database under load', () =>
     }
     await load.stop()
     await assertServed(load, windows)
+  })
+
+  it('leaves a backlog that drains by itself', { timeout: 600_000 }, async () => {
+    const [host] = cluster.hosts
+    const [journal = ''] = cluster.journals
+    const tenantId = 'ten_backlog'
+    await host?.kill()
+    journalBacklog(journal, tenantId, BACKLOG_EVENTS)
+    await server.kill()
+    await host?.start()
+    await sleep(CALM_MS)
+    await server.restart()
+    const startMs = performance.now()
+    const database = await openDatabase(server.url)
+    const totals = await pollUntil(
+      () => ledgerTotals(database.db, { tenantId }),
+      ({ requests }) => requests >= BACKLOG_EVENTS,
+    )
+    const seconds = (performance.now() - startMs) / 1000
+    await database.close()
+    // 60 prompt tokens, 40 cached ones and 25 of completion, at the default price.
+    const eachPusd = 60n * 100_000n + 40n * 50_000n + 25n * 400_000n
+    expect(totals).toEqual({
+      requests: BACKLOG_EVENTS,
+      amountPusd: BigInt(BACKLOG_EVENTS) * eachPusd,
+    })
+    if (process.env.NOZZLE_BACKLOG_EVENTS) {
+      process.stdout.write(`${BACKLOG_EVENTS} events drained in ${seconds.toFixed(1)} s\n`)
+    }
   })
 })
