@@ -4,14 +4,18 @@
  * sum is compared with a recount.
  */
 import { sql } from 'drizzle-orm'
+import { billingPeriodOf } from '../billing-period.ts'
 import { openDatabase } from '../client.ts'
 import type { Db } from '../database.ts'
 import { upsertBaseModel } from '../queries/base-models.ts'
+import { listInvoiceLines } from '../queries/invoice-lines.ts'
+import { createInvoice, finalizeInvoice, GRACE_MS } from '../queries/invoices.ts'
 import { addPrice } from '../queries/prices.ts'
 import { recordUsageEvents } from '../queries/usage.ts'
 import { rollUpUsage } from '../queries/usage-rollups.ts'
 import { type UsageGroup, usageTotals } from '../queries/usage-totals.ts'
 import { prices } from '../schema/prices.ts'
+import { tenants } from '../schema/tenants.ts'
 import { findPostgres, startPostgres } from '../test/support/postgres-server.ts'
 import type { UsageEvent } from '../usage-event.ts'
 import { recountUsage } from './recount.ts'
@@ -28,7 +32,7 @@ const BATCH = 500
 /** One batch in so many is sent twice, as a host does that missed the acknowledgement. */
 const COPY_EVERY = 20
 const ROLL_UP_EVERY_MS = 1000
-const TIMED_SUMS = 9
+const TIMES = 9
 
 /** What an invoice tells apart. */
 const INVOICE_LINES: readonly UsageGroup[] = ['model', 'modelId', 'baseModel', 'priceId']
@@ -42,6 +46,7 @@ export async function soakLedger({ events, seed, note }: LedgerSoakOptions) {
   try {
     const { db } = database
     await database.migrate()
+    await db.insert(tenants).values({ id: BIG_TENANT, name: BIG_TENANT })
     await setPrices(db)
     const ingest = await writeAll(db, { events, seed, note })
     note('summing')
@@ -61,7 +66,7 @@ export async function soakLedger({ events, seed, note }: LedgerSoakOptions) {
       month,
       recount: { events: counted, differences },
       // Everything sent is stored once, and every sum is the recount's.
-      isExact: counted === ingest.events && differences === 0,
+      isExact: counted === ingest.events && differences === 0 && month.invoice_equals_sums,
     }
   } finally {
     await database.close()
@@ -143,23 +148,43 @@ async function writeAll(db: Db, { events, seed, note }: LedgerSoakOptions) {
   }
 }
 
-/** The big tenant's month as an invoice needs it. */
+/** The big tenant's month: its sums, the lines of its draft, and the final invoice. */
 async function timeMonth(db: Db) {
-  const query = { tenantId: BIG_TENANT, ...SOAK_MONTH, groupBy: INVOICE_LINES }
-  const ms: number[] = []
-  let requests = 0
-  for (let i = 0; i < TIMED_SUMS; i++) {
-    const since = performance.now()
-    const lines = await usageTotals(db, query)
-    ms.push(performance.now() - since)
-    requests = lines.reduce((sum, line) => sum + line.requests, 0)
-  }
-  ms.sort((a, b) => a - b)
-  const round = (value: number | undefined) => Number((value ?? 0).toFixed(1))
+  const tenantId = BIG_TENANT
+  const period = billingPeriodOf(SOAK_MONTH.start)
+  const query = { tenantId, ...SOAK_MONTH, groupBy: INVOICE_LINES }
+  const sums = await timed(TIMES, () => usageTotals(db, query))
+  const requests = sums.value.reduce((sum, line) => sum + line.requests, 0)
+  const { invoice } = await createInvoice(db, { tenantId, period })
+  const draft = await timed(TIMES, () => listInvoiceLines(db, invoice))
+  const now = new Date(SOAK_MONTH.end.getTime() + GRACE_MS)
+  const final = await timed(1, () => finalizeInvoice(db, { tenantId, id: invoice.id, now }))
+  const owed = sums.value.reduce((sum, line) => sum + line.costPusd, 0n)
+  const isExact = final.value.kind === 'finalized' && final.value.invoice.unbilledPusd === owed
   return {
     requests,
-    sum_median_ms: round(ms[Math.floor(TIMED_SUMS / 2)]),
-    sum_max_ms: round(ms.at(-1)),
+    sum_ms: sums.ms,
+    draft_lines: draft.value.length,
+    draft_ms: draft.ms,
+    finalize_ms: final.ms.median,
+    invoice_equals_sums: isExact,
+  }
+}
+
+interface Timed<T> {
+  readonly value: T
+  readonly ms: { readonly median: number; readonly max: number }
+}
+
+async function timed<T>(times: number, work: () => Promise<T>): Promise<Timed<T>> {
+  const ms: number[] = []
+  for (;;) {
+    const since = performance.now()
+    const value = await work()
+    ms.push(Number((performance.now() - since).toFixed(1)))
+    if (ms.length < times) continue
+    ms.sort((a, b) => a - b)
+    return { value, ms: { median: ms[Math.floor(times / 2)] ?? 0, max: ms.at(-1) ?? 0 } }
   }
 }
 
@@ -191,9 +216,9 @@ async function compare(db: Db): Promise<{ counted: number; differences: number }
   }
   const { rows } = await db.execute<{ account: string; pusd: string }>(sql`
     select account, sum(pusd)::text as pusd from (
-      select debit_account as account, amount_pusd as pusd from ledger_entries
-      union all select credit_account, -amount_pusd from ledger_entries) as side
-    where account like 'unbilled/%' group by account`)
+      select kind, debit_account as account, amount_pusd as pusd from ledger_entries
+      union all select kind, credit_account, -amount_pusd from ledger_entries) as side
+    where kind in ('usage', 'usage_reversal') and account like 'unbilled/%' group by account`)
   for (const { account, pusd } of rows) if (owed.get(account) !== BigInt(pusd)) differences += 1
   return { counted: events, differences: differences + sums.size }
 }
