@@ -2,6 +2,7 @@
 import { Hono } from 'hono'
 import { cors } from 'hono/cors'
 import { EDGE_ROUTES } from '#protocol'
+import { RATE_HEADERS } from './admission/rate-headers.ts'
 import type { Deps } from './deps.ts'
 import { EdgeError } from './errors.ts'
 import { type EdgeEnv, requestContext, toErrorResponse } from './request-context.ts'
@@ -16,6 +17,7 @@ import {
   showInvoices,
 } from './routes/invoices.ts'
 import { addKey, dropKey, showKeys } from './routes/keys.ts'
+import { changeLimits, dropLimits, showLimits } from './routes/limits.ts'
 import { showModelUse } from './routes/model-use.ts'
 import { deployVersion, dropModel, showModel, showModels } from './routes/models.ts'
 import { listOpenaiModels, showOpenaiModel } from './routes/openai-models.ts'
@@ -48,6 +50,8 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
     'retry-after-ms',
     'x-should-retry',
     'x-nozzle-manifest',
+    'idempotency-replayed',
+    ...RATE_HEADERS,
   ]
   app.use(cors({ origin: '*', exposeHeaders, maxAge: 86_400 }))
 
@@ -56,6 +60,11 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.post('/v1/tenants/:tenant/keys', addKey(deps))
   app.get('/v1/tenants/:tenant/keys', showKeys(deps))
   app.delete('/v1/tenants/:tenant/keys/:key', dropKey(deps))
+  app.get('/v1/tenants/:tenant/limits', showLimits(deps))
+  for (const scope of ['/v1/tenants/:tenant', '/v1/tenants/:tenant/keys/:key']) {
+    app.patch(`${scope}/limits`, changeLimits(deps))
+    app.delete(`${scope}/limits`, dropLimits(deps))
+  }
   app.post('/v1/tenants/:tenant/models/:model/versions', deployVersion(deps))
   app.get('/v1/tenants/:tenant/models', showModels(deps))
   app.get('/v1/tenants/:tenant/models/:model', showModel(deps))

@@ -2,6 +2,9 @@
 import type { Availability } from '#db/availability.ts'
 import type { Db } from '#db/database.ts'
 import { databaseTimeMs } from '#db/queries/time.ts'
+import { Admission } from './admission/admission.ts'
+import { Idempotency } from './admission/idempotency.ts'
+import { Limiter } from './admission/limiter.ts'
 import { Authenticator } from './auth/authenticate.ts'
 import { HostVerifier } from './auth/host-signature.ts'
 import { Catalog } from './catalog/catalog.ts'
@@ -46,6 +49,8 @@ export interface Deps extends DepsInput {
   readonly hostVerifier: HostVerifier
   readonly pool: PoolView
   readonly catalog: Catalog
+  readonly admission: Admission
+  readonly idempotency: Idempotency
   readonly hosts: HostClient
   readonly voids: VoidOutbox
   readonly uploads: UploadClient
@@ -64,6 +69,7 @@ export function createDeps(input: DepsInput): Deps {
   const { keyPepper, operatorKey, baseModel } = config
   const isBaseModel = (name: string): boolean =>
     name === baseModel || pool.known().some((heartbeat) => heartbeat.base_model === name)
+  const limiter = new Limiter({ db, metrics, nowMs: monotonicMs })
   const remembering = { db, nowMs: monotonicMs, downForMs }
   availability?.listen((isUp, downMs) => {
     metrics.databaseChanges.add({ to: isUp ? 'up' : 'away' })
@@ -83,6 +89,8 @@ export function createDeps(input: DepsInput): Deps {
     hostVerifier: new HostVerifier(config.poolSecret, wallMs),
     catalog: new Catalog({ ...remembering, isBaseModel }),
     hosts: new HostClient({ pool, signer, metrics, voids, fetch, patience }),
+    admission: new Admission({ limiter, metrics, log, nowMs: monotonicMs }),
+    idempotency: new Idempotency({ db, log }),
     voids,
     uploads: new UploadClient({ pool, signer, fetch }),
   }

@@ -10,9 +10,11 @@ type ErrorType =
   | 'permission_error'
   | 'server_error'
   | 'service_unavailable_error'
+  | 'rate_limit_error'
+  | 'insufficient_quota'
 
 interface ErrorRow {
-  readonly status: 400 | 401 | 403 | 404 | 408 | 409 | 413 | 422 | 499 | 500 | 502 | 503 | 504
+  readonly status: 400 | 401 | 403 | 404 | 408 | 409 | 413 | 422 | 429 | 499 | 500 | 502 | 503 | 504
   readonly type: ErrorType
   /** Hint where the thrower knows no better. */
   readonly retryAfterMs?: number
@@ -32,10 +34,17 @@ export const EDGE_ERRORS = {
   model_not_found: { status: 404, type: 'invalid_request_error' },
   host_epoch_stale: { status: 409, type: 'invalid_request_error', shouldRetry: false },
   payload_too_large: { status: 413, type: 'invalid_request_error' },
+  /** SDKs try it again, and find the reply. */
+  idempotency_in_progress: { status: 409, type: 'invalid_request_error', retryAfterMs: 1000 },
+  idempotency_key_reused: { status: 422, type: 'invalid_request_error' },
+  idempotency_reply_unavailable: { status: 422, type: 'invalid_request_error' },
   /** Not 409: SDKs would try it again. */
   name_taken: { status: 422, type: 'invalid_request_error' },
   invoice_not_due: { status: 422, type: 'invalid_request_error' },
   adapter_invalid: { status: 422, type: 'invalid_request_error' },
+  rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },
+  /** The month will not be over when an SDK tries again. */
+  insufficient_quota: { status: 429, type: 'insufficient_quota', shouldRetry: false },
   request_aborted: { status: 499, type: 'invalid_request_error' },
   internal_error: { status: 500, type: 'server_error' },
   /** A host broke off, or refused what this edge sent. */
@@ -53,6 +62,8 @@ export interface EdgeErrorOptions {
   /** Field of the request at fault. */
   readonly param?: string | null
   readonly retryAfterMs?: number | null
+  /** Absent = as the code has it. */
+  readonly shouldRetry?: boolean
   /** Goes to the log, never to the wire. */
   readonly cause?: unknown
 }
@@ -73,6 +84,8 @@ export class EdgeError extends Error {
   readonly code: EdgeErrorCode
   readonly param: string | null
   readonly retryAfterMs: number | null
+  /** Sent as `x-should-retry`; null = the status decides. */
+  readonly shouldRetry: boolean | null
 
   constructor(code: EdgeErrorCode, message: string, options: EdgeErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
@@ -80,6 +93,7 @@ export class EdgeError extends Error {
     this.code = code
     this.param = options.param ?? null
     this.retryAfterMs = options.retryAfterMs ?? row.retryAfterMs ?? null
+    this.shouldRetry = options.shouldRetry ?? row.shouldRetry ?? null
   }
 
   get status(): ErrorRow['status'] {
@@ -93,13 +107,12 @@ export class EdgeError extends Error {
 
   /** Headers that go with the status. */
   toHeaders(): Record<string, string> {
-    const row: ErrorRow = EDGE_ERRORS[this.code]
     const headers: Record<string, string> = {}
     if (this.retryAfterMs !== null) {
       headers['retry-after'] = String(Math.ceil(this.retryAfterMs / 1000))
       headers['retry-after-ms'] = String(this.retryAfterMs)
     }
-    if (row.shouldRetry !== undefined) headers['x-should-retry'] = String(row.shouldRetry)
+    if (this.shouldRetry !== null) headers['x-should-retry'] = String(this.shouldRetry)
     return headers
   }
 }

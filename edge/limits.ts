@@ -80,3 +80,48 @@ export const KEEP_ALIVE_MS = 10_000
 
 /** Nonces of host calls that are remembered, each for about 35 s. */
 export const NONCES_MAX = 100_000
+
+/** A portion of a rate is for so long; as take_units() in db/migrations has it. */
+export const RATE_SLICE_MS = 5000
+export const RATE_WINDOW_MS = 60_000
+/** An edge takes a twentieth of a rate at a time: asked again 20 times a minute at full rate. */
+export const RATE_PORTIONS = 20n
+/** Requests at once: a tenth of the limit at a time. */
+export const CONCURRENCY_PORTIONS = 10n
+/** Twice within the 60 s after which an edge's share of requests at once counts no more. */
+export const CONCURRENCY_RENEW_MS = 20_000
+/** A spend lease is for so many of the request that asks; near the cap the database gives less. */
+export const LEASE_WANT_FACTOR = 32n
+/** Often enough within the 15 min after which a lease counts no more. */
+export const LEASE_RENEW_MS = 60_000
+/** What an edge holds and did not use for so long goes back. */
+export const IDLE_PORTION_MS = 2000
+/** An edge looks so often at what it holds, while it holds anything. */
+export const UPKEEP_INTERVAL_MS = 1000
+/** Of one round; the rest has its turn in the next. */
+export const UPKEEP_ASKS_MAX = 500
+/** What one refusal says is believed for so long at most; others may give back meanwhile. */
+export const REFUSAL_KEPT_MS_MAX = 250
+/** Requests that wait for another's question to the database look again so often, so long. */
+export const ASK_PAUSE_MS = 5
+export const ASK_WAIT_MS_MAX = 2000
+/** After a failed question the database is left alone for so long. */
+export const DATABASE_REST_MS = 1000
+/** During an outage an edge may spend this part of what was left when it last asked. */
+export const OUTAGE_SHARE = 4n
+/** A request whose end was not seen: its usage event is looked for from then on … */
+export const UNKNOWN_COST_ASKED_MS = 2000
+/** … and until then, which a lease lives without its edge too. */
+export const UNKNOWN_COST_KEPT_MS = 900_000
+/** Where no token was seen there may be none to come, and it is of the prompt's tokens at most. */
+export const UNBEGUN_COST_KEPT_MS = 10_000
+/** How long an unused limit is remembered: above OUTAGE_GRACE_MS, whose share rests on it. */
+export const ACCOUNT_KEPT_MS = 1_200_000
+/** Where no host has said how long its context is. */
+export const CONTEXT_LENGTH_DEFAULT = 131_072
+
+export const IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
+/** A longer reply is not kept. */
+export const IDEMPOTENT_REPLY_BYTES_MAX = MIB
+/** Twice within the 30 s after which another edge may take over. */
+export const CLAIM_RENEW_MS = 10_000

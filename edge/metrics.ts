@@ -69,6 +69,12 @@ export class EdgeMetrics {
   readonly voids = new Counter()
   /** CloudEvents: `sent`, `dead` = refused and given up; and each `failed_batch`. */
   readonly cloudEvents = new Counter()
+  /** By the kind of limit; `offline` = the share for an outage of the database is used up. */
+  readonly limitRefusals = new Counter()
+  /** Questions to the database about limits: `ok`, `failed`. */
+  readonly portionStatements = new Counter()
+  /** Held by this edge, as it last looked. */
+  spendLeasesOpen = 0
   streamsOpen = 0
 
   toText(state: {
@@ -89,6 +95,9 @@ export class EdgeMetrics {
       ...block('nozzle_edge_voids_total', 'counter', this.voids),
       ...block('nozzle_edge_job_runs_total', 'counter', this.jobRuns),
       ...block('nozzle_edge_database_changes_total', 'counter', this.databaseChanges),
+      ...block('nozzle_edge_limit_refusals_total', 'counter', this.limitRefusals),
+      ...block('nozzle_edge_portion_statements_total', 'counter', this.portionStatements),
+      ...gauge('nozzle_edge_spend_leases_open', this.spendLeasesOpen),
       ...gauge('nozzle_edge_streams_open', this.streamsOpen),
       ...gauge('nozzle_edge_hosts_ready', state.hostsReady),
       ...gauge('nozzle_edge_database_up', state.isDatabaseUp ? 1 : 0),

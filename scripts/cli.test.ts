@@ -95,6 +95,9 @@ describe('exit codes', () => {
     ['invoice', 2, '`nozzle invoice create`'],
     ['invoice show', 2, '<invoice> is needed'],
     ['price set base --prompt 0.1 --cached-prompt 0', 2, '--completion is needed'],
+    ['limit set', 2, 'name a limit'],
+    ['limit set --rpm many', 2, '--rpm must be a number'],
+    ['limit set --monthly-usd -1', 2, '--monthly-usd'],
     ['price set base --prompt 1e3', 2, '--prompt must be US dollars per million tokens'],
   ])('nozzle %s → %d', async (line, exitCode, message) => {
     const result = await run(line)
@@ -143,6 +146,8 @@ describe('commands', () => {
     ['key create', 0],
     ['key revoke key_1', 3],
     ['model rm m', 3],
+    ['limit set --tpm 1000', 0],
+    ['limit rm --key key_1', 0],
     ['price set base --prompt 0.1 --cached-prompt 0.05 --completion 0.4', 0],
     ['invoice create 2026-11', 0],
     ['invoice finalize 2026-11', 3],
@@ -151,6 +156,27 @@ describe('commands', () => {
     const result = await run(`${line} --dry-run`, edgeEnv())
     expect(result.exitCode).toBe(exitCode)
     expect(seen.filter((request) => !request.line.startsWith('GET '))).toEqual([])
+  })
+
+  it('set a key’s limits, money as pico-USD, and take one away', async () => {
+    const row = {
+      key_id: 'key_1',
+      requests_per_minute: 60,
+      tokens_per_minute: null,
+      concurrency: null,
+      monthly_spend_pusd: '2500000000000',
+      updated_at: 'now',
+    }
+    routes['PATCH /v1/tenants/acme/keys/key_1/limits'] = { status: 200, body: JSON.stringify(row) }
+    const line = 'limit set --key key_1 --rpm 60 --concurrency none --monthly-usd 2.5'
+    const { exitCode, stdout } = await run(line, edgeEnv())
+    expect(exitCode).toBe(0)
+    expect(stdout).toContain('2.50')
+    expect(JSON.parse(seen[0]?.body ?? '')).toEqual({
+      requests_per_minute: 60,
+      concurrency: null,
+      monthly_spend_pusd: '2500000000000',
+    })
   })
 
   it('set a price in USD per million tokens, sent as pico-USD per token', async () => {

@@ -8,6 +8,7 @@ import { deployCommand } from './commands/deploy.ts'
 import { doctorCommand } from './commands/doctor.ts'
 import { invoiceCommands } from './commands/invoice.ts'
 import { keyCommands } from './commands/key.ts'
+import { limitCommands } from './commands/limit.ts'
 import { modelCommands } from './commands/model.ts'
 import { priceCommands } from './commands/price.ts'
 import { reconcileCommand } from './commands/reconcile.ts'
@@ -26,6 +27,7 @@ export const COMMANDS: readonly Command[] = [
   doctorCommand,
   ...tenantCommands,
   ...keyCommands,
+  ...limitCommands,
   checkCommand,
   deployCommand,
   ...modelCommands,

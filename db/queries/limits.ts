@@ -1,4 +1,4 @@
-/** Limits of tenants and their keys: set as a whole, never added to. */
+/** Limits of tenants and their keys. */
 import { and, asc, eq, sql } from 'drizzle-orm'
 import type { Db } from '../database.ts'
 import { apiKeys } from '../schema/api-keys.ts'
@@ -23,13 +23,16 @@ export interface LimitScope {
   readonly keyId: string | null
 }
 
-/** Replaces what was set. null when there is no such tenant, or it has no such key. */
+/**
+ * Sets what is given and leaves the rest as it was, at first no limit. null when there is no such
+ * tenant, or it has no such key.
+ */
 export async function setLimits(
   db: Db,
   { tenantId, keyId }: LimitScope,
-  values: LimitValues,
+  changes: Partial<LimitValues>,
 ): Promise<LimitRow | null> {
-  const { requestsPerMinute, tokensPerMinute, concurrency, monthlySpendPusd } = values
+  const { requestsPerMinute, tokensPerMinute, concurrency, monthlySpendPusd } = changes
   const owner =
     keyId === null
       ? sql`${tenants} where ${tenants.id} = ${tenantId}`
@@ -37,12 +40,12 @@ export async function setLimits(
   const [row] = await db
     .insert(limits)
     .select(
-      sql`select ${keyId ?? tenantId}, ${tenantId}, ${requestsPerMinute}::bigint,
-        ${tokensPerMinute}::bigint, ${concurrency}::bigint,
-        ${monthlySpendPusd === null ? null : String(monthlySpendPusd)}::numeric, now()
+      sql`select ${keyId ?? tenantId}, ${tenantId}, ${requestsPerMinute ?? null}::bigint,
+        ${tokensPerMinute ?? null}::bigint, ${concurrency ?? null}::bigint,
+        ${monthlySpendPusd?.toString() ?? null}::numeric, now()
         from ${owner}`,
     )
-    .onConflictDoUpdate({ target: limits.scopeId, set: { ...values, updatedAt: sql`now()` } })
+    .onConflictDoUpdate({ target: limits.scopeId, set: { ...changes, updatedAt: sql`now()` } })
     .returning()
   return row ?? null
 }

@@ -235,14 +235,14 @@ describeOnEachDatabase((db) => {
   })
 
   describe('limits', () => {
-    it('are replaced as a whole, listed with the tenant first, and nobody else’s', async () => {
+    it('are changed one by one, listed with the tenant first, and nobody else’s', async () => {
       const tenant = await addTenant(db())
       const other = await addTenant(db())
       const keyId = await addKey(tenant.id)
       const own = { tenantId: tenant.id, keyId: null }
       await setLimits(db(), { tenantId: tenant.id, keyId }, { ...NONE, concurrency: 2 })
       await setLimits(db(), own, { ...NONE, requestsPerMinute: 7 })
-      await setLimits(db(), own, { ...NONE, monthlySpendPusd: 10n ** 20n })
+      await setLimits(db(), own, { requestsPerMinute: null, monthlySpendPusd: 10n ** 20n })
       expect(await listLimits(db(), tenant.id)).toMatchObject([
         { scopeId: tenant.id, requestsPerMinute: null, monthlySpendPusd: 10n ** 20n },
         { scopeId: keyId, concurrency: 2 },

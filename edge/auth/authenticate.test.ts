@@ -64,6 +64,7 @@ describe('Authenticator', () => {
       tenantId,
       tenantName: expect.any(String),
       scopes: ['deploy'],
+      limits: [],
     })
   })
 

@@ -6,6 +6,7 @@
  */
 import type { Db } from '#db/database.ts'
 import { type ApiKeyWithTenant, findApiKey } from '#db/queries/api-keys.ts'
+import type { ScopeLimits } from '#db/queries/limits.ts'
 import { EdgeError } from '../errors.ts'
 import { CACHE_ENTRIES_MAX, KEY_TTL_MS } from '../limits.ts'
 import { LookupCache } from '../lookup-cache.ts'
@@ -25,6 +26,8 @@ export type Identity =
       readonly tenantId: string
       readonly tenantName: string
       readonly scopes: readonly string[]
+      /** The tenant's and the key's own, where they are set. */
+      readonly limits: readonly ScopeLimits[]
     }
 
 type RefusalReason = 'malformed' | 'unknown' | 'wrong_secret' | 'revoked'
@@ -76,14 +79,19 @@ export class Authenticator {
     if (row === null) throw refusal('unknown')
     if (!isSameHash(row.keyHash, hash)) throw refusal('wrong_secret')
     if (row.revokedAt !== null) throw refusal('revoked')
-    const { id: keyId, tenantId, tenantName, scopes } = row
-    return { kind: 'tenant', keyId, tenantId, tenantName, scopes }
+    const { id: keyId, tenantId, tenantName, scopes, limits } = row
+    return { kind: 'tenant', keyId, tenantId, tenantName, scopes, limits }
   }
 
   /** This edge reads the key's row anew before it lets it in again; others within KEY_TTL_MS. */
   forget(keyId: string): void {
     this.#rows.delete(keyId)
     this.#unknown.delete(keyId)
+  }
+
+  /** As `forget`, for each key of the tenant. */
+  forgetTenant(tenantId: string): void {
+    this.#rows.deleteWhere((row) => row.tenantId === tenantId)
   }
 
   async #asOperator(hash: string): Promise<Identity> {

@@ -4,7 +4,7 @@
  */
 import type { Db } from '#db/database.ts'
 import { type ResolvedModel, resolveModel } from '#db/queries/models.ts'
-import { currentPrice } from '#db/queries/prices.ts'
+import { currentPrice, type Price } from '#db/queries/prices.ts'
 import type { Identity } from '../auth/authenticate.ts'
 import { EdgeError } from '../errors.ts'
 import { MODEL_TTL_MS, PRICE_TTL_MS } from '../limits.ts'
@@ -37,13 +37,13 @@ export interface CatalogOptions {
 export class Catalog {
   readonly #options: CatalogOptions
   readonly #models: LookupCache<ResolvedModel>
-  readonly #priceIds: LookupCache<string>
+  readonly #prices: LookupCache<Price>
 
   constructor(options: CatalogOptions) {
     this.#options = options
     const { nowMs, downForMs } = options
     this.#models = new LookupCache({ ttlMs: MODEL_TTL_MS, nowMs, downForMs })
-    this.#priceIds = new LookupCache({ ttlMs: PRICE_TTL_MS, nowMs, downForMs })
+    this.#prices = new LookupCache({ ttlMs: PRICE_TTL_MS, nowMs, downForMs })
   }
 
   /** By the `model` of a request to the shared endpoint. Throws `model_not_found`. */
@@ -75,9 +75,9 @@ export class Catalog {
   }
 
   /** The price that a request is promised now; null when the base model has none yet. */
-  async priceVersionId(baseModel: string): Promise<string | null> {
-    const look = async () => (await currentPrice(this.#options.db, baseModel))?.id ?? null
-    return (await this.#priceIds.find(baseModel, look))?.value ?? null
+  async price(baseModel: string): Promise<Price | null> {
+    const look = () => currentPrice(this.#options.db, baseModel)
+    return (await this.#prices.find(baseModel, look))?.value ?? null
   }
 
   /** This edge looks the model up anew; others within MODEL_TTL_MS. */

@@ -30,6 +30,11 @@ const encoder = new TextEncoder()
 const DONE = 'data: [DONE]\n\n'
 const KEEP_ALIVE = ': waiting\n\n'
 
+/** A frame that says nothing. */
+export function isKeepAlive(frame: string): boolean {
+  return frame === KEEP_ALIVE
+}
+
 export function createEventStream(options: EventStreamOptions): ReadableStream<Uint8Array> {
   const { format, events, abort, withUsage } = options
   let next: NextEvent | null = options.first

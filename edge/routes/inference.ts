@@ -5,6 +5,7 @@
  */
 import { withinTime } from '#db/within-time.ts'
 import type { ChunkEvent, GenerateRequest } from '#protocol'
+import { type OpenRequest, openRequest } from '../admission/open-request.ts'
 import { type Identity, requireScope } from '../auth/authenticate.ts'
 import { type ModelTarget, modelNotFound } from '../catalog/catalog.ts'
 import { parseModelReference } from '../catalog/model-reference.ts'
@@ -20,6 +21,8 @@ import { createEventStream, type HostEvents, toLiveEvent } from '../openai/event
 import type { ReplyFormat, ReplyHead } from '../openai/reply.ts'
 import { parseJson, readBytes } from '../read-body.ts'
 import { type EdgeContext, identify, keepAliveOf } from '../request-context.ts'
+
+const EVENT_STREAM = 'text/event-stream; charset=utf-8'
 
 interface CompletionKind {
   readonly parse: (body: unknown) => Call
@@ -46,11 +49,19 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
     const client = c.req.raw.signal
     if (client.aborted) work.abort()
     else client.addEventListener('abort', () => work.abort(), { once: true })
-    const { call, target } = await readCall(deps, c, kind, identity, work.signal)
-    const requestId = c.get('requestId')
+    const { call, target, body } = await readCall(deps, c, kind, identity, work.signal)
+    const { isStream, generate } = call
+    const opened = await openRequest(deps, c, {
+      identity,
+      target,
+      request: generate,
+      body,
+      isStream,
+      signal: work.signal,
+    })
+    if (opened instanceof Response) return opened
     const request: GenerateRequest = {
-      request_id: requestId,
-      attempt: 1,
+      ...opened.fields,
       tenant_id: target.tenantId,
       key_id: identity.kind === 'tenant' ? identity.keyId : null,
       model: target.usageName,
@@ -58,28 +69,24 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
       adapter_version_id: target.adapter?.versionId ?? null,
       adapter_digest: target.adapter?.digest ?? null,
       base_model: target.baseModel,
-      price_version_id: await deps.catalog.priceVersionId(target.baseModel),
-      lease_ids: [],
-      ...call.generate,
+      ...generate,
     }
     const format = kind.createReply({
-      id: requestId.slice('req_'.length),
+      id: request.request_id.slice('req_'.length),
       created: Math.floor(deps.nowMs() / 1000),
       model: call.model ?? target.usageName,
-      choices: call.generate.n,
+      choices: generate.n,
     })
-    let deliveredTokens = 0
-    const onDelivered = (tokens: number): void => {
-      deliveredTokens += tokens
-    }
-    const events = deps.hosts.generate(request, {
-      signal: work.signal,
-      isWhole: !call.isStream,
-      deliveredTokens: () => deliveredTokens,
-      keepAlive: keepAliveOf(c),
-    })
-    if (!call.isStream) return c.json(await collect(events, format))
-    return stream(deps, c, { events, format, call, work, onDelivered })
+    const events = opened.watch(
+      deps.hosts.generate(request, {
+        signal: work.signal,
+        isWhole: !isStream,
+        deliveredTokens: opened.deliveredTokens,
+        keepAlive: keepAliveOf(c),
+      }),
+    )
+    if (!isStream) return opened.reply(c, await collect(events, format))
+    return stream(deps, c, { events, format, call, work, opened })
   }
 }
 
@@ -93,14 +100,16 @@ async function readCall(
   kind: CompletionKind,
   identity: Identity,
   signal: AbortSignal,
-): Promise<{ call: Call; target: ModelTarget }> {
-  const read = async (): Promise<Call> =>
-    kind.parse(parseJson(await readBytes(c.req.raw, REQUEST_BYTES_MAX)))
+): Promise<{ call: Call; target: ModelTarget; body: Uint8Array }> {
+  const read = async (): Promise<{ call: Call; body: Uint8Array }> => {
+    const body = await readBytes(c.req.raw, REQUEST_BYTES_MAX)
+    return { call: kind.parse(parseJson(body)), body }
+  }
   const endpoint = endpointOf(c)
   if (endpoint === null) {
-    const call = await read()
+    const { call, body } = await read()
     if (call.model !== null) {
-      return { call, target: await deps.catalog.resolveName(identity, call.model) }
+      return { call, body, target: await deps.catalog.resolveName(identity, call.model) }
     }
     throw new EdgeError('invalid_request', 'you must provide a model parameter', { param: 'model' })
   }
@@ -110,10 +119,10 @@ async function readCall(
     const wish = { baseModel: deployed.baseModel, digest, tenantId: deployed.tenantId }
     void deps.hosts.prefetch(wish, c.get('requestId'), signal)
   }
-  const call = await read()
+  const { call, body } = await read()
   const version = versionOf(call, endpoint)
-  if (version === null) return { call, target: deployed }
-  return { call, target: await deps.catalog.resolve(identity, { ...endpoint, version }) }
+  if (version === null) return { call, body, target: deployed }
+  return { call, body, target: await deps.catalog.resolve(identity, { ...endpoint, version }) }
 }
 
 function endpointOf(c: EdgeContext): ModelEndpoint | null {
@@ -158,10 +167,10 @@ async function stream(
     readonly format: ReplyFormat
     readonly call: Call
     readonly work: AbortController
-    readonly onDelivered: (tokens: number) => void
+    readonly opened: OpenRequest
   },
 ): Promise<Response> {
-  const { events, format, call, work, onDelivered } = reply
+  const { events, format, call, work, opened } = reply
   const first = events.next()
   await withinTime(first, HEADER_HOLD_MS)
   deps.metrics.streamsOpen += 1
@@ -172,7 +181,7 @@ async function stream(
     first,
     withUsage: call.withUsage,
     abort: () => work.abort(),
-    onDelivered,
+    onDelivered: opened.onDelivered,
     onEnd: (error) => {
       deps.metrics.streamsOpen -= 1
       if (error === null) return
@@ -181,8 +190,8 @@ async function stream(
       deps.log(level, 'stream ended early', fields)
     },
   })
-  return c.body(body, 200, {
-    'content-type': 'text/event-stream; charset=utf-8',
+  return c.body(opened.record(body, EVENT_STREAM), 200, {
+    'content-type': EVENT_STREAM,
     'cache-control': 'no-store',
     'x-accel-buffering': 'no',
   })

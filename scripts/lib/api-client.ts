@@ -11,7 +11,7 @@ export interface ApiTarget {
 }
 
 export interface ApiRequest {
-  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   readonly path: string
   readonly json?: unknown
   /** A body that is sent as it comes, with its media type. */

@@ -29,6 +29,18 @@ export const keyRow = z.looseObject({
 export const keyList = z.looseObject({ data: z.array(keyRow) })
 export const revokedKey = z.looseObject({ id: z.string(), revoked_at: z.string() })
 
+export const limitRow = z.looseObject({
+  key_id: z.string().nullable(),
+  requests_per_minute: z.int().nullable(),
+  tokens_per_minute: z.int().nullable(),
+  concurrency: z.int().nullable(),
+  monthly_spend_pusd: picoUsd.nullable(),
+  updated_at: z.string(),
+})
+export type LimitRow = z.infer<typeof limitRow>
+export const limitList = z.looseObject({ data: z.array(limitRow) })
+export const removedLimit = z.looseObject({ key_id: z.string().nullable(), removed: z.boolean() })
+
 export const deployedVersion = z.looseObject({
   model: z.string(),
   version: z.int(),
