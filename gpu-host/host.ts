@@ -121,7 +121,7 @@ export class Host {
         durable: () => this.journal.durable,
         onShipped,
       },
-      placeCursor(disk, directory, shipped, recovery),
+      placeCursor(shipped, { disk, directory, recovery, log }),
     )
     this.scheduler = new Scheduler({
       engine,

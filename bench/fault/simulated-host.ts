@@ -101,7 +101,7 @@ export class SimulatedHost {
         durable: () => this.#journal.durable,
         onShipped: (segment) => this.#journal.setShippedSegment(segment),
       },
-      placeCursor(disk, JOURNAL, shipped, this.#journal.recovery),
+      placeCursor(shipped, { disk, directory: JOURNAL, recovery: this.#journal.recovery, log }),
     )
   }
 

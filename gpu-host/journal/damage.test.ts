@@ -53,16 +53,16 @@ function writeTraffic(requests: number): Buffer {
 
 describe('the last three records', () => {
   /** Scans `changed` and expects the damage to be seen, and every record before it to be there. */
-  function expectSeen(whole: readonly JournalRecord[], bytes: Buffer, changed: Buffer, at: number) {
+  function expectSeen(whole: readonly string[], bytes: Buffer, changed: Buffer, at: number) {
     const scan = scanSegment(changed)
     expect(isSeen(scan), `byte ${at} of ${bytes.length}`).toBe(true)
     const before = borders(bytes).filter((border) => border <= at).length - 1
-    expect(recordsOf(scan).slice(0, before)).toEqual(whole.slice(0, before))
+    expect(textsOf(scan).slice(0, before).join()).toBe(whole.slice(0, before).join())
   }
 
   it('are proved against each flipped bit, zeroed byte and foreign byte at each of their bytes', () => {
     const bytes = writeTraffic(2)
-    const whole = recordsOf(scanSegment(bytes))
+    const whole = textsOf(scanSegment(bytes))
     const from = borders(bytes).at(-4) ?? 0
     const random = createRandom(1)
     for (let at = from; at < bytes.length; at++) {
@@ -76,7 +76,7 @@ describe('the last three records', () => {
 
   it('are proved against zeros and garbage from each of their bytes to the end', () => {
     const bytes = writeTraffic(2)
-    const whole = recordsOf(scanSegment(bytes))
+    const whole = textsOf(scanSegment(bytes))
     const random = createRandom(2)
     for (let at = borders(bytes).at(-4) ?? 0; at < bytes.length; at++) {
       const zeroed = Buffer.from(bytes).fill(0, at)
@@ -185,6 +185,14 @@ describe('records and segments out of their place', () => {
     rig.disk.writeFile(pathOf(2), second)
     rig.open()
     expect(rig.alarms()).toMatch(/error: journal segments do not join/)
+  })
+
+  it('are missed where the segments of the whole last life are gone', () => {
+    rig.open().append([opened(0), settled(0, 1)])
+    rig.open().append([opened(1), settled(1, 1)])
+    rig.disk.unlink(pathOf(1))
+    rig.open()
+    expect(rig.alarms()).toMatch(/warn: no segment is of the last start/)
   })
 
   it('are kept aside where a segment is of another journal, and nothing of it is billed', () => {

@@ -222,6 +222,14 @@ export class Journal {
       journalId: stored?.journal_id ?? null,
     })
     for (const { level, message, fields } of recovery.notices) log(level, message, fields)
+    if (stored !== null && stored.epoch > (recovery.lastEpoch ?? stored.epoch)) {
+      const fields = { epoch: stored.epoch }
+      log(
+        'warn',
+        'no segment is of the last start: it ended at once, or records are missing',
+        fields,
+      )
+    }
     const identity = nextIdentity(stored, recovery, clock.nowMs())
     replaceFile(this.#disk, identityPath(directory), encodeChecked(identity))
     return { recovery, identity }

@@ -10,7 +10,7 @@ import { diskError, SimulatedDisk } from '../test/support/simulated-disk.ts'
 import type { Journal } from './journal.ts'
 import { CURSOR_START, readSettled } from './settled-reader.ts'
 
-const SEEDS = 150
+const SEEDS = 100
 const STEPS = 40
 
 /** Made-up traffic, and what became of each request. */

@@ -3,7 +3,7 @@
  * behind: then events are sent again, which is harmless. It must never be ahead: what it skips
  * nobody bills.
  */
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { z } from 'zod'
 import type { Log } from '../log.ts'
 import { encodeChecked, readChecked } from './checked-file.ts'
@@ -42,21 +42,28 @@ export function writeShippedCursor(
   return replaceFileLater(disk, cursorPath(directory), encodeChecked(cursor))
 }
 
+export interface CursorPlace {
+  readonly disk: Disk
+  readonly directory: string
+  readonly recovery: JournalRecovery
+  readonly log: Log
+}
+
 /**
  * The cursor after a recovery: at the start of its segment, where its offset there means nothing
- * any more (written anew, lost, or no end of a record).
+ * any more. Where recovery has no reason for that, records that were durable are gone.
  */
-export function placeCursor(
-  disk: Disk,
-  directory: string,
-  cursor: JournalCursor,
-  { salvaged, nextIndex }: JournalRecovery,
-): JournalCursor {
+export function placeCursor(cursor: JournalCursor, place: CursorPlace): JournalCursor {
+  const { disk, directory, recovery, log } = place
   if (cursor.offset === 0) return cursor
   const restart = { ...cursor, offset: 0 }
-  if (salvaged.includes(cursor.segment) || cursor.segment >= nextIndex) return restart
+  if (recovery.salvaged.includes(cursor.segment)) return restart
   const path = segmentPath(directory, cursor.segment)
-  const isThere = disk.list(directory).some((name) => path.endsWith(name))
-  const isAtEndOfRecord = isThere && readFile(disk, path)[cursor.offset - 1] === NEWLINE
-  return isAtEndOfRecord ? cursor : restart
+  // A segment of that number which this start began is another one.
+  const isThere =
+    cursor.segment < recovery.nextIndex && disk.list(directory).includes(basename(path))
+  if (isThere && readFile(disk, path)[cursor.offset - 1] === NEWLINE) return cursor
+  const fields = { segment: cursor.segment, offset: cursor.offset }
+  log('error', 'the journal ends before what was shipped: records are missing', fields)
+  return restart
 }

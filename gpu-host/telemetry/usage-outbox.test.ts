@@ -63,7 +63,7 @@ class Shipping {
         durable: () => journal.durable,
         onShipped: (segment) => journal.setShippedSegment(segment),
       },
-      placeCursor(disk, directory, shipped, journal.recovery),
+      placeCursor(shipped, { disk, directory, recovery: journal.recovery, log }),
     )
     return [journal, outbox]
   }
@@ -140,6 +140,8 @@ describe('usage outbox', () => {
       shipping.arrived.length = 0
       await shipping.outbox.flush()
       expect(shipping.arrived, spoil).toContain('req_1')
+      expect(rig.alarms()).toMatch(spoil === 'salvage' ? /damaged/ : /before what was shipped/)
+      rig.logged.length = 0
     }
   })
 
