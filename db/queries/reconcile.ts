@@ -1,14 +1,15 @@
 /**
  * Where the database's own books disagree: usage events against ledger entries, ledger entries
- * against roll-ups. Each check reckons anew what the other book says; none of them trusts a
- * constraint or a trigger to have held. And the events themselves, page by page, for whoever holds
- * a host's journal against them.
+ * against roll-ups, and those against final invoices. Each check reckons anew what the other book
+ * says; none of them trusts a constraint or a trigger to have held. And the events themselves, page
+ * by page, for whoever holds a host's journal against them.
  */
 import { and, asc, eq, getTableColumns, gte, lt, sql } from 'drizzle-orm'
 import { alias } from 'drizzle-orm/pg-core'
 import type { Db } from '../database.ts'
 import { ledgerEntries } from '../schema/ledger-entries.ts'
 import { type UsageEventRow, usageEvents } from '../schema/usage-events.ts'
+import { invoiceDifferences } from './reconcile-invoices.ts'
 import type { UsagePosition } from './usage.ts'
 import { countedEntries, LINE, ROLLUP_COUNTERS, ROLLUP_KEY } from './usage-rollups.ts'
 
@@ -34,7 +35,10 @@ export interface BookDifference {
  * `charge_wrong` = a charge that its event's tokens and price do not make. `reversal_missing` = two
  * attempts of one request are charged. `reversal_unfounded` = a charge taken back though no later
  * attempt is. `reversal_wrong` = taken back otherwise than charged. `rollup_wrong` = a roll-up that
- * its entries do not sum to.
+ * its entries do not sum to. `invoice_line_wrong` = not price × quantity, rounded once.
+ * `invoice_wrong` = not the sum of its lines, or not what the ledger moved. `invoice_missing` = the
+ * ledger moved an invoice that is not there. `invoiced_wrong` = lines of a model's month that are
+ * not what its roll-ups say was taken.
  */
 export type DifferenceKind =
   | 'charge_missing'
@@ -44,6 +48,10 @@ export type DifferenceKind =
   | 'reversal_unfounded'
   | 'reversal_wrong'
   | 'rollup_wrong'
+  | 'invoice_line_wrong'
+  | 'invoice_wrong'
+  | 'invoice_missing'
+  | 'invoiced_wrong'
 
 type DifferenceRow = Omit<BookDifference, 'books' | 'tenantId'> & {
   tenant_id: string | null
@@ -56,7 +64,9 @@ export async function listBookDifferences(
   period: BookPeriod,
   limit: number,
 ): Promise<BookDifference[]> {
-  const checks = [entryDifferences(period, limit), rollupDifferences(period, limit)]
+  const checks = [entryDifferences, rollupDifferences, invoiceDifferences].map((check) =>
+    check(period, limit),
+  )
   const found: BookDifference[] = []
   for (const check of checks) {
     const { rows } = await db.execute<DifferenceRow>(check)

@@ -8,7 +8,9 @@ import { join } from 'node:path'
 import { sql } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
+import { billingPeriodOf } from '#db/billing-period.ts'
 import { createId } from '#db/ids.ts'
+import { createInvoice, finalizeInvoice } from '#db/queries/invoices.ts'
 import { recordUsageEvents } from '#db/queries/usage.ts'
 import { rollUpUsage } from '#db/queries/usage-rollups.ts'
 import type { UsageEvent } from '#protocol'
@@ -56,11 +58,28 @@ beforeAll(async () => {
   await recordUsageEvents(db, [retried, { ...retried, attempt: 2, completion_tokens: 3 }])
   await rollUpUsage(db)
   await rollUpUsage(db)
+  await invoiceOctober(retried)
 })
 afterAll(async () => {
   await pool.stop()
   rmSync(directory, { recursive: true })
 })
+
+/** Of odd token counts, so that lines are rounded. */
+async function invoiceOctober(like: UsageEvent): Promise<void> {
+  const { db } = pool.database
+  const days = Array.from({ length: 12 }, (_, day) => ({
+    ...like,
+    request_id: createId('req', Date.UTC(2026, 9, 1 + day, 5)),
+    prompt_tokens: 1001 + day,
+  }))
+  await recordUsageEvents(db, days)
+  await rollUpUsage(db)
+  const period = billingPeriodOf(new Date(Date.UTC(2026, 9, 1)))
+  const { invoice } = await createInvoice(db, { tenantId: tenant.id, period })
+  const wish = { tenantId: tenant.id, id: invoice.id, now: new Date(), graceMs: 0 }
+  expect(await finalizeInvoice(db, wish)).toMatchObject({ kind: 'finalized' })
+}
 
 /** Every settled event, and what `change` makes of it written back: null = not written. */
 function readEvents(
@@ -91,6 +110,8 @@ function forge(change: (event: UsageEvent, index: number) => UsageEvent | null):
 
 const run = (...flags: string[]) =>
   runAgainst(pool, ['reconcile', '--wait-s', '0', ...PERIOD, ...flags])
+/** A month that is over and has its invoice; flags given later count. */
+const OCTOBER = ['--start', '2026-10-01', '--end', '2026-11-01']
 
 const reply = z.object({
   agree: z.boolean(),
@@ -108,8 +129,10 @@ const reply = z.object({
   ),
 })
 
-async function reconcile(...directories: string[]) {
-  const flags = directories.flatMap((each) => ['--journal', each])
+const reconcile = (...directories: string[]) =>
+  reconcileWith(directories.flatMap((each) => ['--journal', each]))
+
+async function reconcileWith(flags: readonly string[]) {
   const { exitCode, stdout, stderr } = await run('--json', ...flags)
   const report = reply.parse(JSON.parse(stdout))
   expect(exitCode, stderr).toBe(report.agree ? 0 : 8)
@@ -227,9 +250,72 @@ describe('nozzle reconcile', () => {
     ],
   ]
   it.each(cases)('finds %s', async (_name, statement, expected) => {
-    const { kinds, agree } = await falsified(statement(), () => reconcile(journal))
-    expect(agree).toBe(false)
+    const isOfJournal = expected.some((kind) => /^event_(differs|lost)/.test(kind))
+    const look = () => (isOfJournal ? reconcile(journal) : reconcile())
+    const { kinds } = await falsified(statement(), look)
     expect(kinds).toEqual(expect.arrayContaining(expected))
+  })
+
+  it('finds that an invoiced month agrees', async () => {
+    expect(await reconcileWith(OCTOBER)).toMatchObject({ agree: true, events: 12 })
+  })
+
+  it.each([
+    [
+      'a token more on a line',
+      `update invoice_lines set quantity = quantity + 1 where kind = 'prompt'`,
+      ['invoice_line_wrong exact_pusd', 'invoiced_wrong prompt_tokens'],
+    ],
+    [
+      'a cent more billed for a line',
+      `update invoice_lines set billed_pusd = billed_pusd + 10000000000`,
+      ['invoice_line_wrong billed_pusd', 'invoice_wrong billed_pusd'],
+    ],
+    [
+      'another price on a line',
+      `update invoice_lines set unit_price_pusd = unit_price_pusd + 1`,
+      ['invoice_line_wrong unit_price_pusd', 'invoice_line_wrong exact_pusd'],
+    ],
+    [
+      'a line gone',
+      `delete from invoice_lines where kind = 'completion'`,
+      ['invoice_wrong line_count', 'invoice_wrong exact_pusd', 'invoiced_wrong completion_tokens'],
+    ],
+    [
+      'a pico-USD more on an invoice',
+      `update invoices set exact_pusd = exact_pusd + 1, unbilled_pusd = unbilled_pusd + 1`,
+      ['invoice_wrong exact_pusd', 'invoice_wrong unbilled_pusd', 'invoice_wrong rounding_pusd'],
+    ],
+    [
+      'an invoice that the ledger never moved',
+      `delete from ledger_entries where kind = 'invoice'`,
+      ['invoice_wrong unbilled_pusd'],
+    ],
+    [
+      'a rounding that went the wrong way',
+      `update ledger_entries set debit_account = credit_account, credit_account = debit_account
+        where kind = 'rounding'`,
+      ['invoice_wrong rounding_pusd'],
+    ],
+    [
+      'usage that an invoice took twice',
+      `update usage_rollups set invoiced_prompt_tokens = 0 where hour < '2026-10-05'`,
+      ['invoiced_wrong prompt_tokens'],
+    ],
+    [
+      'a late event in an invoiced month that no roll-up holds',
+      `update usage_rollups set completion_tokens = completion_tokens + 1,
+        invoiced_completion_tokens = invoiced_completion_tokens + 1 where hour < '2026-10-02'`,
+      ['rollup_wrong completion_tokens', 'invoiced_wrong completion_tokens'],
+    ],
+  ])('finds %s', async (_name, statement, expected) => {
+    const { kinds } = await falsified(statement, () => reconcileWith(OCTOBER))
+    expect(kinds).toEqual(expect.arrayContaining(expected))
+  })
+
+  it('finds an invoice that is gone, in the month in which it was finalized', async () => {
+    const { kinds } = await falsified(`delete from invoices`, () => reconcile())
+    expect(kinds).toContain('invoice_missing')
   })
 
   it('names the request and what each book says of it', async () => {
