@@ -67,7 +67,8 @@ describeOnEachDatabase((db) => {
   })
 })
 
-describe.skipIf(POSTGRES === null)(`with open transactions (${NO_POSTGRES})`, () => {
+const SKIPPED = POSTGRES === null ? ` (${NO_POSTGRES})` : ''
+describe.skipIf(POSTGRES === null)(`with open transactions${SKIPPED}`, () => {
   let server: PostgresServer
   let database: Database
   let slow: pg.Client

@@ -358,6 +358,19 @@ describe('nozzle reconcile', () => {
     expect((await reconcile(journal, journal)).agree).toBe(true)
   })
 
+  it('takes the journal of the pool that runs here, when it is the one asked', async () => {
+    const data = mkdtempSync(join(directory, 'data-'))
+    cpSync(journal, join(data, 'host', 'journal'), { recursive: true })
+    const running = { edge_url: pool.url, base_model: 'fake-base', pid: process.pid }
+    writeFileSync(join(data, 'running.json'), JSON.stringify(running))
+    const argv = ['reconcile', ...PERIOD, '--json']
+    const here = await runAgainst(pool, argv, pool.operatorKey, { NOZZLE_DATA_DIR: data })
+    expect(JSON.parse(here.stdout)).toMatchObject({ agree: true, proven_by_journal: 4 })
+    const elsewhere = { NOZZLE_DATA_DIR: data, NOZZLE_EDGE_URL: pool.url }
+    const there = await runAgainst(pool, argv, pool.operatorKey, elsewhere)
+    expect(JSON.parse(there.stdout)).toMatchObject({ agree: true, proven_by_journal: 0 })
+  })
+
   it('prints differences as a table, and says what is wrong with its arguments', async () => {
     const forged = forge((each) => ({ ...each, swap_us: each.swap_us + 1 }))
     const table = await run('--journal', forged)

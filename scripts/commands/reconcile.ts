@@ -2,11 +2,14 @@
  * `nozzle reconcile`: proves that hosts' journals, usage events, ledger entries, roll-ups and
  * invoices say the same to the token and the pico-USD, or prints each difference.
  */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { TokenPrices } from '#db/money.ts'
 import { callEdge } from '../lib/api-client.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
+import { locateDataDir } from '../lib/data-dir.ts'
 import { bookDifferences, bookedEvents, bookTotals, priceList } from '../lib/edge-replies.ts'
 import { EDGE_FLAGS, type EdgeTarget, locateEdge } from '../lib/edge-target.ts'
 import { readPeriod } from '../lib/utc-time.ts'
@@ -31,9 +34,10 @@ export const reconcileCommand: Command = {
     ...EDGE_FLAGS,
   },
   details:
-    'Without --journal the database alone is proven. An event counts where its request id was\n' +
-    'made. Events that a journal no longer holds are counted as unproven. Exits with 8 when the\n' +
-    'books differ, after printing each difference. Needs the operator key.',
+    'Without --journal: the database alone, and the journal of a pool that runs here. An event\n' +
+    'counts where its request id was made. Events that a journal no longer holds are counted as\n' +
+    'unproven. Exits with 8 when the books differ, after printing each difference. Needs the\n' +
+    'operator key.',
   examples: [
     'nozzle reconcile',
     'nozzle reconcile --journal .nozzle/host/journal --start 2026-11-01 --end 2026-12-01 --json',
@@ -57,7 +61,7 @@ export const reconcileCommand: Command = {
 async function compareOnce(call: CommandCall, target: EdgeTarget, period: Period) {
   // Journals first: whatever is in them by now must be in the ledger, or on its way.
   const journals: JournalBook[] = []
-  for (const directory of call.flags.texts('journal')) {
+  for (const directory of journalDirectories(call)) {
     journals.push(await readJournal(call, directory))
   }
   const get = { method: 'GET', signal: call.signal } as const
@@ -84,6 +88,14 @@ async function compareOnce(call: CommandCall, target: EdgeTarget, period: Period
   comparison.finish(new Map(totals.data.map((row) => [row.tenant_id, toSums(row)])))
   const own = await callEdge(target, { ...get, path: pathOf('differences') }, bookDifferences)
   return toReconcileReport({ period, journals, comparison, own: own.data })
+}
+
+/** Those that are named; else that of the pool that runs here, where it is the one asked. */
+function journalDirectories({ flags, env, projectRoot }: CommandCall): readonly string[] {
+  const named = flags.texts('journal')
+  if (named.length > 0 || flags.text('edge-url') || env.NOZZLE_EDGE_URL) return named
+  const here = join(locateDataDir(env, projectRoot).root, 'host', 'journal')
+  return existsSync(here) ? [here] : []
 }
 
 function toTokenPrices(price: (typeof priceList)['_output']['data'][number]): TokenPrices {

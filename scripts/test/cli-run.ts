@@ -14,10 +14,12 @@ export async function runAgainst(
   pool: PoolClient,
   argv: readonly string[],
   apiKey = pool.operatorKey,
+  /** What names the edge. */
+  env: NodeJS.ProcessEnv = { NOZZLE_EDGE_URL: pool.url },
 ): Promise<CliRun> {
   const written = { stdout: '', stderr: '' }
   const exitCode = await runCli(argv, {
-    env: { NOZZLE_EDGE_URL: pool.url, NOZZLE_API_KEY: apiKey },
+    env: { ...env, NOZZLE_API_KEY: apiKey },
     projectRoot: process.cwd(),
     stdout: { write: (piece) => (written.stdout += piece) },
     stderr: { write: (piece) => (written.stderr += piece) },
