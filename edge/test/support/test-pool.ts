@@ -47,12 +47,18 @@ export class TestPool extends PoolClient {
     this.logs = logs
   }
 
-  static async start(
-    options: Partial<Pick<DepsInput, 'fetch' | 'patience'>> = {},
-  ): Promise<TestPool> {
-    const database = await openDatabase('pglite:memory')
+  static async start({
+    databaseUrl = 'pglite:memory',
+    operatorKey: given,
+    ...options
+  }: Partial<Pick<DepsInput, 'fetch' | 'patience'>> & {
+    readonly databaseUrl?: string
+    /** Absent = a new one. */
+    readonly operatorKey?: string
+  } = {}): Promise<TestPool> {
+    const database = await openDatabase(databaseUrl)
     await database.migrate()
-    const operatorKey = await createApiKey()
+    const operatorKey = given ?? (await createApiKey())
     const logs: TestPool['logs'] = []
     const deps = createDeps({
       config: readEdgeConfig(edgeEnvironment(operatorKey)),
