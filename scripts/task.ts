@@ -33,6 +33,8 @@ const TASKS: Readonly<Record<string, (args: readonly string[]) => Promise<number
   test: runTest,
   bench: (args) => runMeasurement('bench', args),
   eval: (args) => runMeasurement('eval', args),
+  mutants: async (args) =>
+    (await import('./mutants/run-mutants.ts')).runMutants(projectRoot, args, note),
   soak: async (args) => (await import('./soak.ts')).runSoak(projectRoot, args, env, note),
 }
 

@@ -116,6 +116,18 @@ describeOnEachDatabase((db) => {
       })
     })
 
+    it('takes a named price of zero for zero, not for none', async () => {
+      const tenantId = newTenant()
+      const base_model = await addBaseModel(db())
+      const prices = { promptPusd: 7n, cachedPromptPusd: 0n, completionPusd: 0n }
+      const named = await addPrice(db(), { baseModel: base_model, ...prices })
+      await addPrice(db(), { baseModel: base_model, ...DEFAULT_PRICES })
+      const event = createEvent(tenantId, { base_model, price_version_id: named })
+      await recordUsageEvents(db(), [event])
+      const [row] = await pageOf(db(), tenantId)
+      expect(row).toMatchObject({ costPusd: costOfEvent(event, prices), priceBasis: 'named' })
+    })
+
     it("falls back to the base model's current price, and says so", async () => {
       const tenantId = newTenant()
       const [base_model, other] = [await addBaseModel(db()), await addBaseModel(db())]

@@ -1,0 +1,264 @@
+/**
+ * The table of planted bugs: each was made by somebody in earnest, in a gateway, a meter or a
+ * journal, and cost customers or the operator money. One change each, and the narrowest tests that
+ * must see it.
+ */
+import type { PlantedBug } from './planted-bug.ts'
+
+/** Suites of db run on every kind of database; one is enough to see a bug of the SQL. */
+const ON_PGLITE = 'on PGlite'
+
+const HOST_BUGS: readonly PlantedBug[] = [
+  {
+    name: 'journal-after-send',
+    harm: 'a crash between the two gives tokens away',
+    file: 'gpu-host/scheduler/hand-over.ts',
+    from: `    try {
+      this.#append([
+        ...started.map((owner) => toStarted(owner, nowUs)),
+        ...toProgress(progressed),
+        ...settlements.map(({ record }) => record),
+      ])
+    } catch (error) {
+      for (const [owner, { tokens }] of taken) owner.handedOverTokens -= tokens
+      this.#fail(new Set([...progressed, ...ending, ...whole]), error)
+      return
+    }
+    for (const { owner, chunk } of chunks) owner.buffer.push(chunk)`,
+    to: `    for (const { owner, chunk } of chunks) owner.buffer.push(chunk)
+    try {
+      this.#append([
+        ...started.map((owner) => toStarted(owner, nowUs)),
+        ...toProgress(progressed),
+        ...settlements.map(({ record }) => record),
+      ])
+    } catch (error) {
+      for (const [owner, { tokens }] of taken) owner.handedOverTokens -= tokens
+      this.#fail(new Set([...progressed, ...ending, ...whole]), error)
+      return
+    }`,
+    tests: ['gpu-host/scheduler/hand-over.test.ts', 'gpu-host/scheduler/scheduler.test.ts'],
+  },
+  {
+    name: 'settled-before-hand-over',
+    harm: 'a client that leaves before its last chunks pays for them',
+    file: 'gpu-host/scheduler/hand-over.ts',
+    from: 'owner.finish !== null && !owner.buffer.hasChunks',
+    to: 'owner.finish !== null',
+    tests: ['gpu-host/scheduler/hand-over.test.ts'],
+  },
+  {
+    name: 'delivered-count-ignored',
+    harm: 'a client that left pays for what its edge never passed on',
+    file: 'gpu-host/scheduler/attempt-book.ts',
+    from: '        completion_tokens: cancel.delivered_tokens,\n',
+    to: '',
+    tests: ['gpu-host/scheduler/hand-over.test.ts'],
+  },
+  {
+    name: 'attempt-runs-twice',
+    harm: 'a call that the network doubled is generated, and paid for, twice',
+    file: 'gpu-host/scheduler/attempt-book.ts',
+    from: 'if (attempt > seen) return',
+    to: 'if (attempt >= seen) return',
+    tests: ['gpu-host/scheduler/hand-over.test.ts'],
+  },
+  {
+    name: 'grant-without-body-hash',
+    harm: 'whoever sees a grant can have another body run on it, at the cost of its tenant',
+    file: 'gpu-host/grants.ts',
+    from: 'if (granted.length === actual.length &&',
+    to: 'if (granted.length === 0 || granted.length === actual.length &&',
+    tests: ['gpu-host/test/host.test.ts'],
+  },
+]
+
+const JOURNAL_BUGS: readonly PlantedBug[] = [
+  {
+    name: 'progress-summed',
+    harm: 'running totals are added up: a crash bills a request many times over',
+    file: 'gpu-host/journal/open-requests.ts',
+    from: 'return isBehind ? entry : { ...entry, progress: row }',
+    to: `const sum = row[2] + completionTokens
+      return isBehind ? entry : { ...entry, progress: [row[0], row[1], sum, row[3]] }`,
+    tests: ['gpu-host/journal/journal.test.ts'],
+  },
+  {
+    name: 'recovered-at-zero',
+    harm: 'every request that a crash ends is free',
+    file: 'gpu-host/journal/settle-recovered.ts',
+    from: '      completionTokens,\n      gpuUs,',
+    to: '      completionTokens: completionTokens * 0,\n      gpuUs,',
+    tests: ['gpu-host/journal/journal.test.ts'],
+  },
+  {
+    name: 'damage-skipped-silently',
+    harm: 'records that a bad disk ate are missed by nobody',
+    file: 'gpu-host/journal/segment.ts',
+    from: '    damaged: damage.length > 0,',
+    to: '    damaged: false,',
+    tests: ['gpu-host/journal/damage.test.ts'],
+  },
+  {
+    name: 'fsync-error-ignored',
+    harm: 'what the kernel dropped is taken for safe, and lost with the next power cut',
+    file: 'gpu-host/journal/group-fsync.ts',
+    from: `      if (error !== null) this.#fail(error)
+      else {`,
+    to: '      {',
+    tests: ['gpu-host/journal', 'bench/fault.test.ts'],
+  },
+  {
+    name: 'shipped-before-durable',
+    harm: 'a power cut leaves a ledger that no journal can account for',
+    file: 'gpu-host/telemetry/usage-outbox.ts',
+    from: '        until: durable(),\n',
+    to: '',
+    tests: ['bench/fault.test.ts'],
+  },
+  {
+    name: 'acknowledged-before-answer',
+    harm: 'a batch whose call failed is never sent again',
+    file: 'gpu-host/telemetry/usage-outbox.ts',
+    from: '      if (page.events.length > 0) {\n        const batch',
+    to: `      await this.#acknowledge(page.cursor, page.events.length > 0)
+      if (page.events.length > 0) {
+        const batch`,
+    tests: ['bench/fault.test.ts'],
+  },
+]
+
+const LEDGER_BUGS: readonly PlantedBug[] = [
+  {
+    name: 'no-conflict-clause',
+    harm: 'a batch that comes twice is refused for ever, and holds up all behind it',
+    file: 'db/queries/usage.ts',
+    from: '      on conflict (request_id, attempt) do nothing\n',
+    to: '',
+    tests: ['db/test/usage.test.ts'],
+    named: ON_PGLITE,
+  },
+  {
+    name: 'explicit-zero-replaced',
+    harm: 'a price of zero is taken for no price: what is free costs the current price',
+    file: 'db/queries/usage.ts',
+    from: 'coalesce(named.completion_pusd, newest.completion_pusd, 0)',
+    to: 'coalesce(nullif(named.completion_pusd, 0), newest.completion_pusd, 0)',
+    tests: ['db/test/usage.test.ts', 'db/test/delivery.test.ts'],
+    named: ON_PGLITE,
+  },
+  {
+    name: 'rounded-per-event',
+    harm: 'a cent is made or lost every few hundred requests',
+    file: 'db/queries/usage.ts',
+    from: `        (prompt_tokens - cached) * per_prompt + cached * per_cached
+          + completion_tokens * per_completion as amount_pusd,`,
+    to: `        round(((prompt_tokens - cached) * per_prompt + cached * per_cached
+          + completion_tokens * per_completion) / 1000000) * 1000000 as amount_pusd,`,
+    tests: ['db/test/usage.test.ts'],
+    named: ON_PGLITE,
+  },
+  {
+    name: 'cached-billed-twice',
+    harm: 'cached prompt tokens cost their own price and the full one',
+    file: 'db/queries/usage.ts',
+    from: '(prompt_tokens - cached) * per_prompt',
+    to: 'prompt_tokens * per_prompt',
+    tests: ['db/test/usage.test.ts'],
+    named: ON_PGLITE,
+  },
+  {
+    name: 'superseded-not-reversed',
+    harm: 'a request that went from host to host is paid for on each',
+    file: 'db/queries/usage.ts',
+    from: "select *, 'usage_reversal', revenue_account, tenant_account from superseded",
+    to: "select *, 'usage_reversal', revenue_account, tenant_account from superseded where false",
+    tests: ['db/test/usage.test.ts', 'db/test/delivery.test.ts'],
+    named: ON_PGLITE,
+  },
+  {
+    name: 'month-by-host-clock',
+    harm: 'a host whose clock is wrong moves usage to another invoice',
+    file: 'db/queries/usage.ts',
+    from: 'return madeMs === null ? event.ended_at : new Date(madeMs).toISOString()',
+    to: 'return madeMs === -1 ? new Date(madeMs).toISOString() : event.ended_at',
+    tests: ['db/test/delivery.test.ts'],
+    named: ON_PGLITE,
+  },
+  {
+    name: 'late-usage-dropped',
+    harm: 'what comes after the invoice of its month is final is billed by nobody',
+    file: 'db/queries/invoices.ts',
+    from: 'join numbered on numbered.tenant_id = r.tenant_id\n      where r.hour < draft.period_end',
+    to: `join numbered on numbered.tenant_id = r.tenant_id
+      where r.hour >= draft.period_start and r.hour < draft.period_end`,
+    tests: ['db/test/invoices.test.ts'],
+    named: ON_PGLITE,
+  },
+]
+
+const LIMIT_BUGS: readonly PlantedBug[] = [
+  {
+    name: 'charge-not-posted-to-lease',
+    harm: 'money that is spent is free to be spent again: the budget is no limit',
+    file: 'db/queries/usage.ts',
+    from: 'set posted_pusd = posted_pusd + charged_leases.pusd',
+    to: 'set posted_pusd = posted_pusd',
+    tests: ['db/test/limits.test.ts'],
+    named: ON_PGLITE,
+  },
+  {
+    name: 'key-without-body-hash',
+    harm: 'an idempotency key that is used twice by mistake gets the answer to another question',
+    file: 'db/queries/idempotency-keys.ts',
+    from: "  if (row.body_hash !== request.bodyHash) return { type: 'reused' }\n",
+    to: '',
+    tests: ['db/test/limits.test.ts'],
+    named: ON_PGLITE,
+  },
+  {
+    name: 'concurrency-released-twice',
+    harm: 'each request that ends lets two others in: the limit fades away',
+    file: 'edge/admission/concurrency-account.ts',
+    from: `      this.#inUse -= need
+      this.freed()`,
+    to: `      this.#inUse -= need * 2n
+      this.freed()`,
+    tests: ['edge/test/limits.test.ts'],
+  },
+  {
+    name: 'hold-kept-after-refusal',
+    harm: 'a refused request keeps what it had of other limits: a tenant locks itself out',
+    file: 'edge/admission/limiter.ts',
+    from: "        if (outcome.type !== 'held') release(holds)\n",
+    to: '',
+    tests: ['edge/test/limits.test.ts'],
+  },
+]
+
+const EDGE_BUGS: readonly PlantedBug[] = [
+  {
+    name: 'stale-key-for-ever',
+    harm: 'a key that is revoked works for as long as the database is away',
+    file: 'edge/lookup-cache.ts',
+    from: 'if (entry === undefined || !this.#outage.covers(entry.askedMs)) throw error',
+    to: 'if (entry === undefined) throw error',
+    tests: ['edge/lookup-cache.test.ts'],
+  },
+  {
+    name: 'outage-taken-for-unknown',
+    harm: 'while the database hangs, customers are told that their keys are wrong',
+    file: 'edge/lookup-cache.ts',
+    from: 'throw databaseUnavailable()',
+    to: 'return null',
+    tests: ['edge/lookup-cache.test.ts'],
+  },
+]
+
+export const PLANTED_BUGS: readonly PlantedBug[] = [
+  ...HOST_BUGS,
+  ...JOURNAL_BUGS,
+  ...LEDGER_BUGS,
+  ...LIMIT_BUGS,
+  ...EDGE_BUGS,
+]
