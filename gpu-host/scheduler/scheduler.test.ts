@@ -62,6 +62,44 @@ describe('Scheduler', () => {
     expect(events.at(-1)).toMatchObject({ type: 'end', finish_reason: 'length' })
   })
 
+  it('hears that its clients are gone before it goes on, after it was stopped for a while', async () => {
+    let finishStep = (): void => {}
+    let isHeld = true
+    let begun = 0
+    const rig = build({
+      engine: {
+        delay: () =>
+          new Promise((resolve) => {
+            finishStep = resolve
+            if (!isHeld) resolve()
+          }),
+        onStep: () => {
+          begun += 1
+        },
+        limits: { sequenceCount: 1 },
+      },
+    })
+    const running = rig.scheduler.submit(createRequest({ max_tokens: 100 }))
+    const queued = rig.scheduler.submit(createRequest())
+    for (const generation of [running, queued]) collect(generation)
+    await rig.clock.advance(1)
+    finishStep()
+    await rig.clock.advance(1)
+    expect(begun).toBe(2)
+    // Stopped within the second step; what the sockets say is heard after it.
+    await rig.clock.advance(2000)
+    setImmediate(() => {
+      for (const generation of [running, queued]) generation.cancel()
+    })
+    finishStep()
+    await rig.clock.advance(1)
+    isHeld = false
+    finishStep()
+    await rig.scheduler.idle()
+    expect(begun).toBe(2)
+    expect(rig.usage()).toMatchObject([{ finish_reason: 'abort', completion_tokens: 1 }])
+  })
+
   it('fetches cold adapters in fair order, whoever asked first', async () => {
     const digits = [...'23456789ab']
     const adapters = new Map([...digits, 'c'].map((digit) => adapter(digit, { fetchMs: 100 })))
