@@ -130,7 +130,8 @@ async function* readEvents(
   })
   const decoder = new TextDecoder()
   watch.limit(silenceMs)
-  for await (const bytes of response.body) {
+  // Whoever stops reading does not close the connection: the host is told first.
+  for await (const bytes of response.body.values({ preventCancel: true })) {
     watch.limit(silenceMs)
     parser.feed(decoder.decode(bytes, { stream: true }))
     if (events.length === 0) continue
