@@ -106,7 +106,7 @@ export class Host {
       onFailed: () => this.#lose('journal_failed'),
     })
     const { recovery } = this.journal
-    this.metrics.damagedSegments.inc(recovery.salvaged.length)
+    this.metrics.damagedSegments.inc(recovery.setAside.length)
     this.#edge = this.#createEdgeClient()
     const onShipped = (segment: number): void => this.journal.setShippedSegment(segment)
     this.outbox = new UsageOutbox(

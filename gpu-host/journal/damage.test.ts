@@ -234,7 +234,8 @@ describe('a damaged segment', () => {
     ])
     rig.logged.length = 0
     expect(rig.open().recovery.salvaged).toEqual([])
-    expect(rig.alarms()).toBe('')
+    // Until somebody has moved it away.
+    expect(rig.alarms()).toMatch(/^warn: journal segments that were set aside wait .*\.damaged"}$/)
   })
 
   it('still ships the settled record of a request whose opening it has eaten', () => {
@@ -300,6 +301,7 @@ describe('a damaged segment', () => {
       }
       left = -1
       rig.open()
+      expect(rig.alarms()).toMatch(/damaged/)
       const events = new Map(rig.settledEvents().map((event) => [event.request_id, event]))
       expect([...events.keys()].sort()).toEqual(['req_0', 'req_1'])
       expect(events.get('req_0')).toMatchObject({ completion_tokens: 5 })

@@ -14,20 +14,18 @@
 import type { Clock } from '../clock.ts'
 import { HostError } from '../errors.ts'
 import { errorText, type Log } from '../log.ts'
-import { encodeChecked } from './checked-file.ts'
 import { type Disk, isDiskFull, nodeDisk } from './disk.ts'
-import { replaceFile } from './durable-file.ts'
-import { identityPath, nextIdentity, readIdentity } from './epoch.ts'
 import { GroupFsync } from './group-fsync.ts'
 import { type OpenRequest, OpenRequests } from './open-requests.ts'
 import type { JournalRecord } from './record.ts'
-import { type JournalRecovery, recoverJournal } from './recovery.ts'
+import type { JournalRecovery } from './recovery.ts'
 import { Reserve } from './reserve.ts'
 import { SegmentFile } from './segment-file.ts'
 import { settleRecovered } from './settle-recovered.ts'
 import type { JournalCursor } from './settled-reader.ts'
 import { SpaceWatch } from './space-watch.ts'
 import { Spool } from './spool.ts'
+import { startAnew } from './start-anew.ts'
 
 export interface JournalOptions {
   readonly directory: string
@@ -89,7 +87,9 @@ export class Journal {
     try {
       const bytes = options.reserveBytes ?? RESERVE_BYTES
       this.#reserve = new Reserve({ disk, log, directory, bytes })
-      const { recovery, identity } = this.#reserve.orWithout(() => this.#recover())
+      const { recovery, identity } = this.#reserve.orWithout(() =>
+        startAnew(disk, options, clock.nowMs()),
+      )
       this.recovery = recovery
       this.epoch = identity.epoch
       this.id = identity.journal_id
@@ -210,29 +210,6 @@ export class Journal {
       this.#fsync.close()
       this.#unlock()
     }
-  }
-
-  #recover() {
-    const { directory, shippedSegment, clock, log } = this.#options
-    const { identity: stored, isDamaged } = readIdentity(this.#disk, directory)
-    if (isDamaged) log('error', 'the epoch of the journal is unreadable: the segments name it', {})
-    const recovery = recoverJournal(this.#disk, {
-      directory,
-      fromIndex: shippedSegment,
-      journalId: stored?.journal_id ?? null,
-    })
-    for (const { level, message, fields } of recovery.notices) log(level, message, fields)
-    if (stored !== null && stored.epoch > (recovery.lastEpoch ?? stored.epoch)) {
-      const fields = { epoch: stored.epoch }
-      log(
-        'warn',
-        'no segment is of the last start: it ended at once, or records are missing',
-        fields,
-      )
-    }
-    const identity = nextIdentity(stored, recovery, clock.nowMs())
-    replaceFile(this.#disk, identityPath(directory), encodeChecked(identity))
-    return { recovery, identity }
   }
 
   #assertAlive(): void {

@@ -22,6 +22,7 @@ import {
   headOf,
   lastCrcOf,
   listSegments,
+  listSetAside,
   type SegmentScan,
   scanSegment,
   segmentPath,
@@ -45,6 +46,8 @@ export interface JournalRecovery {
   /** Of the newest readable head; null when there is none. */
   readonly lastEpoch: number | null
   readonly journalId: string | null
+  /** Files that this and earlier recoveries set aside, and nobody has moved away since. */
+  readonly setAside: readonly string[]
   readonly notices: readonly RecoveryNotice[]
 }
 
@@ -96,6 +99,11 @@ class Recovery {
       this.#recoverSegment(index, last)
       before = index
     }
+    const setAside = listSetAside(this.#disk, directory)
+    if (setAside.length > this.#salvaged.length) {
+      const fields = { files: setAside.join(', ') }
+      this.#notice('warn', 'journal segments that were set aside wait to be looked at', fields)
+    }
     if (this.#open.unnamedCount > 0) {
       const fields = { requests: this.#open.unnamedCount }
       this.#notice('error', 'damage hides whose some requests were: they cannot be billed', fields)
@@ -107,6 +115,7 @@ class Recovery {
       salvaged: this.#salvaged,
       lastEpoch: this.#lastEpoch,
       journalId: this.#journalId,
+      setAside,
       notices: this.#notices,
     }
   }

@@ -16,6 +16,8 @@ import type { SegmentRecord } from './record.ts'
 
 const SEGMENT_NAME = /^segment-(\d{10})\.jsonl$/
 
+const SET_ASIDE_NAME = /\.(damaged|foreign)(-\d+)?$/
+
 export function segmentPath(directory: string, index: number): string {
   return join(directory, `segment-${String(index).padStart(10, '0')}.jsonl`)
 }
@@ -28,6 +30,11 @@ export function listSegments(disk: Disk, directory: string): number[] {
     .filter((index) => index !== undefined)
     .map(Number)
     .sort((a, b) => a - b)
+}
+
+/** Names of what recoveries have set aside: damage that waits for somebody to look at it. */
+export function listSetAside(disk: Disk, directory: string): string[] {
+  return disk.list(directory).filter((name) => SET_ASIDE_NAME.test(name))
 }
 
 /** Bytes `start` ≤ … < `end` of a segment that are not as they were written. */
@@ -83,10 +90,14 @@ export function headOf({ records }: SegmentScan): SegmentRecord | null {
   return head?.record.t === 'segment' ? head.record : null
 }
 
+/** Written anew: offsets from before mean nothing in it. */
+export function isSalvaged({ records }: SegmentScan): boolean {
+  return records[0]?.record.t === 'salvaged'
+}
+
 /** CRC that the head of the next segment names; null where damage hides it. */
-export function lastCrcOf({ records, damaged }: SegmentScan): string | null {
-  const isSalvaged = records[0]?.record.t === 'salvaged'
-  return damaged || isSalvaged ? null : (records.at(-1)?.crc ?? null)
+export function lastCrcOf(scan: SegmentScan): string | null {
+  return scan.damaged || isSalvaged(scan) ? null : (scan.records.at(-1)?.crc ?? null)
 }
 
 function joins({ previousCrc, number }: DecodedRecord, expected: ChainPosition): boolean {

@@ -11,7 +11,7 @@ import type { Disk } from './disk.ts'
 import { readFile, replaceFileLater } from './durable-file.ts'
 import { NEWLINE } from './frame.ts'
 import type { JournalRecovery } from './recovery.ts'
-import { segmentPath } from './segment.ts'
+import { isSalvaged, scanSegment, segmentPath } from './segment.ts'
 import { CURSOR_START, type JournalCursor } from './settled-reader.ts'
 
 const cursorSchema = z.object({ segment: z.int().min(0), offset: z.int().min(0) })
@@ -62,7 +62,10 @@ export function placeCursor(cursor: JournalCursor, place: CursorPlace): JournalC
   // A segment of that number which this start began is another one.
   const isThere =
     cursor.segment < recovery.nextIndex && disk.list(directory).includes(basename(path))
-  if (isThere && readFile(disk, path)[cursor.offset - 1] === NEWLINE) return cursor
+  const bytes = isThere ? readFile(disk, path) : Buffer.alloc(0)
+  // Written anew by a recovery that did not come to its end: this cursor may be of before.
+  if (isSalvaged(scanSegment(bytes.subarray(0, bytes.indexOf(NEWLINE) + 1)))) return restart
+  if (bytes[cursor.offset - 1] === NEWLINE) return cursor
   const fields = { segment: cursor.segment, offset: cursor.offset }
   log('error', 'the journal ends before what was shipped: records are missing', fields)
   return restart

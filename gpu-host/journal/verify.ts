@@ -11,6 +11,7 @@ import {
   headOf,
   lastCrcOf,
   listSegments,
+  listSetAside,
   scanSegment,
   segmentPath,
 } from './segment.ts'
@@ -75,7 +76,7 @@ export function verifyJournal(disk: Disk, directory: string): JournalReport {
     lastCrc = lastCrcOf(scan)
   }
   const missing = missingOf(segments.map(({ segment }) => segment))
-  const set_aside = disk.list(directory).filter((name) => /\.(damaged|foreign)(-\d+)?$/.test(name))
+  const set_aside = listSetAside(disk, directory)
   const last = segments.at(-1)
   const isSound = segments.every((report) => {
     const isTorn = report.torn_bytes > 0 && report !== last

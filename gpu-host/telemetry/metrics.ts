@@ -95,7 +95,10 @@ export function createMetrics(options: { readonly withProcess: boolean }): HostM
     stepFailures: count('nozzle_step_failures_total', 'Steps that the engine rejected'),
     usageShipFailures: count('nozzle_usage_ship_failures_total', 'Usage batches not acknowledged'),
     heartbeatFailures: count('nozzle_heartbeat_failures_total', 'Heartbeats not acknowledged'),
-    damagedSegments: count('nozzle_journal_damaged_segments_total', 'Segments set aside at start'),
+    damagedSegments: count(
+      'nozzle_journal_damaged_segments_total',
+      'Segments set aside, there at start',
+    ),
     observe: (sources) => registerGauges(registers, sources),
   }
 }
