@@ -51,6 +51,7 @@ async function main(): Promise<void> {
     await server.stop(STREAM_GRACE_MS)
     await jobs.stop()
     await deps.voids.flush()
+    await deps.admission.close()
     await database.close()
     process.exit(0)
   }

@@ -5,8 +5,13 @@
 import { costOf, type TokenPrices } from '#db/money.ts'
 import type { ScopeLimits } from '#db/queries/limits.ts'
 import type { GenerateRequest, Usage } from '#protocol'
-import type { EdgeError, EdgeErrorCode } from '../errors.ts'
-import { UNBEGUN_COST_KEPT_MS, UNKNOWN_COST_KEPT_MS, UPKEEP_INTERVAL_MS } from '../limits.ts'
+import { type EdgeError, type EdgeErrorCode, errorText } from '../errors.ts'
+import {
+  IDLE_PORTION_MS,
+  UNBEGUN_COST_KEPT_MS,
+  UNKNOWN_COST_KEPT_MS,
+  UPKEEP_INTERVAL_MS,
+} from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import type { AwaitedRequest } from './limit-account.ts'
@@ -131,10 +136,20 @@ export class Admission {
       try {
         isBusy = await limiter.upkeep()
       } catch (error) {
-        log('error', 'limits were not reported', { reason: String(error) })
+        log('error', 'limits were not reported', { reason: errorText(error) })
       }
     }
     this.#upkeepMs = Number.NEGATIVE_INFINITY
+  }
+
+  /** Gives back what no request holds: this edge is about to end. Never rejects. */
+  async close(): Promise<void> {
+    const { limiter, log } = this.#options
+    try {
+      await limiter.upkeep(IDLE_PORTION_MS)
+    } catch (error) {
+      log('warn', 'limits were not given back', { reason: errorText(error) })
+    }
   }
 
   #needs(call: AdmissionCall, bound: TokenBound): Need[] {

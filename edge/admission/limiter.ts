@@ -87,10 +87,13 @@ export class Limiter {
     }
   }
 
-  /** What is due without a request. False = nothing is left to do. Throws as `acquire` does. */
-  async upkeep(): Promise<boolean> {
+  /**
+   * What is due without a request, now or within the time ahead. False = nothing is left to do.
+   * Throws as `acquire` does.
+   */
+  async upkeep(aheadMs = 0): Promise<boolean> {
     const { metrics, nowMs } = this.#options
-    const now = nowMs()
+    const now = nowMs() + aheadMs
     const due: [LimitAccount, PortionAsk][] = []
     for (const account of this.#accounts()) {
       if (account.isAsking || due.length >= UPKEEP_ASKS_MAX) continue

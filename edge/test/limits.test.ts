@@ -1,8 +1,10 @@
+import { eq } from 'drizzle-orm'
 import OpenAI from 'openai'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { costOf } from '#db/money.ts'
 import { listAuditEntries } from '#db/queries/audit-log.ts'
 import { currentPrice } from '#db/queries/prices.ts'
+import { spendLeases } from '#db/schema/spend-leases.ts'
 import type { TestTenant } from './support/pool-client.ts'
 import { promptTokens, TestPool, until } from './support/test-pool.ts'
 
@@ -196,6 +198,17 @@ describe('a monthly budget', () => {
     expect(spent).toBeLessThanOrEqual(budget)
     expect(spent + bound).toBeGreaterThan(budget)
     await until(async () => expect(await chargedTo(tenant)).toBe(spent))
+  })
+
+  it('is given back by an edge that ends, but for what its requests cost', async () => {
+    const tenant = await pool.addTenant()
+    await setLimits(tenant, { monthly_spend_pusd: String((await boundCost()) * 100n) })
+    await (await ask(tenant)).text()
+    await pool.deps.admission.close()
+    const isOwn = eq(spendLeases.scopeId, tenant.id)
+    const leases = await pool.database.db.select().from(spendLeases).where(isOwn)
+    expect(leases).toMatchObject([{ isReturned: true }])
+    await until(async () => expect(await chargedTo(tenant)).toBe(leases[0]?.amountPusd))
   })
 
   it('keeps what a client that left may owe, until the ledger tells', async () => {
