@@ -139,11 +139,8 @@ function takeAndClose({ tenantId, id, now, graceMs = GRACE_MS }: FinalizeWish) {
         invoiced_completion_tokens = p.completion_tokens, invoiced_gpu_us = p.gpu_us,
         invoiced_swap_us = p.swap_us, invoiced_amount_pusd = p.amount_pusd
       from pending p
-      where r.tenant_id = p.tenant_id and r.hour = p.hour and r.model = p.model
-        and r.base_model = p.base_model and r.price_basis = p.price_basis
-        and r.model_id is not distinct from p.model_id
-        and r.adapter_version_id is not distinct from p.adapter_version_id
-        and r.key_id is not distinct from p.key_id and r.price_id is not distinct from p.price_id
+      where r.tenant_id = ${tenantId} and r.hour = p.hour and r.model = p.model
+        and r.base_model = p.base_model and r.price_basis = p.price_basis and ${isSameNullables}
       returning p.pending_requests, p.pending_pusd, p.price_id
     ), ${drawLines}, written as (
       insert into invoice_lines (invoice_id, line, tenant_id, usage_start, is_correction, model,
@@ -171,6 +168,20 @@ function takeAndClose({ tenantId, id, now, graceMs = GRACE_MS }: FinalizeWish) {
     ), posted as (${postTransfers})
     select id from closed`
 }
+
+/**
+ * The rest of the roll-up's key. Equality alone can be hashed, and without it a model's keys would
+ * each be held against all others; it cannot tell NULL from empty text, so the exact test goes
+ * along.
+ */
+const isSameNullables = sql.raw(
+  ['model_id', 'adapter_version_id', 'key_id', 'price_id']
+    .map(
+      (name) => `coalesce(r.${name}, '') = coalesce(p.${name}, '')
+        and r.${name} is not distinct from p.${name}`,
+    )
+    .join(' and '),
+)
 
 /** Of the draft's month, as far as they are charged. Few, with an index of their own. */
 const recoveredRequests = sql`(

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseBillingPeriod } from '../billing-period.ts'
 import { type Database, openDatabase } from '../client.ts'
 import type { Db } from '../database.ts'
+import { createId } from '../ids.ts'
 import { PUSD_PER_CENT } from '../money.ts'
 import { type InvoiceLine, listInvoiceLines } from '../queries/invoice-lines.ts'
 import {
@@ -61,12 +62,24 @@ async function balances(db: Db, tenantId: string): Promise<Record<string, bigint
   return Object.fromEntries(rows.map(({ account, balance }) => [account, BigInt(balance)]))
 }
 
+/** An event of that moment: its id says when. */
+const bornAt = (ended_at: string) => ({
+  ended_at,
+  request_id: createId('req', Date.parse(ended_at)),
+})
+
 describeOnEachDatabase((db) => {
   it('bills what an event by event recount finds, and shows it before', async () => {
     const { id: tenantId } = await addTenant(db())
-    const options = { periods: ['2026-09'], count: 400, seed: 7 }
-    const { events, prices } = await createHistory(db(), tenantId, options)
-    await recordUsageEvents(db(), events)
+    const options = { periods: ['2026-09', '2026-10'], count: 600, seed: 7 }
+    const { events: all, prices } = await createHistory(db(), tenantId, options)
+    // The next month begins where this one ends, to the millisecond.
+    const [first] = all
+    const ends = ['2026-09-30T23:59:59.999Z', '2026-10-01T00:00:00.000Z']
+    const edges = ends.map((ended_at) => createEvent(tenantId, { ...first, ...bornAt(ended_at) }))
+    await recordUsageEvents(db(), [...all, ...edges])
+    const events = [...all, ...edges].filter((event) => event.ended_at.startsWith('2026-09'))
+    const requests = BigInt(events.length)
     const draft = await draftOf(db(), tenantId, '2026-09')
     await rollUpUsage(db())
     const preview = await listInvoiceLines(db(), draft)
@@ -78,13 +91,14 @@ describeOnEachDatabase((db) => {
     expect(lines.map(({ line }) => line)).toEqual(lines.map((_, i) => i + 1))
     const exact = events.reduce((sum, event) => sum + costOfEvent(event, prices), 0n)
     const billed = lines.reduce((sum, line) => sum + line.billedPusd, 0n)
-    expect(final).toMatchObject({ exactPusd: exact, billedPusd: billed, requests: 400n })
+    expect(final).toMatchObject({ exactPusd: exact, billedPusd: billed, requests })
     expect(billed % PUSD_PER_CENT).toBe(0n)
     const unpriced = events.filter((event) => event.base_model === 'nobody-priced-it').length
     expect(final.unpricedRequests).toBe(BigInt(unpriced))
-    expect(counts).toMatchObject({ requests: 400n, unpricedRequests: BigInt(unpriced) })
+    expect(counts).toMatchObject({ requests, unpricedRequests: BigInt(unpriced) })
+    const october = all.concat(edges).filter((event) => !events.includes(event))
     expect(await balances(db(), tenantId)).toEqual({
-      unbilled: 0n,
+      unbilled: october.reduce((sum, event) => sum + costOfEvent(event, prices), 0n),
       receivable: billed,
       rounding: exact - billed,
     })
