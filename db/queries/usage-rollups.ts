@@ -58,15 +58,25 @@ const counters = (toText: (name: string) => string) =>
 /** The columns of a line of usage: what it is of, and its counters. */
 export const LINE = sql`${ROLLUP_KEY}, ${counters((name) => name)}`
 
+/** About how many entries one statement adds: a backlog goes in bites, none of which is long. */
+const BITE = 20_000
+
 /**
- * Adds what came in since the last time. Takes part in no queue: when another edge is at it,
+ * Adds all that came in since the last time. Takes part in no queue: when another edge is at it,
  * returns zeros at once. Entries of transactions that are still open wait for the next time.
  */
 export async function rollUpUsage(db: Db): Promise<RollUp> {
   await db.execute(countOnAfterRestore)
-  const { rows } = await retryOnConflict(() => db.execute<{ [K in keyof RollUp]: number }>(rollUp))
-  return { entries: rows[0]?.entries ?? 0, reversed: rows[0]?.reversed ?? 0 }
+  const sum: RollUp = { entries: 0, reversed: 0 }
+  for (;;) {
+    const { rows } = await retryOnConflict(() => db.execute<Bite>(rollUp))
+    sum.entries += rows[0]?.entries ?? 0
+    sum.reversed += rows[0]?.reversed ?? 0
+    if (rows[0]?.has_more !== true) return sum
+  }
 }
+
+type Bite = { entries: number; reversed: number; has_more: boolean | null }
 
 /**
  * A restored dump is a database whose transactions count from the start again; the ledger's count
@@ -79,10 +89,11 @@ const countOnAfterRestore = sql`
   where pg_snapshot_xmax(pg_current_snapshot())::text::bigint + xid_offset < watermark`
 
 /**
- * `high` is the oldest transaction that was open when this statement began: whatever is below it is
- * committed and seen here. `overtaken` are charges that ingest could not take back, since the other
+ * `horizon` is the oldest transaction that was open when this statement began: whatever is below it
+ * is committed and seen here; `high` is as much of that as makes a bite, at least one transaction.
+ * `overtaken` are charges that ingest could not take back, since the other
  * attempt's batch was not committed yet; the later of the two is in `fresh` now, and both are seen.
- * Their reversals belong to this transaction, which is above `high`: the next roll-up counts them.
+ * Their reversals belong to this transaction, which is above the horizon: a later one counts them.
  */
 const rollUp = sql`
   with state as (
@@ -90,10 +101,15 @@ const rollUp = sql`
     select watermark, xid_offset from rollup_state
     where exists (select from ledger_entries where ingest_xid >= watermark)
     for update skip locked
-  ), span as (
+  ), seen as (
     select watermark as low, greatest(watermark,
-      pg_snapshot_xmin(pg_current_snapshot())::text::bigint + xid_offset) as high
+      pg_snapshot_xmin(pg_current_snapshot())::text::bigint + xid_offset) as horizon
     from state
+  ), span as (
+    select low, horizon, least(horizon, (
+      select greatest(ingest_xid, low + 1) from ledger_entries where ingest_xid >= low
+      order by ingest_xid offset ${BITE} limit 1)) as high
+    from seen
   ), fresh as materialized (
     ${countedEntries(sql`entry.ingest_xid >= (select low from span)
       and entry.ingest_xid < (select high from span)`)}
@@ -131,4 +147,5 @@ const rollUp = sql`
     update rollup_state set watermark = span.high from span where span.high > span.low
   )
   select (select count(*) from fresh)::integer as entries,
-    (select count(*) from reversed)::integer as reversed`
+    (select count(*) from reversed)::integer as reversed,
+    (select high < horizon from span) as has_more`

@@ -10,7 +10,7 @@ export const SOAK_MONTH = { start: new Date('2026-11-01'), end: new Date('2026-1
 export const BIG_TENANT = 'ten_big'
 export const BASE_MODELS = ['base-a', 'base-b', 'base-c']
 
-const TENANTS = 200
+const TENANTS = 50
 const MODELS_PER_TENANT = 5
 const KEYS_PER_TENANT = 3
 /** Of requests, those whose first host died: two attempts, of which the second is charged. */
