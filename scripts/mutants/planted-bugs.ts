@@ -224,15 +224,7 @@ const LIMIT_BUGS: readonly PlantedBug[] = [
       this.freed()`,
     to: `      this.#inUse -= need * 2n
       this.freed()`,
-    tests: ['edge/test/limits.test.ts'],
-  },
-  {
-    name: 'hold-kept-after-refusal',
-    harm: 'a refused request keeps what it had of other limits: a tenant locks itself out',
-    file: 'edge/admission/limiter.ts',
-    from: "        if (outcome.type !== 'held') release(holds)\n",
-    to: '',
-    tests: ['edge/test/limits.test.ts'],
+    tests: ['edge/admission/accounts.test.ts'],
   },
 ]
 
