@@ -128,6 +128,8 @@ export const generateRequest = z.object({
   /** Of each choice; null = until the context is full. */
   max_tokens: z.int().min(1).nullable(),
   stop: z.array(z.string().min(1).max(256)).max(16).default([]),
+  /** The client gets the reply in one piece: of one that breaks off it gets nothing. */
+  is_whole: z.boolean().default(false),
   /** Ignore the end-of-generation token (benchmarks). */
   ignore_eos: z.boolean().default(false),
   /** Whether chunks carry the log probability of their token. */

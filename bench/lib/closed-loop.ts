@@ -60,6 +60,7 @@ async function ask(
       base_model: baseModel,
       input: { kind: 'tokens', tokens: [...adapter.prompt] },
       max_tokens: completionTokens,
+      is_whole: false,
       ignore_eos: true,
     }),
   )

@@ -69,6 +69,7 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
       adapter_version_id: target.adapter?.versionId ?? null,
       adapter_digest: target.adapter?.digest ?? null,
       base_model: target.baseModel,
+      is_whole: !isStream,
       ...generate,
     }
     const format = kind.createReply({

@@ -82,8 +82,18 @@ const hang = (response: ServerResponse): void => say(response, chunk)
 
 /** What a host that crashed reports when it is back. */
 function lateReport(request: GenerateRequest): UsageEvent {
-  const { input, sampling, n, max_tokens, stop, ignore_eos, logprobs, top_logprobs, ...facts } =
-    request
+  const {
+    input,
+    sampling,
+    n,
+    max_tokens,
+    stop,
+    is_whole,
+    ignore_eos,
+    logprobs,
+    top_logprobs,
+    ...facts
+  } = request
   return {
     ...facts,
     host_id: 'hst_back',

@@ -125,6 +125,18 @@ describe('requests at once', () => {
     for (const response of await Promise.all(running)) await response.text()
     expect((await ask(tenant)).status).toBe(200)
   })
+
+  it('are not taken up by what another limit refuses', async () => {
+    const tenant = await pool.addTenant()
+    await setLimits(tenant, { concurrency: 1, requests_per_minute: 4, monthly_spend_pusd: '0' })
+    for (const _ of Array(8)) {
+      expect(await (await ask(tenant)).json()).toMatchObject({
+        error: { code: 'insufficient_quota' },
+      })
+    }
+    await setLimits(tenant, { monthly_spend_pusd: null })
+    for (const _ of Array(4)) expect((await ask(tenant)).status).toBe(200)
+  })
 })
 
 describe('a monthly budget', () => {

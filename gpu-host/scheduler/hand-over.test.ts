@@ -123,6 +123,29 @@ describe('a token is owed when its chunk is handed over', () => {
     expect(rig.usage()).toHaveLength(1)
   })
 
+  it('of all choices, though the last of them come in one step to one that waits', async () => {
+    const rig = build()
+    const events = collect(rig.scheduler.submit(createRequest({ max_tokens: 2, n: 3 })))
+    await rig.clock.advance(100)
+    expect(rig.usage()).toMatchObject([{ finish_reason: 'length', completion_tokens: 6 }])
+    expect(events.filter(({ type }) => type === 'chunk')).toHaveLength(6)
+  })
+
+  it('so a reply that is given in one piece, and breaks off, owes its prompt alone', async () => {
+    const rig = build()
+    const generation = rig.scheduler.submit(createRequest({ max_tokens: 100, is_whole: true }))
+    const taken = take(generation, 5)
+    await rig.clock.advance(100)
+    await taken
+    generation.cancel()
+    await rig.clock.advance(10)
+    const owed = { finish_reason: 'abort', completion_tokens: 0, prompt_tokens: PROMPT.length }
+    expect(rig.usage()).toMatchObject([owed])
+    collect(rig.scheduler.submit(createRequest({ max_tokens: 5, is_whole: true })))
+    await rig.clock.advance(100)
+    expect(rig.usage()[1]).toMatchObject({ finish_reason: 'length', completion_tokens: 5 })
+  })
+
   it('so a client that leaves before the last chunk owes what it took', async () => {
     const rig = build()
     const generation = rig.scheduler.submit(createRequest({ max_tokens: 5 }))

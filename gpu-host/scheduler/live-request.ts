@@ -71,7 +71,8 @@ export class LiveRequest {
 
   /**
    * What is owed so far: of the prompt what the furthest of the choices has read, of the answer
-   * what was handed over, and not more than the client is known to have got.
+   * what was handed over, and not more than the client is known to have got: of a reply in one
+   * piece nothing, where it broke off.
    */
   get totals(): RequestTotals {
     const read = this.sequences.map(({ promptRead }) => promptRead).filter(({ rows }) => rows > 0)
@@ -80,9 +81,15 @@ export class LiveRequest {
       promptRows: Math.max(0, ...read.map(({ rows }) => rows)),
       // Choices find what another one read: spared is what not one of them had to compute.
       cachedPromptTokens: cached.length === 0 ? 0 : Math.min(...cached),
-      completionTokens: Math.min(this.handedOverTokens, this.deliveredTokensMax),
+      completionTokens: this.#isBrokenPiece
+        ? 0
+        : Math.min(this.handedOverTokens, this.deliveredTokensMax),
       gpuUs: sum(this.sequences.map(({ gpuUs }) => gpuUs)),
     }
+  }
+
+  get #isBrokenPiece(): boolean {
+    return this.request.is_whole && this.order?.finish === 'abort'
   }
 
   get hasDrawn(): boolean {

@@ -113,6 +113,7 @@ class Simulation {
       n: this.random() < 0.3 ? 2 + pick(3) : 1,
       max_tokens: 1 + pick(60),
       stop: [],
+      is_whole: false,
       ignore_eos: false,
       logprobs: false,
       top_logprobs: 0,

@@ -190,6 +190,7 @@ export function createRequest(overrides: Partial<GenerateRequest> = {}): Generat
     n: 1,
     max_tokens: 8,
     stop: [],
+    is_whole: false,
     ignore_eos: false,
     logprobs: false,
     top_logprobs: 0,
