@@ -26,6 +26,9 @@ const MEASURING_ENTRIES = {
   eval: join('examples', 'eval.ts'),
 } as const
 
+/** The long version of what CI runs with a tenth of the crash points. */
+const FAULT_SOAK = ['fault', '--json', '--points', '10000'] as const
+
 const TASKS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
   start: (args) => runNozzle(['up', ...args]),
   nozzle: runNozzle,
@@ -35,7 +38,10 @@ const TASKS: Readonly<Record<string, (args: readonly string[]) => Promise<number
   eval: (args) => runMeasurement('eval', args),
   mutants: async (args) =>
     (await import('./mutants/run-mutants.ts')).runMutants(projectRoot, args, note),
-  soak: async (args) => (await import('./soak.ts')).runSoak(projectRoot, args, env, note),
+  soak: async (args) =>
+    args.includes('--fault')
+      ? runMeasurement('bench', [...FAULT_SOAK, ...args.filter((arg) => arg !== '--fault')])
+      : (await import('./soak.ts')).runSoak(projectRoot, args, env, note),
 }
 
 function runNozzle(argv: readonly string[]): Promise<number> {
