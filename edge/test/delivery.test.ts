@@ -285,7 +285,7 @@ describe('a client that leaves', () => {
         const got = caller.tally.tokens
         const at = JSON.stringify({ kase, billed, got })
         expect(billed, at).toBeGreaterThanOrEqual(got)
-        // The edge has a whole reply until its end: one that the host was done with counts as given.
+        // The edge has a whole reply until its end: one that the host is done with counts as given.
         const slack = !kase.isStream && kase.isMute ? kase.n * TOKENS_MAX : plan.chunkTokensMax
         expect(billed, at).toBeLessThanOrEqual(got + slack)
         if (caller.tally.isComplete) expect(billed, at).toBe(kase.n * plan.choiceTokens)
