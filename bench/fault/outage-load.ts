@@ -21,10 +21,18 @@ export interface Refusal {
 
 const TOKENS_MIN = 2
 const TOKENS_SPREAD = 7
-const PAUSE_MS = 20
 const REFUSAL_PAUSE_MS = 100
 
 const errorBody = z.object({ error: z.object({ code: z.string() }) })
+
+export interface OutageClients {
+  /** One client each, which uses its key all the time. */
+  readonly known: readonly TenantKey[]
+  /** Used once each. */
+  readonly newcomers: readonly TenantKey[]
+  /** Of a client between two requests. */
+  readonly pauseMs: number
+}
 
 export class OutageLoad {
   readonly deliveries: Delivery[] = []
@@ -32,12 +40,13 @@ export class OutageLoad {
   readonly #cluster: Cluster
   readonly #newcomers: TenantKey[]
   readonly #running: Promise<void>[] = []
+  readonly #pauseMs: number
   #isOver = false
 
-  /** `known`: keys that clients use all the time; `newcomers`: used once each. */
-  constructor(cluster: Cluster, known: readonly TenantKey[], newcomers: readonly TenantKey[]) {
+  constructor(cluster: Cluster, { known, newcomers, pauseMs }: OutageClients) {
     this.#cluster = cluster
     this.#newcomers = [...newcomers]
+    this.#pauseMs = pauseMs
     for (const [i, key] of known.entries()) this.#running.push(this.#useKnown(i, key))
     this.#running.push(this.#useUnknown())
   }
@@ -58,7 +67,7 @@ export class OutageLoad {
       }
       const target = { url, key, prompt: `known ${number}` }
       this.deliveries.push(await ask(target, number, asked, () => {}))
-      await sleep(PAUSE_MS)
+      await sleep(this.#pauseMs)
     }
   }
 

@@ -24,6 +24,7 @@ const DEAD_MS = 6000
 const FLAP_MS = 5000
 const FLAPS = 2
 const BACKLOG_EVENTS = Number(process.env.NOZZLE_BACKLOG_EVENTS ?? 3000)
+const PAUSE_MS = 20
 const CALM_MS = 2000
 const DRAIN_MS_MAX = 120_000
 const DRAIN_POLL_MS = 500
@@ -82,6 +83,14 @@ async function pollUntil<T>(look: () => Promise<T>, isEnough: (seen: T) => boole
   }
 }
 
+function summary({ deliveries, refusals }: OutageLoad): string {
+  const count = (of: readonly { readonly status: number | null }[]) =>
+    Object.fromEntries(
+      [...Map.groupBy(of, ({ status }) => status)].map(([s, all]) => [s, all.length]),
+    )
+  return JSON.stringify({ known: count(deliveries), unknown: count(refusals) })
+}
+
 async function assertServed(load: OutageLoad, windows: readonly Window[]): Promise<void> {
   const served = load.deliveries.filter(({ status, isWhole }) => status === 200 && isWhole)
   const failed = load.deliveries.filter((delivery) => !served.includes(delivery))
@@ -115,7 +124,12 @@ async function assertServed(load: OutageLoad, windows: readonly Window[]): Promi
 
 describe.skipIf(BINARIES === null)('an outage of the database under load', () => {
   it('that hangs, and then dies, costs known keys nothing', { timeout: 2_000_000 }, async () => {
-    const load = new OutageLoad(cluster, cluster.tenant.keys, await cluster.addKeys(NEWCOMERS))
+    const load = new OutageLoad(cluster, {
+      known: cluster.tenant.keys,
+      newcomers: await cluster.addKeys(NEWCOMERS),
+      // A long one need not be a heavy one.
+      pauseMs: HANG_MS > 60_000 ? 10 * PAUSE_MS : PAUSE_MS,
+    })
     await sleep(CALM_MS)
     server.hang()
     const hung = await during(async () => {
@@ -132,6 +146,7 @@ describe.skipIf(BINARIES === null)('an outage of the database under load', () =>
     await server.restart()
     await sleep(CALM_MS)
     await load.stop()
+    if (process.env.NOZZLE_OUTAGE_SECONDS) process.stdout.write(`${summary(load)}\n`)
     await assertServed(load, [hung, dead])
     expect(await health()).toMatchObject({ status: 200, body: { status: 'ok' } })
     const newcomers = load.refusals.filter(({ isStranger }) => !isStranger)
@@ -139,7 +154,11 @@ describe.skipIf(BINARIES === null)('an outage of the database under load', () =>
   })
 
   it('that comes and goes every 5 s costs them nothing either', { timeout: 120_000 }, async () => {
-    const load = new OutageLoad(cluster, cluster.tenant.keys, [])
+    const load = new OutageLoad(cluster, {
+      known: cluster.tenant.keys,
+      newcomers: [],
+      pauseMs: PAUSE_MS,
+    })
     const windows: Window[] = []
     for (let i = 0; i < FLAPS; i++) {
       await sleep(FLAP_MS)

@@ -63,6 +63,7 @@ export class TestPool extends PoolClient {
     const deps = createDeps({
       config: readEdgeConfig(edgeEnvironment(operatorKey)),
       db: database.db,
+      availability: database.availability,
       fetch: globalThis.fetch,
       log: (_level, message, fields) => logs.push({ message, fields: fields ?? {} }),
       nowMs: Date.now,
