@@ -77,6 +77,9 @@ const body = {
   temperature: 0,
 }
 
+/** Of the base model, which every tenant has. */
+const base = { ...body, model: 'fake-base' }
+
 describe('worker.ts in workerd', () => {
   it('reads and writes its database through the Neon driver', () => {
     expect(endpoint.count()).toBeGreaterThan(5)
@@ -104,6 +107,51 @@ describe('worker.ts in workerd', () => {
     expect(text).toBe(expectedReply('weights', 'hello', 12))
     expect(chunks.length).toBe(12 + 3)
     expect(chunks.at(-1)?.usage?.completion_tokens).toBe(12)
+  })
+
+  it('holds limits, and says whether to try again', async () => {
+    const limited = await client.addTenant()
+    const limits = `/v1/tenants/${limited.name}/limits`
+    await client.admin('PATCH', limits, { requests_per_minute: 2 })
+    const ask = () => client.call('POST', '/v1/chat/completions', limited.key, base)
+    const statuses = []
+    for (const _ of Array(4)) {
+      const response = await ask()
+      statuses.push(response.status)
+      expect(response.headers.get('x-ratelimit-limit-requests')).toBe('2')
+      await response.text()
+    }
+    expect(statuses).toEqual([200, 200, 429, 429])
+    await client.admin('PATCH', limits, { requests_per_minute: null, monthly_spend_pusd: '0' })
+    await until(async () => {
+      const refused = await ask()
+      expect(refused.headers.get('x-should-retry')).toBe('false')
+      expect(await refused.json()).toMatchObject({ error: { code: 'insufficient_quota' } })
+    })
+  })
+
+  it.each([false, true])('answers an Idempotency-Key once, stream %s', async (stream) => {
+    const payer = await client.addTenant()
+    const ask = async () => {
+      const response = await fetch(`${client.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${payer.key}`, 'idempotency-key': 'order-17' },
+        body: JSON.stringify({ ...base, stream }),
+      })
+      return { replayed: response.headers.get('idempotency-replayed'), text: await response.text() }
+    }
+    const first = await ask()
+    expect(first.replayed).toBeNull()
+    await until(async () => expect(await ask()).toEqual({ replayed: 'true', text: first.text }))
+    const requests = async () => {
+      const usage = await client.admin<{ totals: { requests: number } }>(
+        'GET',
+        `/v1/tenants/${payer.name}/usage`,
+      )
+      return usage.totals.requests
+    }
+    await until(async () => expect(await requests()).toBe(1))
+    expect((await ask()).replayed).toBe('true')
   })
 
   it('ends the work of a client that leaves, which owes what it got', async () => {
