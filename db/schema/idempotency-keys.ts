@@ -39,6 +39,6 @@ export const idempotencyKeys = pgTable(
 
 /**
  * `running`: an edge answers it. `open`: nothing of it reached the client, so the next try may
- * answer it. `done`: answered in whole. `cut`: the client left with a part of the answer.
+ * answer it. `done`: answered in whole. `cut`: the client got a part of the answer.
  */
 export type IdempotencyState = 'running' | 'open' | 'done' | 'cut'

@@ -42,7 +42,11 @@ describeOnEachDatabase((db) => {
       const key = createKey(tenant.id, { name: 'ci "main", 1', scopes: ['generate', 'deploy'] })
       const row = await insertApiKey(db(), key)
       expect(row).toEqual({ ...key, createdAt: expect.any(Date), revokedAt: null })
-      expect(await findApiKey(db(), key.id)).toEqual({ ...row, tenantName: tenant.name })
+      expect(await findApiKey(db(), key.id)).toEqual({
+        ...row,
+        tenantName: tenant.name,
+        limits: [],
+      })
       expect(await findApiKey(db(), 'key_unknown')).toBeNull()
     })
 

@@ -44,7 +44,7 @@ export type IdempotentEnd =
   | { readonly type: 'unbilled' }
   /** It may be billed, and the client got nothing of it. */
   | { readonly type: 'undelivered' }
-  /** The client left with a part of the answer. */
+  /** The client got a part of the answer, and then left or heard of a failure. */
   | { readonly type: 'cut' }
 
 /** A request that this edge is to answer. */
@@ -166,7 +166,7 @@ function toReplay(outcome: Exclude<ClaimOutcome, { type: 'claimed' }>): Idempote
   }
   const why =
     outcome.type === 'cut'
-      ? 'the client left before its end, and is billed for what it had got'
+      ? 'broke off before its end, and is billed for what the client had got'
       : 'its reply was too large to keep'
   throw new EdgeError(
     'idempotency_reply_unavailable',

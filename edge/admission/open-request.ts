@@ -15,7 +15,7 @@ import { CONTEXT_LENGTH_DEFAULT, IDEMPOTENT_REPLY_BYTES_MAX } from '../limits.ts
 import { type HostEvents, isKeepAlive } from '../openai/event-stream.ts'
 import { type EdgeContext, keepAliveOf } from '../request-context.ts'
 import { type Admitted, isUnbilled } from './admission.ts'
-import type { IdempotentTry } from './idempotency.ts'
+import type { IdempotentEnd, IdempotentTry } from './idempotency.ts'
 import { recordStream } from './recorded-stream.ts'
 
 export interface OpenRequestInput {
@@ -166,8 +166,7 @@ export class OpenRequest {
       bytesMax: IDEMPOTENT_REPLY_BYTES_MAX,
       isNoise: isKeepAlive,
       onEnd: ({ text }) => {
-        // It ended with an error: the client has no use of what it got.
-        if (!this.#isAnswered) return work.end({ type: 'undelivered' })
+        if (!this.#isAnswered) return work.end(this.#partialEnd)
         const reply = text === null ? null : { body: text, contentType }
         return work.end({ type: 'answered', reply })
       },
@@ -185,7 +184,12 @@ export class OpenRequest {
 
   #leave(): void {
     this.#settleUnknown()
-    void this.#parts.work?.end({ type: this.#delivered > 0 ? 'cut' : 'undelivered' })
+    void this.#parts.work?.end(this.#partialEnd)
+  }
+
+  /** What the client got is owed, so no other try may take its place. */
+  get #partialEnd(): IdempotentEnd {
+    return { type: this.#delivered > 0 ? 'cut' : 'undelivered' }
   }
 
   #settleUnknown(): void {

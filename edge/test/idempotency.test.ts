@@ -151,7 +151,6 @@ describe('a request that is sent again under its Idempotency-Key', () => {
       .chat.completions.create(body, options)
       .withResponse()
     for await (const chunk of stream) if (chunk.choices[0]?.delta.content) break
-    turn = atOnce
     const again = await until(async () => {
       const refused = await pool
         .sdk(tenant.key)
@@ -161,10 +160,37 @@ describe('a request that is sent again under its Idempotency-Key', () => {
       return refused
     })
     expect(again).toMatchObject({ code: 'idempotency_reply_unavailable' })
+    turn = atOnce
     const requestId = response.headers.get('x-request-id')
     expect(again.message).toContain(requestId)
     const [billed] = await billedOf([requestId], 1)
     expect(billed?.completion_tokens).toBeLessThan(200)
+  })
+
+  it('is not made a second time when its host failed with a part delivered, which is owed', async () => {
+    const body = { ...chat, max_tokens: 400, stream: true as const }
+    const options = { headers: { 'Idempotency-Key': newKey() } }
+    turn = slowly
+    const { data: stream, response } = await pool
+      .sdk(tenant.key)
+      .chat.completions.create(body, options)
+      .withResponse()
+    let got = 0
+    const read = async (): Promise<void> => {
+      for await (const chunk of stream) {
+        got += chunk.choices[0]?.delta.content ? 1 : 0
+        turn = () => Promise.reject(new Error('the device is lost'))
+      }
+    }
+    await expect(read()).rejects.toMatchObject({ code: 'host_failed' })
+    turn = atOnce
+    await until(async () => {
+      const again = pool.sdk(tenant.key).chat.completions.create(body, options)
+      await expect(again).rejects.toMatchObject({ code: 'idempotency_reply_unavailable' })
+    })
+    const billed = await billedOf([response.headers.get('x-request-id')], 1)
+    expect(got).toBeGreaterThan(0)
+    expect(billed).toMatchObject([{ completion_tokens: got }])
   })
 
   it('passes to another try when its edge died, under the next attempts', async () => {
