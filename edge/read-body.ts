@@ -4,6 +4,7 @@
  */
 import type { z } from 'zod'
 import { EdgeError } from './errors.ts'
+import { inPlainWords } from './plain-words.ts'
 
 /** Throws `payload_too_large`, or `request_aborted` when the client leaves half-way. */
 export async function readBytes(request: Request, bytesMax: number): Promise<Uint8Array> {
@@ -48,11 +49,15 @@ export function parseJson(bytes: Uint8Array): unknown {
 
 /** Throws `invalid_request`, naming the first field at fault. */
 export function parseValue<T extends z.ZodType>(schema: T, value: unknown): z.infer<T> {
-  const parsed = schema.safeParse(value)
+  const parsed = schema.safeParse(value, { error: (issue) => inPlainWords(issue, value) })
   if (parsed.success) return parsed.data
   const [issue] = parsed.error.issues
-  const param = issue?.path.join('.') || null
   const message = issue?.message ?? 'is not valid'
+  if (issue?.code === 'unrecognized_keys') {
+    const param = [...issue.path, issue.keys[0]].join('.')
+    throw new EdgeError('invalid_request', message, { param })
+  }
+  const param = issue?.path.join('.') || null
   throw new EdgeError('invalid_request', `${param ?? 'body'}: ${message}`, { param })
 }
 

@@ -65,6 +65,7 @@ const portionGrant = z
     valid_ms: z.number(),
     retry_ms: z.number().nullable(),
     is_exhausted: z.boolean().nullable(),
+    spent: integer.nullish(),
   })
   .transform((row) => ({
     scopeId: row.scope_id,
@@ -82,6 +83,8 @@ const portionGrant = z
     retryMs: row.retry_ms,
     /** The month's budget is used up, whatever other edges still hold. */
     isExhausted: row.is_exhausted ?? false,
+    /** Of a month's budget: what is charged, or certain to be. null = another kind of limit. */
+    spent: row.spent ?? null,
   }))
 export type PortionGrant = z.infer<typeof portionGrant>
 

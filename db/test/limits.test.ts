@@ -193,6 +193,7 @@ describeOnEachDatabase((db) => {
       expect(await take('edg_b', spend(scopeId, 50n))).toMatchObject({
         granted: 0n,
         isExhausted: true,
+        spent: 60n,
       })
       expect((await take('edg_b', spend(scopeId, 40n))).granted).toBe(40n)
     })

@@ -79,7 +79,7 @@ class Bank {
     validMs: number,
   ): PortionGrant {
     const { limit } = this
-    const rest = { retryMs: 1000, isExhausted: false }
+    const rest = { retryMs: 1000, isExhausted: false, spent: null }
     return { scopeId: 'ten_1', kind, granted, limit, free, slice, validMs, ...rest }
   }
 }

@@ -11,8 +11,11 @@ export type LimitKind = PortionAsk['kind']
 export interface Refusal {
   /** null = never, as long as the limit is what it is. */
   readonly retryAfterMs: number | null
-  /** The month's budget is used up. */
-  readonly isExhausted: boolean
+  /**
+   * What the month is charged in pico-USD, where that leaves too little of its budget, whatever
+   * others give back; null = that is not why.
+   */
+  readonly spentPusd: bigint | null
 }
 
 /** A request whose use only the ledger will tell. */
@@ -79,8 +82,11 @@ export abstract class LimitAccount {
   }
 
   refuse(grant: PortionGrant, need: bigint, nowMs: number): Refusal {
-    const { retryMs, isExhausted } = grant
-    const refusal = { retryAfterMs: retryMs === null ? null : Math.ceil(retryMs), isExhausted }
+    const { retryMs, isExhausted, spent } = grant
+    const refusal = {
+      retryAfterMs: retryMs === null ? null : Math.ceil(retryMs),
+      spentPusd: isExhausted ? spent : null,
+    }
     const keptMs = Math.min(retryMs ?? REFUSAL_KEPT_MS_MAX, REFUSAL_KEPT_MS_MAX)
     this.#refused = { need, untilMs: nowMs + keptMs, refusal }
     return refusal

@@ -24,7 +24,7 @@ import { RateAccount } from './rate-account.ts'
 import { SpendAccount } from './spend-account.ts'
 
 export interface Need {
-  readonly account: LimitAccount
+  readonly account: RateAccount | ConcurrencyAccount | SpendAccount
   readonly amount: bigint
 }
 
@@ -126,7 +126,7 @@ export class Limiter {
       if (refusal !== null) return { type: 'refused', need, refusal }
     }
     if (short.some(({ account }) => account.isAsking)) {
-      const refusal = { retryAfterMs: ASK_WAIT_MS_MAX, isExhausted: false }
+      const refusal = { retryAfterMs: ASK_WAIT_MS_MAX, spentPusd: null }
       if (isLate) return { type: 'refused', need: first, refusal }
       await new Promise((resolve) => setTimeout(resolve, ASK_PAUSE_MS))
       return null

@@ -33,6 +33,8 @@ const GROUPS: Readonly<Record<ReportKind, Readonly<Partial<Record<ResultGroup, B
 /** Nozzle has no users, batches or tiers to tell usage apart by. */
 const UNSUPPORTED = ['user_ids', 'batch', 'api_source']
 
+const LISTS = ['group_by', 'project_ids', 'api_key_ids', 'models']
+
 const ITEMS_MAX = 100
 const TIME_SECONDS_MAX = 253_402_300_799
 const seconds = z.coerce.number().int().min(0).max(TIME_SECONDS_MAX)
@@ -72,6 +74,7 @@ export function parseReportQuery(kind: ReportKind, url: URL, nowMs: number): Rep
     if (list(params, name) !== undefined)
       throw unsupported(name, 'Nozzle does not tell usage apart by it.')
   }
+  refuseUnknown(kind, params)
   const wish = parseValue(query, Object.fromEntries(params))
   const width = widthOf(kind, wish.bucket_width)
   const limit = wish.limit ?? width.limit
@@ -98,8 +101,19 @@ export function parseReportQuery(kind: ReportKind, url: URL, nowMs: number): Rep
     groups,
     projects: list(params, 'project_ids'),
     keyIds: list(params, 'api_key_ids'),
-    models: kind === 'usage' ? list(params, 'models') : undefined,
+    models: list(params, 'models'),
     lineItems,
+  }
+}
+
+function refuseUnknown(kind: ReportKind, params: URLSearchParams): void {
+  const lists = kind === 'costs' ? [...LISTS, 'line_items'] : LISTS
+  const known = [...Object.keys(query.shape), ...lists]
+  for (const given of params.keys()) {
+    const name = given.replace(/\[\]$/, '')
+    if (!(given === name ? known : lists).includes(name)) {
+      throw unsupported(name, `The parameters are ${known.join(', ')}.`)
+    }
   }
 }
 

@@ -12,11 +12,11 @@ import {
 import { usageTotals } from '#db/queries/usage-totals.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
+import { instant } from '../instant.ts'
 import { parseValue } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessAsOperator } from '../tenant-access.ts'
 
-const instant = z.iso.datetime().transform((text) => new Date(text))
 const DIFFERENCES_MAX = 1000
 
 const period = z.object({ start: instant, end: instant })

@@ -19,6 +19,7 @@ import { type EdgeContext, identify } from '../request-context.ts'
 import { accessTenant, audit } from '../tenant-access.ts'
 
 const COUNT_MAX = 1_000_000_000_000
+const PUSD_TEXT = 'must be whole pico-USD as text of digits, such as "50000000000000" for 50 USD'
 const countLimit = z.int().min(0).max(COUNT_MAX).nullable().optional()
 
 const body = z
@@ -27,8 +28,8 @@ const body = z
     tokens_per_minute: countLimit,
     concurrency: countLimit,
     monthly_spend_pusd: z
-      .string()
-      .regex(/^\d{1,30}$/, 'must be whole pico-USD, as text')
+      .string(PUSD_TEXT)
+      .regex(/^\d{1,30}$/, PUSD_TEXT)
       .transform(BigInt)
       .nullable()
       .optional(),

@@ -6,14 +6,13 @@ import { z } from 'zod'
 import { countHostsSeen, listModelUse, listUseRuns } from '#db/queries/model-use.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
+import { instant } from '../instant.ts'
 import { parseValue } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessAsOperator } from '../tenant-access.ts'
 
 /** A month of a model that is asked every few minutes is about 10,000 runs. */
 const MODELS_MAX = 50
-
-const instant = z.iso.datetime().transform((text) => new Date(text))
 
 const page = z.object({
   start: instant,

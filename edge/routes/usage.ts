@@ -4,15 +4,10 @@ import { type ChargedUsageEvent, listUsageEvents, type UsagePosition } from '#db
 import { usageByModel } from '#db/queries/usage-totals.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
+import { instant } from '../instant.ts'
 import { parseValue } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessTenant } from '../tenant-access.ts'
-
-/** ISO 8601, or Unix seconds as OpenAI's usage API takes them. */
-const instant = z
-  .string()
-  .transform((text) => new Date(/^\d{1,12}$/.test(text) ? Number(text) * 1000 : text))
-  .refine((date) => !Number.isNaN(date.getTime()), 'must be ISO 8601 or Unix seconds')
 
 const period = z.object({
   start: instant.optional(),
@@ -39,7 +34,8 @@ export function showUsage(deps: Deps): (c: EdgeContext) => Promise<Response> {
     const start = wish.start ?? new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth()))
     const end = wish.end ?? new Date(now.getTime() + 1)
     if (start >= end) {
-      throw new EdgeError('invalid_request', 'start must be before end', { param: 'start' })
+      const why = wish.end === undefined ? 'start lies in the future' : 'start must be before end'
+      throw new EdgeError('invalid_request', why, { param: 'start' })
     }
     const { model } = wish
     const rows = await usageByModel(deps.db, { tenantId: tenant.id, start, end, model })

@@ -250,6 +250,23 @@ describe('organization usage and costs', () => {
     ).toBe(true)
   })
 
+  it('cost what the named models did', async () => {
+    const path = `/v1/organization/costs?start_time=${MAY.start_time}&end_time=${MAY.end_time}&limit=31`
+    const costOf = async (models: string): Promise<bigint> => {
+      const reply = await pool.call('GET', `${path}${models}`, tenant.key)
+      type Page = { data: { results: { amount: { x_pusd: string } }[] }[] }
+      const { data } = (await reply.json()) as Page
+      const results = data.flatMap((bucket) => bucket.results)
+      return results.reduce((sum, { amount }) => sum + BigInt(amount.x_pusd), 0n)
+    }
+    const ofBot = inMay().filter(({ model }) => model.split('@')[0] === 'support-bot')
+    const exact = ofBot.reduce((sum, event) => sum + costOfEvent(event, history.prices), 0n)
+    expect(exact).toBeGreaterThan(0n)
+    expect(exact).toBeLessThan(await costOf(''))
+    expect(await costOf('&models[]=support-bot')).toBe(exact)
+    expect(await costOf('&models=nobody')).toBe(0n)
+  })
+
   it('are cut to minutes where asked', async () => {
     const base_model = await addBaseModel(pool.database.db)
     const events = ['10:00:59', '10:01:00', '10:02:59', '10:03:00'].map((at) =>
@@ -292,6 +309,9 @@ describe('organization usage and costs', () => {
     ['usage/completions', { start_time: '1', project_ids: 'nobody' }, 404, 'project_ids'],
     ['costs', { start_time: '1', bucket_width: '1h' }, 400, 'bucket_width'],
     ['costs', { start_time: '1', line_items: 'a, b' }, 400, 'line_items'],
+    ['costs', { start_time: '1', model: 'a' }, 400, 'model'],
+    ['costs', { start_time: '1', 'limit[]': '3' }, 400, 'limit'],
+    ['usage/completions', { start_time: '1', line_items: 'a' }, 400, 'line_items'],
   ])('refuse %s with %j by name', async (path, query, status, param) => {
     const search = new URLSearchParams(query)
     const response = await pool.call('GET', `/v1/organization/${path}?${search}`, tenant.key)
@@ -305,5 +325,33 @@ describe('organization usage and costs', () => {
     expect(data.flatMap(({ results }) => results)).toEqual([])
     const asked = await pool.call('GET', `${path}&project_ids=${tenant.id}`, other.key)
     expect(await refusal(asked)).toEqual({ status: 404, code: 'not_found' })
+  })
+})
+
+describe('a period', () => {
+  const messageOf = async (path: string): Promise<string> => {
+    const reply = await pool.call('GET', path, pool.operatorKey)
+    const { error } = (await reply.json()) as { error: { message: string } }
+    return error.message
+  }
+
+  it('is named in the same forms wherever one is asked for', async () => {
+    const forms = ['2026-05-01', '2026-05-01T00:00:00Z', String(secondsOf('2026-05-01T00:00:00Z'))]
+    for (const path of [`/v1/tenants/${tenant.name}/usage`, '/v1/pool/books/totals']) {
+      const replies = await Promise.all(
+        forms.map(async (start) => {
+          const url = `${path}?start=${start}&end=2026-06-01`
+          return (await pool.call('GET', url, pool.operatorKey)).text()
+        }),
+      )
+      expect(replies[0]).toContain('"prompt_tokens"')
+      expect(new Set(replies).size).toBe(1)
+    }
+  })
+
+  it('that has not begun is said to lie in the future', async () => {
+    const path = `/v1/tenants/${tenant.name}/usage?start=2999-01-01`
+    expect(await messageOf(path)).toBe('start lies in the future')
+    expect(await messageOf(`${path}&end=2998-01-01`)).toBe('start must be before end')
   })
 })

@@ -1,7 +1,7 @@
 import { eq } from 'drizzle-orm'
 import OpenAI from 'openai'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { costOf } from '#db/money.ts'
+import { costOf, formatUsd } from '#db/money.ts'
 import { listAuditEntries } from '#db/queries/audit-log.ts'
 import { currentPrice } from '#db/queries/prices.ts'
 import { spendLeases } from '#db/schema/spend-leases.ts'
@@ -44,6 +44,11 @@ async function refusalOf(tenant: TestTenant): Promise<InstanceType<typeof OpenAI
   throw new Error('it was served')
 }
 
+async function messageOf(response: Response): Promise<string> {
+  const { error } = (await response.json()) as { error: { message: string } }
+  return error.message
+}
+
 describe('requests per minute', () => {
   it('are served up to the limit, and told in headers', async () => {
     const tenant = await pool.addTenant()
@@ -67,6 +72,16 @@ describe('requests per minute', () => {
     expect(await refusalOf(tenant)).toBeInstanceOf(OpenAI.RateLimitError)
   })
 
+  it('of 0 allow nothing, and say so', async () => {
+    const tenant = await pool.addTenant()
+    await setLimits(tenant, { requests_per_minute: 0 })
+    const refused = await ask(tenant)
+    expect(refused.headers.get('x-should-retry')).toBe('false')
+    expect(await messageOf(refused)).toBe(
+      'The tenant may make no requests: its limit is 0 requests per minute. Have the limit raised.',
+    )
+  })
+
   it('of a key hold beside its tenant’s, and end at once when they are taken away', async () => {
     const tenant = await pool.addTenant()
     await setLimits(tenant, { requests_per_minute: 100 })
@@ -75,7 +90,9 @@ describe('requests per minute', () => {
     const refused = await ask(tenant)
     expect(refused.headers.get('x-ratelimit-limit-requests')).toBe('1')
     expect(await refused.json()).toMatchObject({
-      error: { message: expect.stringContaining('this API key') },
+      error: {
+        message: expect.stringMatching(/^The limit of 1 request per minute of this API key/),
+      },
     })
     await pool.admin('DELETE', `/v1/tenants/${tenant.name}/keys/${tenant.keyId}/limits`)
     expect((await ask(tenant)).headers.get('x-ratelimit-limit-requests')).toBe('100')
@@ -105,7 +122,11 @@ describe('tokens per minute', () => {
     const refused = await ask(tenant)
     expect(refused.headers.get('x-should-retry')).toBe('false')
     expect(await refused.json()).toMatchObject({
-      error: { message: expect.stringContaining('"max_tokens"') },
+      error: {
+        message: expect.stringMatching(
+          /take up to \d+ tokens, more than the limit of 100 tokens per minute.*"max_tokens"/,
+        ),
+      },
     })
   })
 })
@@ -171,6 +192,31 @@ describe('a monthly budget', () => {
     expect(error).toBeInstanceOf(OpenAI.RateLimitError)
     expect(error).toMatchObject({ status: 429, code: 'insufficient_quota' })
     expect(calls).toBe(1)
+  })
+
+  it('says whether it is used up or too small, what is charged, and when it starts anew', async () => {
+    const tenant = await pool.addTenant()
+    const bound = await boundCost()
+    await setLimits(tenant, { monthly_spend_pusd: String(bound) })
+    await (await ask(tenant)).text()
+    await until(async () => expect(await chargedTo(tenant)).toBeGreaterThan(0n))
+    const charged = await chargedTo(tenant)
+    const now = new Date(pool.deps.nowMs())
+    const anew = new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1))
+    const day = anew.toISOString().slice(0, 10)
+    const small = await messageOf(await ask(tenant))
+    expect(small).toContain(`can cost up to ${formatUsd(bound)} USD`)
+    expect(small).toContain(`only ${formatUsd(bound - charged)} USD of the monthly budget`)
+    expect(small).toContain(`${formatUsd(charged)} of ${formatUsd(bound)} USD are charged`)
+    expect(small).toMatch(/starts anew on .* Lower "max_tokens"/)
+    await setLimits(tenant, { monthly_spend_pusd: String(charged) })
+    const usd = formatUsd(charged)
+    expect(await messageOf(await ask(tenant))).toBe(
+      `The monthly budget of the tenant is used up: ${usd} of ${usd} USD are charged, ` +
+        `it starts anew on ${day} (UTC). Have it raised, or wait until then.`,
+    )
+    await setLimits(tenant, { monthly_spend_pusd: '0' })
+    expect(await messageOf(await ask(tenant))).toContain('is 0.00 USD')
   })
 
   it('for 10 of 1,000 parallel requests is never passed, and all of it can be used', async () => {
@@ -273,7 +319,7 @@ describe('limits', () => {
 
   it.each([
     [{}, null],
-    [{ rpm: 3 }, null],
+    [{ rpm: 3 }, 'rpm'],
     [{ concurrency: -1 }, 'concurrency'],
     [{ monthly_spend_pusd: 5 }, 'monthly_spend_pusd'],
     [{ monthly_spend_pusd: '1.5' }, 'monthly_spend_pusd'],
