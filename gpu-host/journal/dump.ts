@@ -2,6 +2,7 @@
  * `node gpu-host/journal/dump.ts <journal directory>`: every settled usage event as a JSON line on
  * stdout, oldest first. With `--verify`, a line for each segment instead (records, damage, open
  * requests) and one for the whole; exit code 1 when anything is damaged, missing or was set aside.
+ * Exit code 3 when the directory holds no journal.
  * Read-only, safe while the host runs; reconciliation starts it as a process.
  */
 import { parseArgs } from 'node:util'
@@ -9,12 +10,13 @@ import { errorText } from '../log.ts'
 import { nodeDisk } from './disk.ts'
 import { listSegments } from './segment.ts'
 import { type JournalCursor, readSettled } from './settled-reader.ts'
-import { verifyJournal } from './verify.ts'
+import { isJournal, verifyJournal } from './verify.ts'
 
 const USAGE = 'usage: dump.ts [--verify] <journal directory>\n'
 const EVENTS_PER_PAGE = 1000
 const EXIT_DAMAGED = 1
 const EXIT_USAGE = 2
+const EXIT_NO_JOURNAL = 3
 
 function printEvents(directory: string): void {
   let cursor: JournalCursor = { segment: listSegments(nodeDisk, directory)[0] ?? 0, offset: 0 }
@@ -41,7 +43,10 @@ function run(): void {
   const [directory] = positionals
   if (values.help) process.stdout.write(USAGE)
   else if (directory === undefined || positionals.length > 1) throw new Error('name one directory')
-  else if (values.verify) printReport(directory)
+  else if (!isJournal(nodeDisk, directory)) {
+    process.stderr.write(`no journal at ${directory}: it has no segment and no epoch file\n`)
+    process.exitCode = EXIT_NO_JOURNAL
+  } else if (values.verify) printReport(directory)
   else printEvents(directory)
 }
 

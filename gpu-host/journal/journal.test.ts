@@ -244,6 +244,18 @@ describe('journal on the real disk', () => {
     expect((await dump('--verify')).exitCode).toBe(2)
   })
 
+  it('is not taken for empty where no journal is, or where its segments are gone', async () => {
+    const nothing = { lines: [], exitCode: 3 }
+    expect(await dump(directory)).toEqual(nothing)
+    expect(await dump(join(directory, 'nowhere'))).toEqual(nothing)
+    expect(await dump('--verify', directory)).toEqual(nothing)
+    open().close()
+    expect(await dump(directory)).toEqual({ lines: [], exitCode: 0 })
+    rmSync(segmentPath(directory, 0))
+    const gone = await dump('--verify', directory)
+    expect(gone).toMatchObject({ lines: [{ segments: 0, is_sound: false }], exitCode: 1 })
+  })
+
   async function dump(...args: string[]): Promise<{ lines: unknown[]; exitCode: number }> {
     const script = join(import.meta.dirname, 'dump.ts')
     const child = spawn(process.execPath, [script, ...args], {

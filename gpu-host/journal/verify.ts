@@ -2,9 +2,11 @@
  * Looks at every segment of a journal without changing it: what can be proved, what is damaged, and
  * whether the segments join. For operators, and for whoever reconciles bills with journals.
  */
+import { basename } from 'node:path'
 import { errorCodeOf } from '../errors.ts'
 import type { Disk } from './disk.ts'
 import { readFile } from './durable-file.ts'
+import { identityPath } from './epoch.ts'
 import { OpenRequests } from './open-requests.ts'
 import {
   type DamagedRegion,
@@ -21,6 +23,7 @@ export interface SegmentReport {
   /** null = its head is not readable. */
   readonly format: number | null
   readonly epoch: number | null
+  readonly host_id: string | null
   readonly bytes: number
   readonly records: number
   /** Usage events among them. */
@@ -43,6 +46,20 @@ export interface JournalReport {
   readonly is_sound: boolean
 }
 
+/** Whether a host ever kept its journal there: it has a segment, or the file of the epoch. */
+export function isJournal(disk: Disk, directory: string): boolean {
+  try {
+    const names = disk.list(directory)
+    const identity = basename(identityPath(directory))
+    return names.includes(identity) || listSegments(disk, directory).length > 0
+  } catch (error) {
+    const code = errorCodeOf(error)
+    if (code === 'ENOENT' || code === 'ENOTDIR') return false
+    throw error
+  }
+}
+
+/** A journal without any segment is not sound: its host begins one at each start. */
 export function verifyJournal(disk: Disk, directory: string): JournalReport {
   const indexes = listSegments(disk, directory)
   const open = new OpenRequests()
@@ -64,6 +81,7 @@ export function verifyJournal(disk: Disk, directory: string): JournalReport {
       segment: index,
       format: head?.format ?? null,
       epoch: head?.epoch ?? null,
+      host_id: head?.host_id ?? null,
       bytes: bytes.length,
       records: scan.records.length,
       events: scan.records.filter(({ record }) => record.t === 'settled' && record.event !== null)
@@ -86,7 +104,7 @@ export function verifyJournal(disk: Disk, directory: string): JournalReport {
     segments,
     missing,
     set_aside,
-    is_sound: isSound && missing.length + set_aside.length === 0,
+    is_sound: isSound && segments.length > 0 && missing.length + set_aside.length === 0,
   }
 }
 

@@ -2,7 +2,15 @@
  * A real pool, its host's real journal, and books that are falsified one by one: each lie must be
  * found, named and told apart.
  */
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { sql } from 'drizzle-orm'
@@ -17,7 +25,7 @@ import type { UsageEvent } from '#protocol'
 import type { TestTenant } from '../../edge/test/support/pool-client.ts'
 import { TestPool, until } from '../../edge/test/support/test-pool.ts'
 import { CHAIN_START, encodeRecords } from '../../gpu-host/journal/frame.ts'
-import { scanSegment } from '../../gpu-host/journal/segment.ts'
+import { scanSegment, segmentPath } from '../../gpu-host/journal/segment.ts'
 import { runAgainst } from '../test/cli-run.ts'
 
 /** Whole hours, so that totals come out of roll-ups. */
@@ -56,6 +64,8 @@ beforeAll(async () => {
   const retried = { ...first, request_id, host_id: 'hst_elsewhere' }
   const { db } = pool.database
   await recordUsageEvents(db, [retried, { ...retried, attempt: 2, completion_tokens: 3 }])
+  const nobody = { source: 'edge' as const, host_id: 'edge', epoch: 0 }
+  await recordUsageEvents(db, [{ ...first, ...nobody, ...NO_USE, request_id: createId('req') }])
   await rollUpUsage(db)
   await rollUpUsage(db)
   await invoiceOctober(retried)
@@ -64,6 +74,8 @@ afterAll(async () => {
   await pool.stop()
   rmSync(directory, { recursive: true })
 })
+
+const NO_USE = { prompt_tokens: 0, cached_prompt_tokens: 0, completion_tokens: 0, gpu_us: 0 }
 
 /** Of odd token counts, so that lines are rounded. */
 async function invoiceOctober(like: UsageEvent): Promise<void> {
@@ -117,7 +129,11 @@ const reply = z.object({
   agree: z.boolean(),
   events: z.int(),
   proven_by_journal: z.int(),
+  differing_from_journal: z.int(),
   no_longer_in_journal: z.int(),
+  without_journal: z.int(),
+  written_by_edge: z.int(),
+  warnings: z.array(z.string()),
   differences: z.array(
     z.object({
       kind: z.string(),
@@ -137,6 +153,9 @@ async function reconcileWith(flags: readonly string[]) {
   const report = reply.parse(JSON.parse(stdout))
   expect(exitCode, stderr).toBe(report.agree ? 0 : 8)
   expect(report.agree).toBe(report.differences.length === 0)
+  const proven = report.proven_by_journal + report.differing_from_journal
+  const others = report.no_longer_in_journal + report.without_journal + report.written_by_edge
+  expect(proven + others).toBe(report.events)
   const kinds = report.differences.map(({ kind, field }) => (field ? `${kind} ${field}` : kind))
   return { ...report, kinds }
 }
@@ -158,11 +177,17 @@ describe('nozzle reconcile', () => {
   it('finds that untouched books agree', async () => {
     expect(await reconcile(journal)).toMatchObject({
       agree: true,
-      events: 6,
+      events: 7,
       proven_by_journal: 4,
       no_longer_in_journal: 0,
+      without_journal: 2,
+      written_by_edge: 1,
+      warnings: [],
     })
-    expect((await run()).stdout).toContain('The books agree.')
+    const { stdout } = await run()
+    expect(stdout).toContain('7 events in the ledger: 0 the same in a journal')
+    expect(stdout).toContain('6 of hosts whose journal was not given, 1 written by the edge')
+    expect(stdout).toContain('The books agree; 6 of 7 events are not proven by a journal.')
   })
 
   const event = (index: number): string => `'${events[index]?.request_id}'`
@@ -349,7 +374,46 @@ describe('nozzle reconcile', () => {
     const inTheMiddle = forge((each, index) => (index === 2 ? null : each))
     expect((await reconcile(inTheMiddle)).kinds).toEqual(['journal_missing'])
     const theOldest = forge((each, index) => (index === 0 ? null : each))
+    expect((await reconcile(theOldest)).kinds).toEqual(['journal_missing'])
+    renameSync(segmentPath(theOldest, 0), segmentPath(theOldest, 1))
     expect(await reconcile(theOldest)).toMatchObject({ agree: true, no_longer_in_journal: 1 })
+  })
+
+  it('takes nothing for proved by a journal that holds nothing', async () => {
+    const noEvents = forge(() => null)
+    expect((await reconcile(noEvents)).kinds).toEqual(Array(4).fill('journal_missing'))
+    renameSync(segmentPath(noEvents, 0), segmentPath(noEvents, 1))
+    expect(await reconcile(noEvents)).toMatchObject({
+      agree: true,
+      no_longer_in_journal: 4,
+      warnings: [expect.stringContaining('prove none of the 6 events')],
+    })
+    rmSync(segmentPath(noEvents, 1))
+    expect((await reconcile(noEvents)).differences).toMatchObject([
+      { kind: 'journal_damaged', subject: noEvents, books: { journal: 'it has no segment' } },
+    ])
+    rmSync(join(noEvents, 'epoch'))
+    const nothing = await run('--journal', noEvents)
+    expect(nothing).toMatchObject({ exitCode: 3, stdout: '' })
+    expect(nothing.stderr).toContain(`no journal at ${noEvents}`)
+  })
+
+  it('names the damage of a journal, and what was set aside', async () => {
+    const copy = forge((each) => each)
+    const path = segmentPath(copy, 0)
+    const bytes = readFileSync(path)
+    const start = bytes.lastIndexOf('{"t":"settled"')
+    writeFileSync(path, bytes.fill('#', start, start + 40))
+    writeFileSync(join(copy, 'segment-0000000000.jsonl.damaged'), '')
+    const { differences, warnings } = await reconcile(copy)
+    expect(differences[0]).toMatchObject({
+      kind: 'journal_damaged',
+      subject: `${copy} segment 0`,
+      field: expect.stringMatching(/^bytes \d+ to \d+$/),
+      books: { journal: 'unreadable' },
+    })
+    expect(differences.map(({ kind }) => kind)).toContain('journal_missing')
+    expect(warnings).toEqual([expect.stringContaining('segment-0000000000.jsonl.damaged')])
   })
 
   it('finds two journals that say different things of one attempt', async () => {
@@ -377,6 +441,11 @@ describe('nozzle reconcile', () => {
     expect(table.exitCode).toBe(8)
     expect(table.stdout).toMatch(/event_differs +req_\w+\/1 +swap_us +journal: \d+ {3}ledger: \d+/)
     expect(table.stderr).toContain('the books differ in 4 places')
+    const one = await run(
+      '--journal',
+      forge((each, index) => (index === 2 ? null : each)),
+    )
+    expect(one.stderr).toMatch(/the books differ in 1 place$/m)
     const nowhere = await run('--journal', join(directory, 'nowhere'))
     expect(nowhere).toMatchObject({ exitCode: 3, stdout: '' })
   })

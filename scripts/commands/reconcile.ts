@@ -35,9 +35,10 @@ export const reconcileCommand: Command = {
   },
   details:
     'Without --journal: the database alone, and the journal of a pool that runs here. An event\n' +
-    'counts where its request id was made. Events that a journal no longer holds are counted as\n' +
-    'unproven. Exits with 8 when the books differ, after printing each difference. Needs the\n' +
-    'operator key.',
+    'counts where its request id was made. Events that a journal no longer holds, and those of\n' +
+    'hosts without a journal here, are counted as unproven. A damaged journal is a difference.\n' +
+    'Exits with 8 when the books differ, after printing each difference, and with 3 where no\n' +
+    'journal is. Needs the operator key.',
   examples: [
     'nozzle reconcile',
     'nozzle reconcile --journal .nozzle/host/journal --start 2026-11-01 --end 2026-12-01 --json',
@@ -54,7 +55,11 @@ export const reconcileCommand: Command = {
     }
     call.output.data(report, reconcileToText(report))
     if (report.agree) return
-    throw new CliError('books_differ', `the books differ in ${report.differences.length} places`)
+    const { length } = report.differences
+    throw new CliError(
+      'books_differ',
+      `the books differ in ${length} place${length > 1 ? 's' : ''}`,
+    )
   },
 }
 

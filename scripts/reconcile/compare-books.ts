@@ -1,13 +1,14 @@
 /**
  * Holds hosts' journals and a recount of every event against the database's books. Pure: books in,
  * differences out. An event that a journal no longer holds (it was shipped, and its segment given
- * up) is not a difference; it is counted as unproven.
+ * up) is not a difference; it is counted as unproven. So is one of a host without a journal here.
  */
 import { idTimeMs } from '#db/ids.ts'
 import { costOf, type TokenPrices } from '#db/money.ts'
 import type { UsageEvent } from '#protocol'
 import type { BookDifference, BookedEvent } from '../lib/edge-replies.ts'
 import type { JournalBook } from './journal-dump.ts'
+import { JournalReach } from './journal-reach.ts'
 
 export interface Period {
   readonly startMs: number
@@ -32,8 +33,7 @@ export class BookComparison {
   readonly #prices: ReadonlyMap<string, TokenPrices>
   /** By `<request id>/<attempt>`: what no booked event was found for yet. */
   readonly #journalled = new Map<string, UsageEvent>()
-  /** Host → end of the oldest event that its journal still holds. */
-  readonly #oldestMs = new Map<string, number>()
+  readonly #reach: JournalReach
   readonly #sums = new Map<string, TenantSums>()
   /** The attempt that counts, unless the next row is a later one of the same request. */
   #last: BookedEvent | null = null
@@ -41,7 +41,13 @@ export class BookComparison {
   /** Found in a journal, and the same there. */
   provenCount = 0
   /** Of hosts whose journal was given, and which it no longer holds. */
-  unprovenCount = 0
+  givenUpCount = 0
+  /** Otherwise in the journal of their host, or not where it must be: each is a difference. */
+  differingCount = 0
+  /** Of hosts whose journal was not given. */
+  withoutJournalCount = 0
+  /** Voids: no host took part in them. */
+  edgeCount = 0
 
   constructor(
     period: Period,
@@ -50,6 +56,7 @@ export class BookComparison {
   ) {
     this.#period = period
     this.#prices = prices
+    this.#reach = new JournalReach(journals)
     for (const journal of journals) this.#addJournal(journal)
   }
 
@@ -86,12 +93,13 @@ export class BookComparison {
     }
   }
 
-  #addJournal({ directory, events }: JournalBook): void {
+  #addJournal({ directory, events, damage }: JournalBook): void {
+    for (const { segment, place, what } of damage) {
+      const subject = segment === null ? directory : `${directory} segment ${segment}`
+      this.#add('journal_damaged', null, subject, place, { journal: what })
+    }
     for (const event of events) {
-      const endedMs = Date.parse(event.ended_at)
-      const oldestMs = this.#oldestMs.get(event.host_id) ?? endedMs
-      this.#oldestMs.set(event.host_id, Math.min(oldestMs, endedMs))
-      const billedMs = idTimeMs(event.request_id) ?? endedMs
+      const billedMs = idTimeMs(event.request_id) ?? Date.parse(event.ended_at)
       if (billedMs < this.#period.startMs || billedMs >= this.#period.endMs) continue
       const known = this.#journalled.get(keyOf(event))
       if (known !== undefined) this.#compare(known, event, 'journals_differ', directory)
@@ -107,14 +115,18 @@ export class BookComparison {
       isSame = false
       this.#add(kind, other.tenant_id, keyOf(other), field, books)
     }
-    if (isSame && otherBook === 'ledger') this.provenCount += 1
+    if (otherBook !== 'ledger') return
+    if (isSame) this.provenCount += 1
+    else this.differingCount += 1
   }
 
   #missInJournal(event: UsageEvent): void {
-    const oldestMs = this.#oldestMs.get(event.host_id)
-    if (oldestMs === undefined) return
-    if (Date.parse(event.ended_at) <= oldestMs) this.unprovenCount += 1
+    const reach = event.source === 'edge' ? 'edge' : this.#reach.of(event)
+    if (reach === 'edge') this.edgeCount += 1
+    else if (reach === 'no_journal') this.withoutJournalCount += 1
+    else if (reach === 'given_up') this.givenUpCount += 1
     else {
+      this.differingCount += 1
       const books = { journal: null, ledger: 'stored' }
       this.#add('journal_missing', event.tenant_id, keyOf(event), null, books)
     }
@@ -137,7 +149,7 @@ export class BookComparison {
 
   #add(
     kind: string,
-    tenantId: string,
+    tenantId: string | null,
     subject: string,
     field: string | null,
     books: BookDifference['books'],
