@@ -54,6 +54,15 @@ const edgeEnv = () => ({
   NOZZLE_TENANT: 'acme',
 })
 
+const limitOf = (key_id: string | null) => ({
+  ...{ key_id, requests_per_minute: 60, tokens_per_minute: null, concurrency: null },
+  ...{ monthly_spend_pusd: null, updated_at: 'now' },
+})
+const priceOf = (prompt_pusd: string) => ({
+  ...{ id: 'prc_1', base_model: 'base', version: 1, created_at: 'now' },
+  ...{ prompt_pusd, cached_prompt_pusd: '50000', completion_pusd: '400000' },
+})
+
 describe('up', () => {
   it.each(['--device abacus', ''])('refuses a device that does not exist (%s)', async (flag) => {
     const env = flag === '' ? { NOZZLE_DEVICE: 'abacus' } : {}
@@ -94,10 +103,20 @@ describe('exit codes', () => {
     ['usage --format xml', 2, '--format must be one of table, csv, json, not "xml"'],
     ['invoice', 2, '`nozzle invoice create`'],
     ['invoice show', 2, '<invoice> is needed'],
+    ['invoice create 2026-13', 2, '<month> must be a month in UTC from 2000-01 to 2099-12'],
+    ['invoice create 1999-01 --dry-run', 2, 'from 2000-01 to 2099-12, such as'],
+    ['invoice export 2026-05 --output=', 2, '--output needs a value'],
+    ['invoice export 2026-05 --output /nonexistent/dir/f.csv', 3, 'no folder /nonexistent/dir'],
+    ['invoice export 2026-05 --output /', 2, '--output / is a folder'],
+    ['usage --start 2099-12-01', 2, '--start lies in the future'],
+    ['limit set --rpm -5', 2, '--rpm needs a value; one that begins with - is written --rpm=-…'],
+    ['limit set --monthly-usd=-1', 2, '--monthly-usd must not be negative'],
+    ['limit set --monthly-usd 1234567890123456', 2, '--monthly-usd is too large'],
     ['price set base --prompt 0.1 --cached-prompt 0', 2, '--completion is needed'],
     ['limit set', 2, 'name a limit'],
     ['limit set --rpm many', 2, '--rpm must be a number'],
     ['limit set --monthly-usd -1', 2, '--monthly-usd'],
+    ['price set base --prompt=-1', 2, '--prompt must not be negative'],
     ['price set base --prompt 1e3', 2, '--prompt must be US dollars per million tokens'],
   ])('nozzle %s → %d', async (line, exitCode, message) => {
     const result = await run(line)
@@ -147,15 +166,52 @@ describe('commands', () => {
     ['key revoke key_1', 3],
     ['model rm m', 3],
     ['limit set --tpm 1000', 0],
-    ['limit rm --key key_1', 0],
+    ['limit set --tpm 1000 --key key_1', 3],
+    ['limit set --tpm 1000 --tenant nobody', 3],
+    ['limit rm', 3],
+    ['limit rm --key key_2', 0],
     ['price set base --prompt 0.1 --cached-prompt 0.05 --completion 0.4', 0],
-    ['invoice create 2026-11', 0],
+    ['price set nobody --prompt 0.1 --cached-prompt 0.05 --completion 0.4', 3],
+    ['invoice create 2026-10', 0],
+    ['invoice create 2099-12', 4],
+    ['invoice create 2026-10 --tenant nobody', 3],
     ['invoice finalize 2026-11', 3],
   ])('change nothing with --dry-run: %s', async (line, exitCode) => {
-    routes['GET /v1/tenants/acme/keys'] = { status: 200, body: '{"data":[]}' }
+    const none = { status: 200, body: '{"data":[]}' }
+    const list = (...data: object[]) => ({ status: 200, body: JSON.stringify({ data }) })
+    for (const path of ['', '/acme/keys', '/acme/invoices']) routes[`GET /v1/tenants${path}`] = none
+    routes['GET /v1/tenants/acme/limits'] = list(limitOf('key_2'))
+    routes['GET /v1/prices?base_model=base'] = list(priceOf('200000'))
+    routes['GET /v1/prices?base_model=nobody'] = none
     const result = await run(`${line} --dry-run`, edgeEnv())
     expect(result.exitCode).toBe(exitCode)
     expect(seen.filter((request) => !request.line.startsWith('GET '))).toEqual([])
+  })
+
+  it('say with --dry-run what would change', async () => {
+    const list = (...data: object[]) => ({ status: 200, body: JSON.stringify({ data }) })
+    for (const path of ['', '/acme/limits']) routes[`GET /v1/tenants${path}`] = list()
+    routes['GET /v1/prices?base_model=base'] = list(priceOf('200000'))
+    const limit = await run('limit set --rpm 5 --tpm none --monthly-usd 50 --dry-run', edgeEnv())
+    expect(limit.stdout).toBe(
+      'would limit acme: 5 requests/min, any number of tokens/min, budget 50.00 USD a month\n',
+    )
+    const line = 'price set base --prompt 0.1 --cached-prompt 0.05 --completion 0.4 --dry-run'
+    expect((await run(line, edgeEnv())).stdout).toBe(
+      'would add version 2 of base: 0.10/0.05/0.40 USD per million prompt/cached/completion tokens\n',
+    )
+  })
+
+  it('add no version of a price that is in force', async () => {
+    routes['GET /v1/prices?base_model=base'] = {
+      status: 200,
+      body: JSON.stringify({ data: [priceOf('100000')] }),
+    }
+    const line = 'price set base --prompt 0.1 --cached-prompt 0.05 --completion 0.4'
+    const { exitCode, stdout, stderr } = await run(line, edgeEnv())
+    expect([exitCode, seen.length]).toEqual([0, 1])
+    expect(stderr).toContain('in force already')
+    expect(stdout).toMatch(/base +1 +0\.10 /)
   })
 
   it('set a key’s limits, money as pico-USD, and take one away', async () => {
@@ -183,10 +239,14 @@ describe('commands', () => {
     const price = { prompt_pusd: '100000', cached_prompt_pusd: '50001', completion_pusd: '0' }
     const row = { id: 'prc_1', base_model: 'base', version: 2, created_at: 'now', ...price }
     routes['POST /v1/prices'] = { status: 201, body: JSON.stringify(row) }
+    routes['GET /v1/prices?base_model=base'] = {
+      status: 200,
+      body: JSON.stringify({ data: [priceOf('200000')] }),
+    }
     const line = 'price set base --prompt 0.10 --cached-prompt 0.050001 --completion 0'
     const { exitCode, stdout } = await run(line, edgeEnv())
     expect(exitCode).toBe(0)
-    expect(JSON.parse(seen[0]?.body ?? '')).toEqual({ base_model: 'base', ...price })
+    expect(JSON.parse(seen.at(-1)?.body ?? '')).toEqual({ base_model: 'base', ...price })
     expect(stdout).toMatch(/base +2 +0\.10 +0\.050001 +0\.00 +now +prc_1/)
   })
 

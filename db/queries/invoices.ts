@@ -4,7 +4,7 @@
  * what earlier invoices took. What comes later is the next invoice's.
  */
 import { and, desc, eq, sql } from 'drizzle-orm'
-import type { BillingPeriod } from '../billing-period.ts'
+import { type BillingPeriod, GRACE_MS, whyNotDue } from '../billing-period.ts'
 import type { Db } from '../database.ts'
 import { createId } from '../ids.ts'
 import { type Invoice, invoices } from '../schema/invoices.ts'
@@ -12,9 +12,6 @@ import { drawLines, isPending, pendingColumns } from './invoice-lines.ts'
 import { retryOnConflict } from './retry-on-conflict.ts'
 
 export type { Invoice }
-
-/** How long after its period a draft waits for events that come late. */
-export const GRACE_MS = 3_600_000
 
 /** The period's invoice, whether it is new or was there; a new one is a draft. */
 export async function createInvoice(
@@ -101,8 +98,7 @@ function whyNot(
   { now, graceMs = GRACE_MS }: FinalizeWish,
 ): 'already_final' | 'period_open' | 'in_grace' | 'earlier_draft' {
   if (invoice.status === 'final') return 'already_final'
-  if (now < invoice.periodEnd) return 'period_open'
-  return now.getTime() < invoice.periodEnd.getTime() + graceMs ? 'in_grace' : 'earlier_draft'
+  return whyNotDue(invoice.periodEnd, now, graceMs) ?? 'earlier_draft'
 }
 
 /**

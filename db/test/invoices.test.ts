@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { parseBillingPeriod } from '../billing-period.ts'
+import { GRACE_MS, parseBillingPeriod } from '../billing-period.ts'
 import { type Database, openDatabase } from '../client.ts'
 import type { Db } from '../database.ts'
 import { createId } from '../ids.ts'
@@ -12,7 +12,6 @@ import {
   type FinalizeOutcome,
   finalizeInvoice,
   findInvoice,
-  GRACE_MS,
   type Invoice,
   listInvoices,
 } from '../queries/invoices.ts'

@@ -3,12 +3,16 @@
  * reads its own. `:invoice` is an id (`inv_…`) or a month (`2026-11`).
  */
 import { z } from 'zod'
-import { parseBillingPeriod } from '#db/billing-period.ts'
+import {
+  BILLING_PERIOD_FORM,
+  type BillingPeriod,
+  GRACE_MS,
+  parseBillingPeriod,
+} from '#db/billing-period.ts'
 import {
   createInvoice,
   finalizeInvoice,
   findInvoice,
-  GRACE_MS,
   type Invoice,
   listInvoices,
 } from '#db/queries/invoices.ts'
@@ -31,7 +35,7 @@ import { accessAsOperator, accessTenant, audit } from '../tenant-access.ts'
 const period = z.string().transform((text, context) => {
   const parsed = parseBillingPeriod(text)
   if (parsed !== null) return parsed
-  context.addIssue({ code: 'custom', message: 'must be a month in UTC, such as 2026-11' })
+  context.addIssue({ code: 'custom', message: `must be ${BILLING_PERIOD_FORM}` })
   return z.NEVER
 })
 const createBody = z.object({ period })
@@ -44,6 +48,7 @@ export function addInvoice(deps: Deps): (c: EdgeContext) => Promise<Response> {
     await accessAsOperator(deps, c)
     const tenant = await accessTenant(deps, c)
     const wish = await readJson(c.req.raw, createBody, ADMIN_BYTES_MAX)
+    if (wish.period.start.getTime() > deps.nowMs()) throw notBegun(wish.period)
     const { invoice, isNew } = await createInvoice(deps.db, {
       tenantId: tenant.id,
       period: wish.period,
@@ -136,6 +141,12 @@ async function findNamed(deps: Deps, c: EdgeContext, tenant: Tenant): Promise<In
 
 function notFound(named: string): EdgeError {
   return new EdgeError('not_found', `There is no invoice "${named}".`)
+}
+
+/** A draft takes whatever no invoice took yet, so one of a month ahead would bill this month's. */
+function notBegun({ name, start }: BillingPeriod): EdgeError {
+  const message = `${name} has not begun: it begins ${start.toISOString()}.`
+  return new EdgeError('invoice_not_due', message, { param: 'period' })
 }
 
 function refusal(

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { billingPeriodOf } from '#db/billing-period.ts'
 import { formatUsd } from '#db/money.ts'
 import { recordUsageEvents } from '#db/queries/usage.ts'
 import { addBaseModel, createEvent } from '../../db/test/support/records.ts'
@@ -168,6 +169,16 @@ describe('invoices', () => {
       const response = await pool.call('POST', pathOf(tenant), pool.operatorKey, body)
       expect(await refusal(response)).toEqual({ status: 400, code: 'invalid_request' })
     }
+  })
+
+  it('are of months that have begun', async () => {
+    const now = new Date()
+    const next = billingPeriodOf(new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1)))
+    const body = { period: next.name }
+    const response = await pool.call('POST', pathOf(other), pool.operatorKey, body)
+    expect(await refusal(response)).toEqual({ status: 422, code: 'invoice_not_due' })
+    const made = await pool.call('GET', pathOf(other, `/${next.name}`), pool.operatorKey)
+    expect(made.status).toBe(404)
   })
 })
 

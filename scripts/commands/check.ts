@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { z } from 'zod'
 import { adapterReceipt, hostErrorBody } from '#protocol'
+import { callerPath } from '../lib/caller-path.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { locateDataDir } from '../lib/data-dir.ts'
@@ -34,7 +35,7 @@ export const checkCommand: Command = {
   examples: ['nozzle check ./my-adapter', 'nozzle check ./my-adapter --json'],
   async run(call) {
     const [directory = ''] = call.positionals
-    const receipt = await checkAdapter(call, findPeftFiles(directory))
+    const receipt = await checkAdapter(call, findPeftFiles(callerPath(call, directory)))
     call.output.data(receipt, formatCheck(receipt))
   },
 }

@@ -1,16 +1,21 @@
 /** `nozzle deploy`: a PEFT adapter becomes the serving version of a model. */
+import { existsSync } from 'node:fs'
 import { callEdge, toPath } from '../lib/api-client.ts'
-import type { Command } from '../lib/command.ts'
+import { callerPath } from '../lib/caller-path.ts'
+import type { Command, CommandCall } from '../lib/command.ts'
+import { locateDataDir } from '../lib/data-dir.ts'
 import { deployAdapter, toCurlLine } from '../lib/deploy-adapter.ts'
 import { modelList } from '../lib/edge-replies.ts'
 import {
+  DEMO_TENANT,
   DRY_RUN_FLAG,
   EDGE_FLAGS,
+  type EdgeTarget,
   locateEdge,
   resolveTenant,
   TENANT_FLAG,
 } from '../lib/edge-target.ts'
-import { formatBytes } from '../lib/output.ts'
+import { formatBytes, quoteForShell } from '../lib/output.ts'
 import { findPeftFiles } from '../lib/peft-directory.ts'
 import { checkAdapter, formatCheck } from './check.ts'
 
@@ -35,7 +40,7 @@ export const deployCommand: Command = {
   async run(call) {
     const [directory = ''] = call.positionals
     const model = call.flags.requiredText('model')
-    const files = findPeftFiles(directory)
+    const files = findPeftFiles(callerPath(call, directory))
     if (call.flags.isSet('dry-run')) {
       const receipt = await checkAdapter(call, files)
       call.output.data({ dry_run: true, model, ...receipt }, formatCheck(receipt))
@@ -50,7 +55,7 @@ export const deployCommand: Command = {
     await callEdge(target, { method: 'GET', path, signal }, modelList)
     note(`uploading ${formatBytes(files.bytes)} to ${tenant}/${model}`)
     const deployed = await deployAdapter(target, { tenant, model, files, note, signal })
-    const curl = toCurlLine(deployed.endpoint, '$NOZZLE_API_KEY', 'Hello')
+    const curl = toCurlLine(deployed.endpoint, keyText(call, target, tenant), 'Hello')
     const text = [
       `model     ${tenant}/${deployed.model}`,
       `version   ${deployed.version}`,
@@ -61,4 +66,11 @@ export const deployCommand: Command = {
     ]
     call.output.data({ ...deployed, curl }, text.join('\n'))
   },
+}
+
+/** What a shell puts in for a key of the tenant: the demo key's file where that is one. */
+function keyText(call: CommandCall, { keySource }: EdgeTarget, tenant: string): string {
+  const { demoKeyFile } = locateDataDir(call.env, call.projectRoot)
+  const isHere = keySource !== 'given' && tenant === DEMO_TENANT && existsSync(demoKeyFile)
+  return isHere ? `$(cat ${quoteForShell(demoKeyFile)})` : '$NOZZLE_API_KEY'
 }

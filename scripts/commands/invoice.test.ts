@@ -1,5 +1,5 @@
 /** The command against a real edge with a real ledger, over HTTP. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -73,6 +73,8 @@ describe('nozzle invoice', () => {
     expect(readFileSync(file, 'utf8')).toMatch(/^BilledCost,/)
     const manifest = JSON.parse(readFileSync(`${file}.manifest.json`, 'utf8'))
     expect(manifest).toMatchObject({ schema: 'FOCUS 1.2', rows: 6, billed_total: '0.40' })
+    await nozzle(`invoice export 2026-05 --format table --output ${file}`)
+    expect(existsSync(`${file}.manifest.json`)).toBe(false)
     const csv = await nozzle('invoice export 2026-05')
     expect(csv.stdout.split('\r\n')).toHaveLength(8)
     expect(JSON.parse(csv.stderr)).toMatchObject({ schema: 'nozzle-invoice 1.0', rows: 6 })
@@ -84,19 +86,28 @@ describe('nozzle invoice', () => {
 
   it('fails with the exit code that says how', async () => {
     const month = new Date().toISOString().slice(0, 7)
-    await nozzle(`invoice create ${month}`)
+    const running = await nozzle(`invoice create ${month}`)
+    expect(running.stderr).toMatch(/^From .*Z on: nozzle invoice finalize inv_/)
+    expect((await nozzle(`invoice create ${month} --json`)).stderr).toBe('')
+    expect((await nozzle('invoice ls')).stdout).toMatch(/draft +draft/)
     expect(await nozzle(`invoice finalize ${month} --ignore-grace`)).toMatchObject({
       exitCode: 4,
       stderr: expect.stringContaining('The period is not over'),
     })
     expect((await nozzle('invoice show 2025-01')).exitCode).toBe(3)
     expect((await nozzle('invoice create 2026-05', tenant.key)).exitCode).toBe(5)
-    expect((await nozzle('invoice create May')).exitCode).toBe(4)
+    for (const line of ['create 2099-12', `finalize ${month}`]) {
+      for (const flag of ['', ' --dry-run']) {
+        expect((await nozzle(`invoice ${line}${flag}`)).exitCode, line + flag).toBe(4)
+      }
+    }
+    expect((await nozzle('invoice create 2026-05 --dry-run', tenant.key)).exitCode).toBe(5)
+    expect((await nozzle('invoice create May')).exitCode).toBe(2)
     expect((await nozzle('invoice export 2026-05 --json --format focus')).exitCode).toBe(2)
     writeFileSync(join(directory, 'taken'), '')
     const file = join(directory, 'taken', 'file.csv')
     await nozzle('invoice create 2026-05')
-    expect((await nozzle(`invoice export 2026-05 --output ${file}`)).exitCode).toBe(4)
+    expect((await nozzle(`invoice export 2026-05 --output ${file}`)).exitCode).toBe(3)
   })
 })
 

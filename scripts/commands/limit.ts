@@ -1,17 +1,20 @@
 /** `nozzle limit`: what a tenant, or one of its API keys, may do at most. */
-import { formatUsd, parseUsd } from '#db/money.ts'
+import { formatUsd } from '#db/money.ts'
 import { callEdge, toPath } from '../lib/api-client.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
-import { type LimitRow, limitList, limitRow, removedLimit } from '../lib/edge-replies.ts'
+import { keyList, type LimitRow, limitList, limitRow, removedLimit } from '../lib/edge-replies.ts'
 import {
   DRY_RUN_FLAG,
   EDGE_FLAGS,
+  type EdgeTarget,
   locateEdge,
   resolveTenant,
   TENANT_FLAG,
 } from '../lib/edge-target.ts'
 import { formatTable } from '../lib/output.ts'
+import { requireOperator } from '../lib/require-operator.ts'
+import { readUsd } from '../lib/usd.ts'
 
 const COLUMNS = ['SCOPE', 'REQUESTS/MIN', 'TOKENS/MIN', 'AT ONCE', 'USD/MONTH', 'SINCE']
 const COUNT_MAX = 1_000_000_000_000
@@ -51,10 +54,12 @@ const set: Command = {
     const json = readLimits(call)
     const target = locateEdge(call)
     const tenant = resolveTenant(call, target)
-    const key = call.flags.text('key') ?? null
+    const key = call.flags.filledText('key') ?? null
     if (call.flags.isSet('dry-run')) {
+      await lookUpLimits(call, target, { tenant, key })
+      if (key !== null) await requireKey(call, target, { tenant, key })
       const plan = { dry_run: true, action: 'set_limits', tenant, key, ...json }
-      call.output.data(plan, `would limit ${key ?? tenant}`)
+      call.output.data(plan, `would limit ${key ?? tenant}: ${describe(json)}`)
       return
     }
     const request = {
@@ -91,8 +96,12 @@ const remove: Command = {
   async run(call) {
     const target = locateEdge(call)
     const tenant = resolveTenant(call, target)
-    const key = call.flags.text('key') ?? null
+    const key = call.flags.filledText('key') ?? null
     if (call.flags.isSet('dry-run')) {
+      const limits = await lookUpLimits(call, target, { tenant, key })
+      if (!limits.some((row) => row.key_id === key)) {
+        throw new CliError('not_found', `no limits of ${key ?? tenant} are set`)
+      }
       const plan = { dry_run: true, action: 'remove_limits', tenant, key }
       call.output.data(plan, `would take the limits of ${key ?? tenant} away`)
       return
@@ -108,7 +117,48 @@ function pathOf(tenant: string, key: string | null): string {
   return `${scope}/limits`
 }
 
-function readLimits(call: CommandCall): Record<string, number | string | null> {
+interface Scope {
+  readonly tenant: string
+  /** null = the tenant itself. */
+  readonly key: string | null
+}
+
+/** Fails as a change of these limits would, but for a key that is not there. */
+async function lookUpLimits(call: CommandCall, target: EdgeTarget, { tenant, key }: Scope) {
+  if (key === null) await requireOperator(target, call.signal)
+  const request = { method: 'GET', path: pathOf(tenant, null), signal: call.signal } as const
+  return (await callEdge(target, request, limitList)).data
+}
+
+async function requireKey(call: CommandCall, target: EdgeTarget, scope: Scope): Promise<void> {
+  const path = toPath('v1', 'tenants', scope.tenant, 'keys')
+  const keys = await callEdge(target, { method: 'GET', path, signal: call.signal }, keyList)
+  if (keys.data.some(({ id }) => id === scope.key)) return
+  const message = `${scope.tenant} has no key ${scope.key}`
+  throw new CliError('not_found', message, 'See `nozzle key list`.')
+}
+
+/** What a change says: `5 requests/min, budget 50.00 USD`. */
+function describe(limits: LimitChange): string {
+  const units = {
+    requests_per_minute: 'requests/min',
+    tokens_per_minute: 'tokens/min',
+    concurrency: 'requests at once',
+  } as const
+  const counts = Object.entries(units).flatMap(([field, unit]) => {
+    const limit = limits[field]
+    if (limit === undefined) return []
+    return [limit === null ? `any number of ${unit}` : `${limit} ${unit}`]
+  })
+  const pusd = limits.monthly_spend_pusd
+  if (pusd === undefined) return counts.join(', ')
+  const budget = pusd === null ? 'no budget' : `budget ${formatUsd(BigInt(pusd))} USD a month`
+  return [...counts, budget].join(', ')
+}
+
+type LimitChange = Readonly<Record<string, number | string | null>>
+
+function readLimits(call: CommandCall): LimitChange {
   const json: Record<string, number | string | null> = {}
   const fields = [
     ['rpm', 'requests_per_minute'],
@@ -127,10 +177,7 @@ function readLimits(call: CommandCall): Record<string, number | string | null> {
 }
 
 function toPusd(text: string): string {
-  const pusd = parseUsd(text)
-  if (pusd !== null) return String(pusd)
-  const form = `US dollars, such as 50 or 0.25, or "${NO_LIMIT}"`
-  throw new CliError('usage', `--monthly-usd must be ${form}, not "${text}"`)
+  return String(readUsd('monthly-usd', text, `, or "${NO_LIMIT}"`))
 }
 
 function toCells(row: LimitRow): (string | number)[] {

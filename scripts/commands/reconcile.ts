@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { TokenPrices } from '#db/money.ts'
 import { callEdge } from '../lib/api-client.ts'
+import { callerPath } from '../lib/caller-path.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { locateDataDir } from '../lib/data-dir.ts'
@@ -96,8 +97,9 @@ async function compareOnce(call: CommandCall, target: EdgeTarget, period: Period
 }
 
 /** Those that are named; else that of the pool that runs here, where it is the one asked. */
-function journalDirectories({ flags, env, projectRoot }: CommandCall): readonly string[] {
-  const named = flags.texts('journal')
+function journalDirectories(call: CommandCall): readonly string[] {
+  const { flags, env, projectRoot } = call
+  const named = flags.texts('journal').map((path) => callerPath(call, path))
   if (named.length > 0 || flags.text('edge-url') || env.NOZZLE_EDGE_URL) return named
   const here = join(locateDataDir(env, projectRoot).root, 'host', 'journal')
   return existsSync(here) ? [here] : []

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { parseUsd } from '#db/money.ts'
 import { callEdge } from '../lib/api-client.ts'
 import type { FlagSpecs } from '../lib/argv.ts'
+import { callerPath } from '../lib/caller-path.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { type ModelUseRow, modelUsePage } from '../lib/edge-replies.ts'
@@ -121,7 +122,9 @@ const threshold: Command = {
   examples: ['nozzle savings threshold', 'nozzle savings threshold --requests-per-day 1000 --json'],
   async run(call) {
     const { flags, projectRoot } = call
-    const host = readMeasuredHost(flags.text('results') ?? join(projectRoot, 'bench', 'results'))
+    const results = flags.text('results')
+    const standard = join(projectRoot, 'bench', 'results')
+    const host = readMeasuredHost(results === undefined ? standard : callerPath(call, results))
     const report = createThresholdReport(host, readPrices(call), {
       requestsPerDay: flags.number('requests-per-day', 0, 1e7) ?? 100,
       promptTokens: flags.integer('prompt-tokens', 0, 1e6) ?? 500,

@@ -7,7 +7,7 @@ import { type UsageReport, usageReport } from '../lib/edge-replies.ts'
 import { EDGE_FLAGS, locateEdge, resolveTenant, TENANT_FLAG } from '../lib/edge-target.ts'
 import { formatTable } from '../lib/output.ts'
 import { formatFlag, readFormat } from '../lib/output-format.ts'
-import { toUtcTime } from '../lib/utc-time.ts'
+import { refuseFuture, toUtcTime } from '../lib/utc-time.ts'
 
 const FORMATS = ['table', 'csv', 'json'] as const
 
@@ -17,8 +17,12 @@ export const usageCommand: Command = {
   positionals: [],
   flags: {
     ...TENANT_FLAG,
-    start: { type: 'string', value: 'time', help: 'from (UTC date or ISO 8601 time), included' },
-    end: { type: 'string', value: 'time', help: 'to (UTC date or ISO 8601 time), excluded' },
+    start: {
+      type: 'string',
+      value: 'time',
+      help: 'from (UTC date or ISO 8601 time; default: start of this month)',
+    },
+    end: { type: 'string', value: 'time', help: 'to, excluded (likewise; default: now)' },
     model: { type: 'string', value: 'name', help: 'this model alone' },
     format: formatFlag(FORMATS),
     ...EDGE_FLAGS,
@@ -30,6 +34,7 @@ export const usageCommand: Command = {
   ],
   async run(call) {
     const format = readFormat(call, FORMATS)
+    refuseFuture(call.flags, new Date())
     const target = locateEdge(call)
     const query = new URLSearchParams()
     for (const name of ['start', 'end'] as const) {

@@ -65,6 +65,14 @@ describe('sendToEdge', () => {
     })
   })
 
+  it('takes a limit that lasts for a refusal', async () => {
+    answer = (_, response) => {
+      response.writeHead(429, { 'x-should-retry': 'false' })
+      response.end(JSON.stringify({ error: { message: 'spent', code: 'insufficient_quota' } }))
+    }
+    await expect(get()).rejects.toMatchObject({ reason: 'refused', exitCode: 4 })
+  })
+
   it('says which field is at fault and when to try again', async () => {
     answer = (_, response) => {
       response.writeHead(503, { 'retry-after': '7' })

@@ -86,7 +86,7 @@ async function toCliError(response: Response): Promise<CliError> {
     retryAfter ? `Try again in ${retryAfter} s.` : null,
   ].filter((hint) => hint !== null)
   return new CliError(
-    toExitReason(response.status),
+    toExitReason(response),
     requestId ? `${message} (request ${requestId})` : message,
     hints.length > 0 ? hints.join(' ') : null,
   )
@@ -105,9 +105,11 @@ function readErrorBody(text: string, status: number): { message: string; field: 
   return { message: text.slice(0, 500) || `the edge answered ${status}`, field: null }
 }
 
-function toExitReason(status: number): ExitReason {
+function toExitReason({ status, headers }: Response): ExitReason {
   if (status === 401 || status === 403) return 'unauthorized'
   if (status === 404) return 'not_found'
+  // A limit that lasts: a budget that is spent, a request that is larger than a limit.
+  if (status === 429 && headers.get('x-should-retry') === 'false') return 'refused'
   if (status === 429 || status >= 500) return 'unavailable'
   return 'refused'
 }

@@ -25,6 +25,8 @@ describe('parseArguments', () => {
     [['./x', '--modle', 'a'], 'unknown flag --modle'],
     [['./x', '-q'], 'unknown flag -q'],
     [['./x', '--model'], '--model <value> argument missing'],
+    [['./x', '--seed', '-5'], '--seed needs a value; one that begins with - is written --seed=-…'],
+    [['', 'hi'], '<dir> is needed'],
     [['./x', '--dry-run=yes'], '--dry-run does not take an argument'],
     [[], '<dir> is needed'],
     [['./x', 'hi', 'there'], 'unexpected argument "there"'],

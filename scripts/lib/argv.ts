@@ -45,6 +45,13 @@ export class Flags {
     throw new CliError('usage', `--${name} is needed`)
   }
 
+  /** Throws a `usage` error when the flag was given with an empty value. */
+  filledText(name: string): string | undefined {
+    const value = this.text(name)
+    if (value !== '') return value
+    throw new CliError('usage', `--${name} needs a value`)
+  }
+
   /** Throws a `usage` error when the value is no number within the bounds. */
   number(name: string, min: number, max: number): number | undefined {
     const text = this.text(name)
@@ -85,7 +92,7 @@ export function parseArguments(
     throw new CliError('usage', toUsageMessage(error))
   }
   const given = parsed.positionals
-  const missing = positionals.slice(given.length).find((name) => name.startsWith('<'))
+  const missing = positionals.find((name, i) => name.startsWith('<') && !given[i])
   if (missing) throw new CliError('usage', `${missing} is needed`)
   const surplus = given[positionals.length]
   if (surplus !== undefined) throw new CliError('usage', `unexpected argument "${surplus}"`)
@@ -97,6 +104,11 @@ function toUsageMessage(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const unknown = /^Unknown option '(-[^']+)'/.exec(error.message)
   if (unknown) return `unknown flag ${unknown[1]}`
+  const ambiguous = /^Option '(?:-\w, )?(--[^' ]+)[^']*' argument is ambiguous/.exec(error.message)
+  if (ambiguous) {
+    const [, flag] = ambiguous
+    return `${flag} needs a value; one that begins with - is written ${flag}=-…`
+  }
   const first = error.message.split('\n')[0] ?? error.message
   return first.replace(/^Option '([^']+)'/, '$1').replace(/\.$/, '')
 }

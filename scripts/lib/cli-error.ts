@@ -9,7 +9,7 @@ export const EXIT_CODES = {
   usage: 2,
   /** The named tenant, key, model or file does not exist. */
   not_found: 3,
-  /** Understood and refused: invalid adapter, name taken, pool already running. */
+  /** Understood and refused: invalid adapter, name taken, budget spent, pool already running. */
   refused: 4,
   /** No key, or one that may not do this. */
   unauthorized: 5,

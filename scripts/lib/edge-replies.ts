@@ -106,6 +106,7 @@ const invoiceSummary = z.looseObject({
   status: z.enum(['draft', 'final']),
   tenant: z.looseObject({ name: z.string() }),
   period: z.string(),
+  period_end: z.iso.datetime(),
   finalized_at: z.string().nullable(),
   billed_usd: z.string().nullable(),
 })

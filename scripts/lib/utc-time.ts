@@ -16,8 +16,16 @@ export function readPeriod(flags: Flags): { readonly startMs: number; readonly e
     return text === undefined ? null : Date.parse(toUtcTime(name, text))
   }
   const now = new Date()
+  refuseFuture(flags, now)
   const startMs = read('start') ?? Date.UTC(now.getUTCFullYear(), now.getUTCMonth())
   const endMs = read('end') ?? now.getTime()
   if (startMs >= endMs) throw new CliError('usage', '--start must be before --end')
   return { startMs, endMs }
+}
+
+/** Throws a `usage` error when `--start` is after `now`: nothing can have been used there. */
+export function refuseFuture(flags: Flags, now: Date): void {
+  const start = flags.text('start')
+  if (start === undefined || Date.parse(toUtcTime('start', start)) <= now.getTime()) return
+  throw new CliError('usage', `--start lies in the future: ${toUtcTime('start', start)}`)
 }
