@@ -14,6 +14,8 @@ const schema = z.strictObject({
   choice: z.enum(['a', 'b']).optional(),
   textOrList: z.union([z.string(), z.array(z.int())]).optional(),
   format: z.discriminatedUnion('type', [z.object({ type: z.literal('t') })]).optional(),
+  byNumber: z.record(z.string().regex(/^\d+$/), z.int()).optional(),
+  code: z.string().regex(/^c\d$/).optional(),
   own: z.string('must be just so').optional(),
 })
 
@@ -45,6 +47,12 @@ describe('parseValue', () => {
     [{ textOrList: 5 }, 'textOrList', 'textOrList: must be text or a list'],
     [{ textOrList: [1, 'x'] }, 'textOrList', 'textOrList: 1 must be a whole number'],
     [{ format: { type: 'x' } }, 'format.type', 'format.type: must be t'],
+    [
+      { byNumber: { x: 1 } },
+      'byNumber.x',
+      'byNumber.x: is not a valid key: it must match /^\\d+$/',
+    ],
+    [{ code: 'd1' }, 'code', 'code: must match /^c\\d$/'],
     [{ own: 5 }, 'own', 'own: must be just so'],
   ])('says of %j what the field must be', (value, param, message) => {
     expect(refusal(() => parseValue(schema, value))).toMatchObject({ param, message })

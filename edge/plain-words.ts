@@ -36,7 +36,9 @@ export function inPlainWords(issue: Issue, whole: unknown): string | null {
     case 'invalid_union':
       return unionWords(issue)
     case 'invalid_key':
-      return `has a wrong key: it ${issue.issues[0]?.message ?? 'is not valid'}`
+      return `is not a valid key: it ${issue.issues[0]?.message ?? 'is of another kind'}`
+    case 'invalid_format':
+      return issue.pattern === undefined ? null : `must match ${issue.pattern}`
     default:
       return null
   }
