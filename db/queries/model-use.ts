@@ -27,6 +27,8 @@ export interface ModelUse {
   /** When it was there to be used, within the period. */
   existsFrom: Date
   existsTo: Date
+  /** When it was deployed, or else first used in the period; may be before it. */
+  firstAt: Date
 }
 
 /** A base model is one model, whoever uses it. */
@@ -72,6 +74,7 @@ export async function listModelUse(
       extract(epoch from greatest(${start},
         case when deployed.created_at is not null then least(deployed.created_at, first_at) end
       ))::text as "existsFrom",
+      extract(epoch from least(deployed.created_at, first_at))::text as "firstAt",
       extract(epoch from least(${end}, case when removed_at is null then ${end}
         else greatest(removed_at, last_at) end))::text as "existsTo"
     from used full join deployed using (key)
@@ -85,6 +88,7 @@ export async function listModelUse(
     storedBytes: toSafeNumber(row.storedBytes),
     existsFrom: new Date(Number(row.existsFrom) * 1000),
     existsTo: new Date(Number(row.existsTo) * 1000),
+    firstAt: new Date(Number(row.firstAt) * 1000),
   }))
 }
 
@@ -153,7 +157,7 @@ export async function countHostsSeen(db: Db, period: UsePeriod): Promise<number>
 type UseRow = Record<
   'key' | 'model' | 'baseModel' | 'requests' | 'gpuUs' | 'swapUs' | 'storedBytes',
   string
-> & { tenant: string | null; existsFrom: string; existsTo: string }
+> & { tenant: string | null; existsFrom: string; existsTo: string; firstAt: string }
 
 function toSafeNumber(text: string): number {
   const value = Number(text)

@@ -46,6 +46,7 @@ describeOnEachDatabase((db) => {
       const use = await useOf(modelId)
       expect(use).toMatchObject({ requests: 0, gpuUs: 0, existsTo: NOW.end })
       expect(use?.existsFrom.getTime()).toBeGreaterThan(NOW.start.getTime())
+      expect(use?.firstAt).toEqual(use?.existsFrom)
       await removeModel(db(), { tenantId: tenant.id, name: adapter.modelName })
       expect((await useOf(modelId))?.existsTo.getTime()).toBeLessThan(NOW.end.getTime())
       const later = { start: NOW.end, end: new Date(NOW.end.getTime() + 1) }
@@ -63,15 +64,20 @@ describeOnEachDatabase((db) => {
         adapter_version_id: null,
         ...at,
       }
+      const firstMs = NOW.start.getTime() + 5
       await recordUsageEvents(db(), [
         createEvent((await addTenant(db())).id, alone),
-        createEvent((await addTenant(db())).id, alone),
+        createEvent((await addTenant(db())).id, {
+          ...alone,
+          request_id: createId('req', firstMs),
+        }),
       ])
       expect(await useOf(`base/${base_model}`)).toMatchObject({
         tenant: null,
         model: base_model,
         requests: 2,
         existsFrom: NOW.start,
+        firstAt: new Date(firstMs),
       })
       const keys: string[] = []
       for (let after: string | null = null; ; after = keys.at(-1) ?? null) {

@@ -51,6 +51,7 @@ export function showModelUse(deps: Deps): (c: EdgeContext) => Promise<Response> 
         stored_bytes: use.storedBytes,
         exists_from: use.existsFrom.toISOString(),
         exists_to: use.existsTo.toISOString(),
+        first_at: use.firstAt.toISOString(),
         /** [start, end, requests]: Unix milliseconds. */
         runs: (runs.get(use.key) ?? []).map((run) => [run.startMs, run.endMs, run.requests]),
       })),

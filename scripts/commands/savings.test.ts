@@ -4,6 +4,7 @@ import type { TestTenant } from '../../edge/test/support/pool-client.ts'
 import { TestPool, until } from '../../edge/test/support/test-pool.ts'
 import { runAgainst } from '../test/cli-run.ts'
 
+const beganMs = Date.now()
 let pool: TestPool
 let tenant: TestTenant
 beforeAll(async () => {
@@ -65,6 +66,31 @@ describe('nozzle savings', () => {
     expect(at).toMatchObject({ tenants: 1000, hosts: 1 })
     // Two models for each: about 2,000 hours of machines, and two of one host.
     expect(at.saved_percent_vs_dedicated).toBeCloseTo(99.9, 1)
+  })
+
+  it('bills a pool that has just been made from its first deploy on, and says so', async () => {
+    const { stdout } = await run('savings --json')
+    const young = z
+      .object({
+        ...{ start: z.string(), end: z.string(), start_is: z.string() },
+        warnings: z.array(z.string()),
+        pool: z.object({ pool: z.object({ total_pusd: money }) }),
+        data: z.array(z.object({ dedicated: z.object({ saved_percent: z.number() }) })),
+      })
+      .parse(JSON.parse(stdout))
+    expect(young.start_is).toBe('first_use')
+    // All of the pool is younger than this test: no more than its own life may be billed.
+    const lifeMs = BigInt(Date.parse(young.end) - Date.parse(young.start))
+    expect(Date.parse(young.start)).toBeGreaterThanOrEqual(beganMs)
+    const hostPusd = (lifeMs * 2_500_000_000_000n) / 3_600_000n
+    expect(young.pool.pool.total_pusd - hostPusd).toBeLessThan(1000n)
+    expect(young.warnings).toEqual([expect.stringMatching(/^the period is \d+ s long/)])
+    const table = await run('savings')
+    expect(table.stdout).toContain('(first deploy or request of this pool; --start)')
+    expect(table.stdout).toContain('WARNING: the period is')
+    const given = await run(`savings --start ${new Date(beganMs - 3_600_000).toISOString()}`)
+    expect(given.stdout).toContain('(as given; --start)')
+    expect(given.stdout).not.toContain('WARNING')
   })
 
   it('prints a table with everything that it assumes', async () => {

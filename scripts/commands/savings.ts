@@ -15,6 +15,7 @@ import { EDGE_FLAGS, type EdgeTarget, locateEdge } from '../lib/edge-target.ts'
 import { readPeriod } from '../lib/utc-time.ts'
 import { readMeasuredHost } from '../savings/measured-host.ts'
 import {
+  beginAtFirstUse,
   costModels,
   leastHosts,
   type ModelUse,
@@ -36,7 +37,7 @@ const savings: Command = {
   positionals: [],
   flags: {
     tenant: { type: 'string', value: 'name', help: 'models of this tenant alone' },
-    start: { type: 'string', value: 'time', help: 'from (UTC; default: start of this month)' },
+    start: { type: 'string', value: 'time', help: 'from (UTC; default: below)' },
     end: { type: 'string', value: 'time', help: 'to, excluded (default: now)' },
     hosts: { type: 'string', value: 'count', help: 'hosts that were on (default: those seen)' },
     'cold-start-s': { type: 'string', value: 's', help: 'start of a machine from zero (90)' },
@@ -47,9 +48,11 @@ const savings: Command = {
     ...EDGE_FLAGS,
   },
   details:
-    'Every hour of every host is in the bill: the time that no model used is spread over the\n' +
-    'models by their use. Models that are only deployed count too: a machine of their own would\n' +
-    'wait for them. Needs the operator key. Money is exact in --json (integer pico-USD).',
+    'Without --start: from the start of this month, or from the first deploy or request of a pool\n' +
+    'that is younger. Every hour of every host is in the bill: the time that no model used is\n' +
+    'spread over the models by their use. Models that are only deployed count too: a machine of\n' +
+    'their own would wait for them. GPU time is of every attempt at a request; nozzle usage has the\n' +
+    'charged ones alone. Needs the operator key. Money is exact in --json (integer pico-USD).',
   examples: [
     'nozzle savings',
     'nozzle savings --start 2026-11-01 --end 2026-12-01 --hosts 2 --gpu-usd-per-hour 1.99',
@@ -64,15 +67,13 @@ const savings: Command = {
 
 async function createReport(call: CommandCall, target: EdgeTarget): Promise<SavingsReport> {
   const { flags } = call
-  const { startMs, endMs } = readPeriod(flags)
   const coldStartMs = (flags.number('cold-start-s', 0, 86_400) ?? 90) * 1000
   const keepWarmMs = (flags.number('keep-warm-s', 0, 2_592_000) ?? 300) * 1000
-  const { uses, hostsSeen } = await readUses(call, target, {
-    start: new Date(startMs).toISOString(),
-    end: new Date(endMs).toISOString(),
+  const period = await readPeriodUses(call, target, {
     cold_start_s: String(coldStartMs / 1000),
     keep_warm_s: String(keepWarmMs / 1000),
   })
+  const { startMs, endMs, startIs, uses, hostsSeen } = period
   const least = leastHosts(uses, startMs, endMs)
   const given = flags.integer('hosts', 1, 100_000)
   if (given !== undefined && given < least) {
@@ -101,7 +102,7 @@ async function createReport(call: CommandCall, target: EdgeTarget): Promise<Savi
           utilizationPercent,
         }
   const pool = sumCosts(costs)
-  return { assumptions, areHostsSeen: given === undefined, pool, shown, projection }
+  return { assumptions, startIs, areHostsSeen: given === undefined, pool, shown, projection }
 }
 
 const threshold: Command = {
@@ -150,6 +151,31 @@ function readPrices({ flags }: CommandCall) {
   }
 }
 
+/** Without --start a pool that is younger than the month begins with its first use. */
+async function readPeriodUses(
+  call: CommandCall,
+  target: EdgeTarget,
+  machine: Readonly<Record<string, string>>,
+) {
+  const { startMs, endMs } = readPeriod(call.flags)
+  const { uses, hostsSeen } = await readUses(call, target, {
+    start: new Date(startMs).toISOString(),
+    end: new Date(endMs).toISOString(),
+    ...machine,
+  })
+  if (call.flags.text('start') !== undefined) {
+    return { startMs, endMs, startIs: 'given', uses, hostsSeen } as const
+  }
+  const began = beginAtFirstUse(uses, startMs)
+  if (began === null) {
+    const start = new Date(startMs).toISOString()
+    const fix = 'Give --start to reckon an empty pool.'
+    throw new CliError('not_found', `nothing was deployed or used since ${start}`, fix)
+  }
+  const startIs = began.startMs > startMs ? 'first_use' : 'month'
+  return { ...began, endMs, startIs, hostsSeen } as const
+}
+
 /** All pages. */
 async function readUses(
   call: CommandCall,
@@ -180,6 +206,7 @@ function toModelUse(row: ModelUseRow): ModelUse {
     storedBytes: BigInt(row.stored_bytes),
     existsFromMs: row.exists_from,
     existsToMs: row.exists_to,
+    firstMs: row.first_at,
     runs: row.runs.map(([startMs, endMs, requests]) => ({ startMs, endMs, requests })),
   }
 }

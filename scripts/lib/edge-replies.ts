@@ -153,6 +153,7 @@ export const modelUsePage = z.looseObject({
       stored_bytes: z.int().min(0),
       exists_from: instantMs,
       exists_to: instantMs,
+      first_at: instantMs,
       runs: z.array(z.tuple([z.int(), z.int(), z.int().min(1)])),
     }),
   ),

@@ -4,6 +4,7 @@ import { PUSD_PER_USD } from '#db/money.ts'
 import { splitAmount } from './machine-cost.ts'
 import {
   type Assumptions,
+  beginAtFirstUse,
   costModels,
   leastHosts,
   type ModelUse,
@@ -36,6 +37,7 @@ function createUse(change: Partial<ModelUse> = {}): ModelUse {
     storedBytes: 0n,
     existsFromMs: 0,
     existsToMs: 24 * HOUR_MS,
+    firstMs: 0,
     runs: [],
     ...change,
   }
@@ -47,6 +49,20 @@ const someUses = fc.array(
     .map(createUse),
   { minLength: 1, maxLength: 8 },
 )
+
+describe('beginAtFirstUse', () => {
+  it('begins with the first deploy or request, and not before the period', () => {
+    const base = createUse({ firstMs: 3 * HOUR_MS })
+    const deployed = createUse({ firstMs: 2 * HOUR_MS, existsFromMs: 2 * HOUR_MS })
+    const began = beginAtFirstUse([base, deployed], HOUR_MS)
+    expect(began?.startMs).toBe(2 * HOUR_MS)
+    expect(began?.uses.map(({ existsFromMs }) => existsFromMs)).toEqual(
+      [2, 2].map((h) => h * HOUR_MS),
+    )
+    expect(beginAtFirstUse([createUse({ firstMs: 0 })], HOUR_MS)?.startMs).toBe(HOUR_MS)
+    expect(beginAtFirstUse([], HOUR_MS)).toBeNull()
+  })
+})
 
 describe('costModels', () => {
   it('hands out the whole bill of the hosts, to the pico-USD', () => {

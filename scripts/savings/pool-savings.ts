@@ -19,6 +19,8 @@ export interface ModelUse {
   /** Within the period. */
   readonly existsFromMs: number
   readonly existsToMs: number
+  /** Its deploy or first request, perhaps before the period. */
+  readonly firstMs: number
   readonly runs: readonly Run[]
 }
 
@@ -55,6 +57,21 @@ export interface Totals {
   readonly pool: ModelCost['pool']
   readonly dedicated: ModelCost['dedicated']
   readonly scaleToZero: ModelCost['scaleToZero']
+}
+
+/**
+ * The first moment of anything in `uses`, and they from then on: hosts of a pool that was made in
+ * the period cost nothing before. Null where nothing was used or deployed.
+ */
+export function beginAtFirstUse(
+  uses: readonly ModelUse[],
+  startMs: number,
+): { readonly startMs: number; readonly uses: readonly ModelUse[] } | null {
+  if (uses.length === 0) return null
+  const firstMs = uses.reduce((first, use) => Math.min(first, use.firstMs), Infinity)
+  const beginMs = Math.max(startMs, firstMs)
+  const from = (use: ModelUse) => ({ ...use, existsFromMs: Math.max(use.existsFromMs, beginMs) })
+  return { startMs: beginMs, uses: uses.map(from) }
 }
 
 /** Hosts that the use needs at least, all of them busy all the time. */

@@ -12,6 +12,8 @@ import {
 
 export interface SavingsReport {
   readonly assumptions: Assumptions
+  /** What the period begins with: `first_use` = the first deploy or request of the pool. */
+  readonly startIs: 'given' | 'month' | 'first_use'
   /** Whether the hosts were counted in the events, rather than given. */
   readonly areHostsSeen: boolean
   /** All models of the pool. */
@@ -26,6 +28,8 @@ export function toJson(report: SavingsReport): unknown {
   return {
     start: new Date(assumptions.startMs).toISOString(),
     end: new Date(assumptions.endMs).toISOString(),
+    start_is: report.startIs,
+    warnings: warningsOf(assumptions),
     assumptions: {
       hosts: assumptions.hosts,
       gpu_pusd_per_hour: assumptions.gpuPusdPerHour,
@@ -95,6 +99,8 @@ export function describeAssumptions({ assumptions, areHostsSeen }: SavingsReport
     `a machine costs ${formatUsd(gpuPusdPerHour)} USD an hour, in the pool and outside (--gpu-usd-per-hour)`,
     `stored adapters cost ${formatUsd(storagePusdPerGibMonth)} USD per GiB and month of 730 hours (--storage-usd-per-gib-month)`,
     'USED is the engine and load time of the model; IDLE its share, by use, of all other host time',
+    'GPU s and SWAP s are of every attempt at a request, for each took a host its time; ' +
+      '`nozzle usage` has the charged attempt alone',
     'DEDICATED is a machine of its own from first to last moment, more where its use asks for it',
     `SCALE TO ZERO replays the requests: ${coldStartMs / 1000} s to start (--cold-start-s), ` +
       `${keepWarmMs / 1000} s warm after the last (--keep-warm-s), both paid; a machine is always ` +
@@ -113,7 +119,9 @@ export function toText(report: SavingsReport, rowsMax: number): string {
   const { startMs, endMs } = assumptions
   const stored = shown.reduce((sum, { use }) => sum + use.storedBytes, 0n)
   return [
-    `${new Date(startMs).toISOString()} to ${new Date(endMs).toISOString()}`,
+    `${new Date(startMs).toISOString()} (${STARTS[report.startIs]}; --start) to ` +
+      new Date(endMs).toISOString(),
+    ...warningsOf(assumptions).map((warning) => `WARNING: ${warning}`),
     '',
     formatTable(COLUMNS, rows),
     '',
@@ -125,6 +133,22 @@ export function toText(report: SavingsReport, rowsMax: number): string {
     'Assumed:',
     ...describeAssumptions(report).map((line) => `  ${line}`),
   ].join('\n')
+}
+
+const STARTS = {
+  given: 'as given',
+  month: 'start of the month',
+  first_use: 'first deploy or request of this pool',
+} as const satisfies Record<SavingsReport['startIs'], string>
+
+const HOUR_MS = 3_600_000
+
+function warningsOf({ startMs, endMs }: Assumptions): string[] {
+  if (endMs - startMs >= HOUR_MS) return []
+  const seconds = Math.round((endMs - startMs) / 1000)
+  return [
+    `the period is ${seconds} s long: under an hour of use says little of what a month spares`,
+  ]
 }
 
 const COLUMNS = [
