@@ -267,6 +267,17 @@ describe('commands', () => {
     const body = seen.at(-1)?.body ?? ''
     expect(body).toMatch(/name="config"[^\n]*\r\n[^\n]*\r\n\r\n\{"r":8\}/)
     expect(body).toMatch(/name="weights"[^\n]*\r\n[^\n]*\r\n\r\nweights/)
+    expect(stdout).toContain('Bearer $NOZZLE_API_KEY')
+    const secrets = { pool_secret: 's'.repeat(32), key_pepper: 'p'.repeat(32) }
+    const here = JSON.stringify({ ...secrets, operator_key: 'nz_operator' })
+    writeFileSync(join(directory, 'secrets.json'), here)
+    writeFileSync(join(directory, 'demo-key'), 'nz_demo')
+    routes['GET /v1/tenants/demo/models'] = { status: 200, body: '{"data":[]}' }
+    const demoPath = 'POST /v1/tenants/demo/models/m/versions'
+    routes[demoPath] = { status: 201, body: JSON.stringify(deployed) }
+    const { NOZZLE_EDGE_URL } = edgeEnv()
+    const demo = await run(`deploy ${directory} --model m`, { NOZZLE_EDGE_URL })
+    expect(demo.stdout).toContain(`Bearer $(cat ${join(directory, 'demo-key')})`)
   })
 
   it('show exact cost', async () => {

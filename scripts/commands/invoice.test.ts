@@ -94,6 +94,14 @@ describe('nozzle invoice', () => {
       exitCode: 4,
       stderr: expect.stringContaining('The period is not over'),
     })
+    await nozzle('invoice create 2026-03')
+    await nozzle('invoice create 2026-04')
+    for (const flag of ['', ' --dry-run']) {
+      const { exitCode } = await nozzle(`invoice finalize 2026-04${flag}`)
+      expect(exitCode, flag).toBe(4)
+    }
+    await nozzle('invoice finalize 2026-03')
+    expect((await nozzle('invoice finalize 2026-04')).exitCode).toBe(0)
     expect((await nozzle('invoice show 2025-01')).exitCode).toBe(3)
     expect((await nozzle('invoice create 2026-05', tenant.key)).exitCode).toBe(5)
     for (const line of ['create 2099-12', `finalize ${month}`]) {
