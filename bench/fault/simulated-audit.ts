@@ -6,12 +6,7 @@
 import type { UsageEvent } from '../../gpu-host/protocol.ts'
 import type { Finding } from './audit.ts'
 import type { Charge } from './charges.ts'
-import {
-  FSYNC_INTERVAL_MS,
-  FSYNC_MS_MAX,
-  type SimulatedRequest,
-  tokensOf,
-} from './simulated-host.ts'
+import { FSYNC_INTERVAL_MS, type SimulatedRequest, tokensOf } from './simulated-host.ts'
 
 export interface SimulatedFacts {
   readonly number: number
@@ -20,6 +15,8 @@ export interface SimulatedFacts {
   readonly settled: readonly UsageEvent[]
   readonly charges: readonly Charge[]
   readonly mayLosePower: boolean
+  /** How long of that time an fsync was under way. */
+  readonly syncingMs: (fromMs: number, toMs: number) => number
 }
 
 export interface SimulatedAudit {
@@ -27,13 +24,16 @@ export interface SimulatedAudit {
   readonly lost: number
   readonly double: number
   readonly worstOverrunChunks: number
-  /** Age, when the machine died, of the oldest chunk that was given and is not charged. */
+  /**
+   * Age, when the machine died, of the oldest chunk that was given and is not charged; without the
+   * time that the disk took for fsyncs.
+   */
   readonly powerLossMs: number
   readonly findings: readonly Finding[]
 }
 
-/** A chunk waits for its group, and that for its fsyncs: a directory and two segments at most. */
-export const POWER_LOSS_MS_MAX = FSYNC_INTERVAL_MS + 3 * FSYNC_MS_MAX
+/** A chunk waits for its group; beyond that only for the disk. */
+export const POWER_LOSS_MS_MAX = FSYNC_INTERVAL_MS
 
 export function auditSimulated(facts: SimulatedFacts): SimulatedAudit {
   const findings: Finding[] = []
@@ -53,10 +53,13 @@ export function auditSimulated(facts: SimulatedFacts): SimulatedAudit {
       if (chunks > 1) say('overrun', `${id}: ${given} given, ${billed} charged`)
     }
     if (billed >= given) continue
-    const ageMs = oldestLossMs(request, billed)
+    const ageMs = oldestLossMs(request, billed, facts.syncingMs)
     powerLossMs = Math.max(powerLossMs, ageMs)
     if (!facts.mayLosePower || ageMs > POWER_LOSS_MS_MAX) {
-      say('lost', `${id}: ${given} given, ${billed} charged, the oldest ${ageMs} ms before the end`)
+      say(
+        'lost',
+        `${id}: ${given} given, ${billed} charged, the oldest ${ageMs} ms and its fsyncs before the end`,
+      )
     }
   }
   for (const what of unlike(facts.settled, charges)) say('lost', what)
@@ -86,11 +89,15 @@ function unlike(settled: readonly UsageEvent[], charges: ReadonlyMap<string, Cha
   })
 }
 
-function oldestLossMs({ given, endedMs }: SimulatedRequest, billed: number): number {
+function oldestLossMs(
+  { given, endedMs }: SimulatedRequest,
+  billed: number,
+  syncingMs: SimulatedFacts['syncingMs'],
+): number {
   let sum = 0
   for (const { tokens, atMs } of given) {
     sum += tokens
-    if (sum > billed) return endedMs - atMs
+    if (sum > billed) return endedMs - atMs - syncingMs(atMs, endedMs)
   }
   return 0
 }

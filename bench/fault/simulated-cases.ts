@@ -81,6 +81,7 @@ class SimulatedCase {
   readonly #disk: DyingDisk
   readonly #edge: LossyEdge
   readonly #requests: SimulatedRequest[] = []
+  readonly #syncs: { readonly startMs: number; endMs: number }[] = []
 
   constructor(seed: number, number: number, database: Database) {
     const random = new Random('fault', 'simulated', seed, number)
@@ -91,7 +92,7 @@ class SimulatedCase {
     this.#edge = new LossyEdge(database.db, random, this.#clock)
     this.#disk = new DyingDisk({
       random: () => random.fraction(),
-      defer: (run) => void this.#clock.setTimer(random.integer(FSYNC_MS_MAX), run),
+      defer: (run) => this.#sync(run),
       nowMs: () => this.#clock.nowMs(),
     })
   }
@@ -201,7 +202,29 @@ class SimulatedCase {
       settled: events,
       charges: await readCharges(this.#database.db, this.#tenantId),
       mayLosePower: this.death !== 'kill',
+      syncingMs: (fromMs, toMs) => this.#syncingMs(fromMs, toMs),
     })
+  }
+
+  /** An fsync takes its time; one under way when its life ends is over then, for the audit. */
+  #sync(done: () => void): void {
+    const sync = { startMs: this.#clock.nowMs(), endMs: Infinity }
+    this.#syncs.push(sync)
+    this.#clock.setTimer(this.#random.integer(FSYNC_MS_MAX), () => {
+      sync.endMs = this.#clock.nowMs()
+      done()
+    })
+  }
+
+  #syncingMs(fromMs: number, toMs: number): number {
+    let sum = 0
+    let reachedMs = fromMs
+    for (const { startMs, endMs } of this.#syncs) {
+      const until = Math.min(endMs, toMs)
+      sum += Math.max(0, until - Math.max(startMs, reachedMs))
+      reachedMs = Math.max(reachedMs, until)
+    }
+    return sum
   }
 
   #drawFate(life: number): Fate {

@@ -43,6 +43,9 @@ class Inode {
   /** What the platters hold. */
   durable = new Uint8Array(0)
   readonly dirtyPages = new Set<number>()
+  /** Fsyncs begun, and the latest begun of those done: one that was overtaken adds nothing. */
+  syncsBegun = 0
+  syncDone = 0
 }
 
 interface DirectoryChange {
@@ -293,6 +296,7 @@ export class SimulatedDisk implements Disk {
     }
     const { inode } = handle
     const size = inode.size
+    const number = ++inode.syncsBegun
     const pages = Array.from(inode.dirtyPages, (page) => {
       const start = page * PAGE_BYTES
       return { page, content: inode.bytes.slice(start, Math.min(size, start + PAGE_BYTES)) }
@@ -301,7 +305,8 @@ export class SimulatedDisk implements Disk {
       for (const { page, content } of pages) {
         if (isSame(content, pageOf(inode, page))) inode.dirtyPages.delete(page)
       }
-      if (error !== null) return
+      if (error !== null || number < inode.syncDone) return
+      inode.syncDone = number
       inode.durable = resized(inode.durable, size)
       for (const { page, content } of pages) inode.durable.set(content, page * PAGE_BYTES)
     }
