@@ -11,6 +11,7 @@ import type {
   ProgressRow,
   RequestFacts,
   SegmentRecord,
+  SettledRecord,
   StartedRecord,
 } from './record.ts'
 
@@ -51,9 +52,7 @@ export class OpenRequests {
         for (const row of record.rows) this.#advance(row)
         return
       case 'settled':
-        this.#remove(record.n)
-        this.#unnamed.delete(record.n)
-        if (record.event !== null) this.#unended.delete(identityOf(record.event))
+        this.#settle(record)
         return
       case 'salvaged':
         return
@@ -84,6 +83,29 @@ export class OpenRequests {
       this.#unended.delete(identityOf(entry.opened.request))
       this.#add(entry)
     }
+  }
+
+  /**
+   * By identity where the record has one: after the loss of a segment's head, the handle may be one
+   * that a later life gave to another request.
+   */
+  #settle({ n, event }: SettledRecord): void {
+    this.#unnamed.delete(n)
+    if (event === null) {
+      const [, , completionTokens = 0] = this.#byHandle.get(n)?.progress ?? []
+      // Who was given a token has an event.
+      if (completionTokens === 0) this.#remove(n)
+      return
+    }
+    const identity = identityOf(event)
+    this.#unended.delete(identity)
+    const isOf = (entry?: OpenRequest): boolean =>
+      entry !== undefined && identityOf(entry.opened.request) === identity
+    if (isOf(this.#byHandle.get(n))) {
+      this.#remove(n)
+      return
+    }
+    for (const [handle, entry] of this.#byHandle) if (isOf(entry)) this.#remove(handle)
   }
 
   #add(entry: OpenRequest): void {
