@@ -84,6 +84,14 @@ export const HOST_BUGS: readonly PlantedBug[] = [
 
 export const JOURNAL_BUGS: readonly PlantedBug[] = [
   {
+    name: 'ending-by-handle',
+    harm: 'after damage a request is taken for ended that was not, and is never billed',
+    file: 'gpu-host/journal/open-requests.ts',
+    from: 'if (isOf(this.#byHandle.get(n))) {',
+    to: 'if (this.#byHandle.has(n)) {',
+    tests: ['gpu-host/journal/open-requests.test.ts'],
+  },
+  {
     name: 'progress-summed',
     harm: 'running totals are added up: a crash bills a request many times over',
     file: 'gpu-host/journal/open-requests.ts',
