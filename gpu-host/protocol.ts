@@ -139,6 +139,22 @@ export const generateRequest = z.object({
 })
 export type GenerateRequest = z.infer<typeof generateRequest>
 
+/** What a usage event says that is known on admission; `parse` takes it out of a request. */
+export const requestFacts = generateRequest.pick({
+  request_id: true,
+  attempt: true,
+  tenant_id: true,
+  key_id: true,
+  model: true,
+  model_id: true,
+  adapter_version_id: true,
+  adapter_digest: true,
+  base_model: true,
+  price_version_id: true,
+  lease_ids: true,
+})
+export type RequestFacts = z.infer<typeof requestFacts>
+
 export const finishReason = z.enum(['stop', 'length', 'abort', 'error'])
 export type FinishReason = z.infer<typeof finishReason>
 

@@ -5,8 +5,9 @@
  */
 import type { Clock } from '../../gpu-host/clock.ts'
 import { Journal } from '../../gpu-host/journal/journal.ts'
-import type { JournalRecord, RequestFacts } from '../../gpu-host/journal/record.ts'
+import type { JournalRecord } from '../../gpu-host/journal/record.ts'
 import { placeCursor, readShippedCursor } from '../../gpu-host/journal/shipped-cursor.ts'
+import type { RequestFacts } from '../../gpu-host/protocol.ts'
 import type { EdgeClient } from '../../gpu-host/telemetry/edge-client.ts'
 import type { HostMetrics } from '../../gpu-host/telemetry/metrics.ts'
 import { createUsageEvent } from '../../gpu-host/telemetry/usage-event.ts'

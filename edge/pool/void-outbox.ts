@@ -6,7 +6,7 @@
  */
 import type { Db } from '#db/database.ts'
 import { recordUsageEvents } from '#db/queries/usage.ts'
-import type { GenerateRequest, UsageEvent } from '#protocol'
+import { type GenerateRequest, requestFacts, type UsageEvent } from '#protocol'
 import { errorText } from '../errors.ts'
 import { VOID_BATCH_EVENTS_MAX, VOIDS_MAX } from '../limits.ts'
 import type { Log } from '../log.ts'
@@ -71,17 +71,8 @@ export class VoidOutbox {
 
 function toVoid(request: GenerateRequest, attempt: number, at: string): UsageEvent {
   return {
-    request_id: request.request_id,
+    ...requestFacts.parse(request),
     attempt,
-    tenant_id: request.tenant_id,
-    key_id: request.key_id,
-    model: request.model,
-    model_id: request.model_id,
-    adapter_version_id: request.adapter_version_id,
-    adapter_digest: request.adapter_digest,
-    base_model: request.base_model,
-    price_version_id: request.price_version_id,
-    lease_ids: request.lease_ids,
     host_id: EDGE_HOST_ID,
     epoch: 0,
     prompt_tokens: 0,

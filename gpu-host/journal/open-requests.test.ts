@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import type { RequestFacts } from '../protocol.ts'
 import { createUsageEvent } from '../telemetry/usage-event.ts'
 import { OpenRequests } from './open-requests.ts'
-import type { JournalRecord, RequestFacts } from './record.ts'
+import type { JournalRecord } from './record.ts'
 
 const AT = '2026-01-01T00:00:00.000Z'
 

@@ -5,11 +5,11 @@
  * A request leaves by its settled record alone. One that a segment's head no longer knows ended in
  * records that damage has eaten, and stays open here, to be closed at its last progress.
  */
+import type { RequestFacts } from '../protocol.ts'
 import type {
   JournalRecord,
   OpenedRecord,
   ProgressRow,
-  RequestFacts,
   SegmentRecord,
   SettledRecord,
   StartedRecord,

@@ -2,26 +2,10 @@
  * What the journal's records say. How they stand in a file is frame.ts.
  */
 import { z } from 'zod'
-import { adapterSource, generateRequest, usageEvent } from '../protocol.ts'
+import { adapterSource, requestFacts, usageEvent } from '../protocol.ts'
 
 const tokenCount = z.int().min(0)
 const handle = z.int().min(0)
-
-/** What a usage event says about a request that is known on admission. */
-export const requestFacts = generateRequest.pick({
-  request_id: true,
-  attempt: true,
-  tenant_id: true,
-  key_id: true,
-  model: true,
-  model_id: true,
-  adapter_version_id: true,
-  adapter_digest: true,
-  base_model: true,
-  price_version_id: true,
-  lease_ids: true,
-})
-export type RequestFacts = z.infer<typeof requestFacts>
 
 const openedRecord = z.object({
   t: z.literal('opened'),

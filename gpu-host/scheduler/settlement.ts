@@ -3,8 +3,8 @@
  * scheduler writes the records, then sends the events.
  */
 import type { HostError } from '../errors.ts'
-import type { JournalRecord, ProgressRow, RequestFacts, SettledRecord } from '../journal/record.ts'
-import type { FinishReason, GenerateEvent, GenerateRequest, Usage } from '../protocol.ts'
+import type { JournalRecord, ProgressRow, SettledRecord } from '../journal/record.ts'
+import { type FinishReason, type GenerateEvent, requestFacts, type Usage } from '../protocol.ts'
 import { createUsageEvent, NO_USAGE } from '../telemetry/usage-event.ts'
 import type { LiveRequest } from './live-request.ts'
 
@@ -38,7 +38,7 @@ export function settle(
   const { owner, finish, error } = ending
   const { totals, source, ttftUs } = owner
   const event = createUsageEvent({
-    request: toRequestFacts(owner.request),
+    request: requestFacts.parse(owner.request),
     hostId: host.hostId,
     epoch: host.epoch,
     finish,
@@ -83,7 +83,7 @@ export function toOpened(owner: LiveRequest): JournalRecord {
     t: 'opened',
     n: owner.handle,
     at: owner.startedAt,
-    request: toRequestFacts(owner.request),
+    request: requestFacts.parse(owner.request),
   }
 }
 
@@ -106,20 +106,4 @@ export function toProgress(owners: Iterable<LiveRequest>): JournalRecord[] {
     return [handle, promptRows, completionTokens, gpuUs]
   })
   return rows.length === 0 ? [] : [{ t: 'progress', rows }]
-}
-
-function toRequestFacts(request: GenerateRequest): RequestFacts {
-  return {
-    request_id: request.request_id,
-    attempt: request.attempt,
-    tenant_id: request.tenant_id,
-    key_id: request.key_id,
-    model: request.model,
-    model_id: request.model_id,
-    adapter_version_id: request.adapter_version_id,
-    adapter_digest: request.adapter_digest,
-    base_model: request.base_model,
-    price_version_id: request.price_version_id,
-    lease_ids: request.lease_ids,
-  }
 }

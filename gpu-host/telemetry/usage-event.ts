@@ -8,8 +8,7 @@
  * - Everything else owes the whole prompt and every token generated, those too that a stop string
  *   hid and the end-of-generation token: the engine ran a row for each.
  */
-import type { RequestFacts } from '../journal/record.ts'
-import type { AdapterSource, FinishReason, Usage, UsageEvent } from '../protocol.ts'
+import type { AdapterSource, FinishReason, RequestFacts, Usage, UsageEvent } from '../protocol.ts'
 
 export interface RequestTotals {
   /** Prompt tokens that rows of it have read so far: run, or found in the prefix cache. */

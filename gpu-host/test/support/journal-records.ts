@@ -1,14 +1,9 @@
 /** Records of made-up requests, and a journal of them on a simulated disk. */
 import { systemClock } from '../../clock.ts'
 import { Journal, type JournalOptions } from '../../journal/journal.ts'
-import type {
-  JournalRecord,
-  OpenedRecord,
-  RequestFacts,
-  SettledRecord,
-} from '../../journal/record.ts'
+import type { JournalRecord, OpenedRecord, SettledRecord } from '../../journal/record.ts'
 import { CURSOR_START, readSettled } from '../../journal/settled-reader.ts'
-import type { UsageEvent } from '../../protocol.ts'
+import type { RequestFacts, UsageEvent } from '../../protocol.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 import { VirtualClock } from './virtual-clock.ts'
 
