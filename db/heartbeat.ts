@@ -6,11 +6,15 @@
 export interface AdapterResidency {
   readonly digest: string
   readonly tier: 'slot' | 'ram' | 'disk'
+  readonly sequences: number
 }
 
 export interface HostReport {
   readonly host_id: string
   readonly epoch: number
+  readonly beat: number
+  readonly uptime_ms: number
+  readonly engine: 'native' | 'vllm'
   readonly url: string
   readonly version: string
   readonly base_model: string
@@ -23,6 +27,9 @@ export interface HostReport {
     readonly queue_depth_max: number
     readonly slots: number
     readonly slots_in_use: number
+    readonly kv_tokens_max: number
+    readonly kv_tokens_free: number
+    readonly wait_ms: number
   }
   readonly context_length: number
 }

@@ -83,6 +83,8 @@ export class Host {
   readonly #background = new AbortController()
   #running: Promise<void>[] = []
   #url = ''
+  #listeningUs = 0
+  #beats = 0
   #stopping: Promise<void> | null = null
   readonly #grace = new AbortController()
   readonly #lost = Promise.withResolvers<HostLoss>()
@@ -159,6 +161,7 @@ export class Host {
     await once(this.#server, 'listening')
     const bound = this.#server.address()
     const port = typeof bound === 'object' && bound !== null ? bound.port : settings.port
+    this.#listeningUs = this.#parts.clock.nowUs()
     this.#url = settings.url ?? `http://${settings.address}:${port}`
     const { signal } = this.#background
     const heartbeat = this.#heartbeatOptions()
@@ -172,12 +175,18 @@ export class Host {
     return this.#stopping
   }
 
+  /** A heartbeat; each is newer than the one before. */
   status(): Heartbeat {
-    const { settings, engine, adapters, version } = this.#parts
+    const { settings, engine, adapters, clock, version } = this.#parts
     const load = this.scheduler.load()
+    const sequences = this.scheduler.sequencesByAdapter()
+    this.#beats += 1
     return {
       host_id: settings.hostId,
       epoch: this.journal.epoch,
+      beat: this.#beats,
+      uptime_ms: Math.floor((clock.nowUs() - this.#listeningUs) / 1000),
+      engine: 'native',
       url: this.#url,
       version,
       base_model: engine.info.baseModel,
@@ -190,9 +199,16 @@ export class Host {
         queue_depth_max: load.queueDepthMax,
         slots: load.slots,
         slots_in_use: load.slotsInUse,
+        kv_tokens_max: load.kvTokensMax,
+        kv_tokens_free: load.kvTokensFree,
+        wait_ms: load.waitMs,
       },
       context_length: engine.limits.contextLength,
-      adapters: adapters.residency().map(({ digest, tier }) => ({ digest, tier })),
+      adapters: adapters.residency().map(({ digest, tier }) => ({
+        digest,
+        tier,
+        sequences: sequences.get(digest) ?? 0,
+      })),
     }
   }
 

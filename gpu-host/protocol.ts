@@ -128,6 +128,13 @@ export const generateRequest = z.object({
   /** Of each choice; null = until the context is full. */
   max_tokens: z.int().min(1).nullable(),
   stop: z.array(z.string().min(1).max(256)).max(16).default([]),
+  /**
+   * Milliseconds from now within which the first token must come, or the request is of no use any
+   * more; null = as long as the host lets requests wait.
+   */
+  deadline_ms: z.int().min(1).max(3_600_000).nullable().default(null),
+  /** The tenant's share of a host that has more to do than it can, as a multiple of others'. */
+  tenant_weight: z.int().min(1).max(1000).default(1),
   /** The client gets the reply in one piece: of one that breaks off it gets nothing. */
   is_whole: z.boolean().default(false),
   /** Ignore the end-of-generation token (benchmarks). */
@@ -276,11 +283,18 @@ export const residencyState = z.enum([
 ])
 export type ResidencyState = z.infer<typeof residencyState>
 
+export const engineKind = z.enum(['native', 'vllm'])
+
 /** Host → edge once a second. */
 export const heartbeat = z.object({
   host_id: z.string().min(1).max(80),
   /** Grows at each start of the host process; an older epoch is refused. */
   epoch: z.int().min(0),
+  /** Counts the heartbeats of an epoch: of two the higher is newer, whichever arrived first. */
+  beat: z.int().min(0).default(0),
+  /** Milliseconds since this start of the host began to take requests. */
+  uptime_ms: z.int().min(0).default(0),
+  engine: engineKind.default('native'),
   url: z.string().max(400),
   version: z.string(),
   base_model: z.string(),
@@ -293,13 +307,38 @@ export const heartbeat = z.object({
     queue_depth_max: z.int().min(1),
     slots: z.int().min(1),
     slots_in_use: z.int().min(0),
+    /** Tokens that the KV pool holds; free ones include those of prefixes that nobody uses now. */
+    kv_tokens_max: z.int().min(0).default(0),
+    kv_tokens_free: z.int().min(0).default(0),
+    /** How long a request that came now would wait for its turn, as the host reckons. */
+    wait_ms: z.int().min(0).default(0),
   }),
   context_length: z.int().min(1),
   adapters: z
-    .array(z.object({ digest: adapterDigest, tier: z.enum(['slot', 'ram', 'disk']) }))
+    .array(
+      z.object({
+        digest: adapterDigest,
+        tier: z.enum(['slot', 'ram', 'disk']),
+        /** Sequences with it that run or wait on this host. */
+        sequences: z.int().min(0).default(0),
+      }),
+    )
     .max(100_000),
 })
 export type Heartbeat = z.infer<typeof heartbeat>
+
+/** What the pool's operator wants of a host: that it serves, or that it takes nothing new. */
+export const hostWish = z.enum(['serve', 'drain'])
+export type HostWish = z.infer<typeof hostWish>
+
+/** Answers a heartbeat. */
+export const heartbeatReceipt = z.object({
+  /** The database has it; else this edge alone has heard of it. */
+  stored: z.boolean(),
+  /** null = the edge does not know at the moment. */
+  wish: hostWish.nullable().default(null),
+})
+export type HeartbeatReceipt = z.infer<typeof heartbeatReceipt>
 
 /** One settled request: the immutable fact that is billed. Written by the host's journal. */
 export const usageEvent = z.object({

@@ -60,6 +60,8 @@ async function ask(
       base_model: baseModel,
       input: { kind: 'tokens', tokens: [...adapter.prompt] },
       max_tokens: completionTokens,
+      deadline_ms: null,
+      tenant_weight: 1,
       is_whole: false,
       ignore_eos: true,
     }),

@@ -32,6 +32,7 @@ describeOnEachDatabase((db) => {
       const adapters = Array.from({ length: 300 }, (_, index) => ({
         digest: `sha256:${index.toString(16).padStart(64, '0')}`,
         tier: 'disk' as const,
+        sequences: 0,
       }))
       const heartbeat = createHeartbeat({ adapters })
       await recordHeartbeat(db(), heartbeat, T0)

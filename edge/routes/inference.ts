@@ -69,6 +69,8 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
       adapter_version_id: target.adapter?.versionId ?? null,
       adapter_digest: target.adapter?.digest ?? null,
       base_model: target.baseModel,
+      deadline_ms: null,
+      tenant_weight: 1,
       is_whole: !isStream,
       ...generate,
     }

@@ -8,7 +8,13 @@ import { upsertBaseModel } from '#db/queries/base-models.ts'
 import { recordHeartbeat } from '#db/queries/hosts.ts'
 import { recordUsageEvents } from '#db/queries/usage.ts'
 import { withinTime } from '#db/within-time.ts'
-import { EDGE_ROUTES, type Heartbeat, heartbeat, usageBatch } from '#protocol'
+import {
+  EDGE_ROUTES,
+  type Heartbeat,
+  type HeartbeatReceipt,
+  heartbeat,
+  usageBatch,
+} from '#protocol'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
 import { HEARTBEAT_BYTES_MAX, LOOKUP_WAIT_MS, USAGE_BATCH_BYTES_MAX } from '../limits.ts'
@@ -41,7 +47,8 @@ export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response>
       throw error
     })
     // Where not, this edge has heard the host, and others ask the hosts that they last knew.
-    return c.json({ stored: isStored !== null })
+    const receipt: HeartbeatReceipt = { stored: isStored !== null, wish: null }
+    return c.json(receipt)
   }
 }
 

@@ -43,6 +43,11 @@ export class Admission<T extends QueuedRequest> {
     return this.#depth
   }
 
+  /** Milliseconds until `count` requests that wait have had their turn. */
+  waitMs(count: number, sequenceCount: number): number {
+    return Math.round((count * this.#serviceMs) / sequenceCount)
+  }
+
   /**
    * Throws `queue_full`, with a retry hint, before any of `count` places is taken. An empty queue
    * has room for all.
@@ -53,7 +58,7 @@ export class Admission<T extends QueuedRequest> {
     const isFull = this.#depth > 0 && this.#depth + count > queueDepthMax
     if (!isFull && (own === 0 || own + count <= queueDepthTenantMax)) return
     const ahead = isFull ? this.#depth : own
-    const waitMs = Math.round((ahead * this.#serviceMs) / sequenceCount)
+    const waitMs = this.waitMs(ahead, sequenceCount)
     throw new HostError(
       'queue_full',
       isFull

@@ -44,6 +44,11 @@ export interface SchedulerLoad {
   readonly queueDepthMax: number
   readonly slots: number
   readonly slotsInUse: number
+  readonly kvTokensMax: number
+  /** Of prefixes that nobody uses now too: they are given up for whoever needs room. */
+  readonly kvTokensFree: number
+  /** How long a request that came now would wait for its turn. */
+  readonly waitMs: number
 }
 
 /** How often deadlines are looked at while no step runs. */
@@ -168,14 +173,30 @@ export class Scheduler {
 
   load(): SchedulerLoad {
     const { engine, limits } = this.#options
+    const { sequenceCount, pageCells, pageCount } = engine.limits
+    const { depth } = this.#admission
     return {
       sequencesRunning: this.#held.size,
-      sequencesMax: engine.limits.sequenceCount,
-      queueDepth: this.#admission.depth,
+      sequencesMax: sequenceCount,
+      queueDepth: depth,
       queueDepthMax: limits.queueDepthMax,
       slots: engine.limits.slotCount,
       slotsInUse: this.#pinned().size,
+      kvTokensMax: pageCount * pageCells,
+      kvTokensFree: (pageCount - this.#kv.counts.used) * pageCells,
+      waitMs: this.#admission.waitMs(depth, sequenceCount),
     }
+  }
+
+  /** Sequences that run or wait, by the digest of their adapter. */
+  sequencesByAdapter(): Map<string, number> {
+    const counts = new Map<string, number>()
+    for (const { request, sequences } of this.#live) {
+      const { adapter_digest: digest } = request
+      if (digest === null) continue
+      counts.set(digest, (counts.get(digest) ?? 0) + sequences.length)
+    }
+    return counts
   }
 
   /** Pages of the KV pool. */

@@ -113,6 +113,8 @@ class Simulation {
       n: this.random() < 0.3 ? 2 + pick(3) : 1,
       max_tokens: 1 + pick(60),
       stop: [],
+      deadline_ms: null,
+      tenant_weight: 1,
       is_whole: false,
       ignore_eos: false,
       logprobs: false,

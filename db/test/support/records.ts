@@ -83,6 +83,9 @@ export function createHeartbeat(change: Partial<Heartbeat> = {}): Heartbeat {
   return {
     host_id: uniqueName('hst'),
     epoch: 7,
+    beat: 1,
+    uptime_ms: 60_000,
+    engine: 'native',
     url: 'http://127.0.0.1:9000',
     version: '0.1.0',
     base_model: 'smollm2',
@@ -95,9 +98,12 @@ export function createHeartbeat(change: Partial<Heartbeat> = {}): Heartbeat {
       queue_depth_max: 256,
       slots: 8,
       slots_in_use: 2,
+      kv_tokens_max: 16_384,
+      kv_tokens_free: 12_000,
+      wait_ms: 0,
     },
     context_length: 2048,
-    adapters: [{ digest: `sha256:${'a'.repeat(64)}`, tier: 'slot' }],
+    adapters: [{ digest: `sha256:${'a'.repeat(64)}`, tier: 'slot', sequences: 3 }],
     ...change,
   }
 }

@@ -190,6 +190,8 @@ export function createRequest(overrides: Partial<GenerateRequest> = {}): Generat
     n: 1,
     max_tokens: 8,
     stop: [],
+    deadline_ms: null,
+    tenant_weight: 1,
     is_whole: false,
     ignore_eos: false,
     logprobs: false,
