@@ -14,6 +14,7 @@ import { HOST_PATIENCE, type HostPatience } from './limits.ts'
 import type { Log } from './log.ts'
 import { EdgeMetrics } from './metrics.ts'
 import { GrantSigner } from './pool/grant.ts'
+import { HostChoice } from './pool/host-choice.ts'
 import { HostClient } from './pool/host-client.ts'
 import { PoolView } from './pool/pool-view.ts'
 import { UploadClient } from './pool/upload-client.ts'
@@ -63,6 +64,7 @@ export function createDeps(input: DepsInput): Deps {
   const clock = new PoolClock({ readMs: () => databaseTimeMs(db), wallMs, monotonicMs, log })
   const downForMs = () => availability?.downForMs() ?? null
   const pool = new PoolView({ db, nowMs: clock.nowMs, downForMs })
+  const choice = new HostChoice(pool)
   const voids = new VoidOutbox({ db, metrics, log, nowMs: clock.nowMs })
   // Hosts check grants by their own clocks, which are set as this machine's is.
   const signer = new GrantSigner(config.poolSecret, wallMs)
@@ -88,7 +90,7 @@ export function createDeps(input: DepsInput): Deps {
     authenticator: new Authenticator({ ...remembering, keyPepper, operatorKey, metrics }),
     hostVerifier: new HostVerifier(config.poolSecret, wallMs),
     catalog: new Catalog({ ...remembering, isBaseModel }),
-    hosts: new HostClient({ pool, signer, metrics, voids, fetch, patience }),
+    hosts: new HostClient({ pool, choice, signer, metrics, voids, fetch, patience }),
     admission: new Admission({ limiter, metrics, log, nowMs: monotonicMs }),
     idempotency: new Idempotency({ db, log }),
     voids,

@@ -15,13 +15,15 @@ import { CANCEL_TIMEOUT_MS, HOST_ATTEMPTS_MAX, type HostPatience } from '../limi
 import type { EdgeMetrics } from '../metrics.ts'
 import { clientLeft, runAttempt } from './attempt.ts'
 import type { GrantCall, GrantSigner } from './grant.ts'
+import type { ChoiceWish, HostChoice } from './host-choice.ts'
 import type { HostFailure } from './host-failure.ts'
-import { type HostState, pickHosts } from './pick-host.ts'
+import type { HostState } from './pick-host.ts'
 import type { PoolView } from './pool-view.ts'
 import type { VoidOutbox } from './void-outbox.ts'
 
 export interface HostClientOptions {
   readonly pool: PoolView
+  readonly choice: HostChoice
   readonly signer: GrantSigner
   readonly metrics: EdgeMetrics
   readonly voids: VoidOutbox
@@ -56,9 +58,8 @@ export class HostClient {
     request: GenerateRequest,
     listener: Listener,
   ): AsyncGenerator<ChunkEvent | EndEvent, void, void> {
-    const { pool, voids } = this.#options
-    const wish = { baseModel: request.base_model, digest: request.adapter_digest }
-    const hosts = pickHosts(await pool.ready(), wish).slice(0, HOST_ATTEMPTS_MAX)
+    const { choice, voids } = this.#options
+    const hosts = (await choice.order(toWish(request))).slice(0, HOST_ATTEMPTS_MAX)
     let refusal = noHost(request.base_model)
     let attempt = request.attempt - 1
     /** A host may bill an attempt of which the client got nothing. */
@@ -86,9 +87,9 @@ export class HostClient {
     requestId: string,
     signal: AbortSignal,
   ): Promise<void> {
-    const { pool, metrics } = this.#options
+    const { choice, metrics } = this.#options
     try {
-      const [host] = pickHosts(await pool.ready(), wish)
+      const [host] = await choice.order(wish)
       const tier = host?.tierOf(wish.digest)
       if (host === undefined || tier === 'slot' || tier === 'ram') return
       const call = {
@@ -114,7 +115,7 @@ export class HostClient {
     request: GenerateRequest,
     listener: Listener,
   ): AsyncGenerator<ChunkEvent | EndEvent, HostFailure | null, void> {
-    const { pool, metrics, patience } = this.#options
+    const { pool, choice, metrics, patience } = this.#options
     const cancel = (): Promise<void> => {
       const work = this.#cancel(host, request, listener.deliveredTokens())
       listener.keepAlive(work)
@@ -125,7 +126,7 @@ export class HostClient {
       this.#post(host, HOST_ROUTES.generate, { ...request, body }, signal)
     const held: ChunkEvent[] = []
     let hasBegun = false
-    const leave = pool.enter(host.hostId)
+    const leave = choice.enter(host, toWish(request))
     try {
       for await (const event of runAttempt({ send, cancel, client: listener.signal, patience })) {
         if (event.type === 'failure') {
@@ -185,6 +186,11 @@ export class HostClient {
       signal,
     })
   }
+}
+
+function toWish(request: GenerateRequest): ChoiceWish {
+  const { base_model: baseModel, adapter_digest: digest, tenant_id: tenantId } = request
+  return { baseModel, digest, tenantId }
 }
 
 function noHost(baseModel: string): EdgeError {

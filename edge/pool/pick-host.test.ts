@@ -12,6 +12,8 @@ function host(hostId: string, change: Partial<HostState> & { tier?: AdapterTier 
     contextLength: 512,
     sequences: 0,
     sequencesMax: 16,
+    waitMs: 0,
+    weight: 1,
     isSuspect: false,
     tierOf: (digest) => (digest === DIGEST ? (tier ?? null) : null),
     ...rest,
@@ -19,7 +21,7 @@ function host(hostId: string, change: Partial<HostState> & { tier?: AdapterTier 
 }
 
 const idsOf = (hosts: readonly HostState[]) => hosts.map(({ hostId }) => hostId)
-const wish = { baseModel: 'base', digest: DIGEST }
+const wish = { baseModel: 'base', digest: DIGEST, tenantId: 'ten_1', demand: 0 }
 
 describe('pickHosts', () => {
   it('asks only hosts that serve the base model', () => {
@@ -58,7 +60,7 @@ describe('pickHosts', () => {
       (_, i) => `sha256:${i.toString(16).padStart(64, '0')}`,
     )
     const choose = (list: readonly HostState[], digest: string) =>
-      idsOf(pickHosts(list, { baseModel: 'base', digest }))[0] ?? ''
+      idsOf(pickHosts(list, { ...wish, digest }))[0] ?? ''
     const before = digests.map((digest) => choose(hosts, digest))
     expect(digests.map((digest) => choose(hosts.toReversed(), digest))).toEqual(before)
     const counts = hosts.map(({ hostId }) => before.filter((id) => id === hostId).length)
@@ -71,6 +73,6 @@ describe('pickHosts', () => {
 
   it('spreads the base model by load', () => {
     const hosts = [host('a', { sequences: 3 }), host('b', { sequences: 1 }), host('c')]
-    expect(idsOf(pickHosts(hosts, { baseModel: 'base', digest: null }))).toEqual(['c', 'b', 'a'])
+    expect(idsOf(pickHosts(hosts, { ...wish, digest: null }))).toEqual(['c', 'b', 'a'])
   })
 })

@@ -16,6 +16,10 @@ export interface HostState {
   /** Sequences running and queued, as far as this edge knows. */
   readonly sequences: number
   readonly sequencesMax: number
+  /** How long a request that came now would wait for its turn there, as the host reckons. */
+  readonly waitMs: number
+  /** The share of its capacity that it may be given now: 0 < weight ≤ 1. */
+  readonly weight: number
   /** A call to it failed a moment ago. */
   readonly isSuspect: boolean
   tierOf(digest: string): AdapterTier | null
@@ -25,6 +29,9 @@ export interface HostWish {
   readonly baseModel: string
   /** null = the base model alone, which is resident everywhere. */
   readonly digest: string | null
+  readonly tenantId: string
+  /** Sequences with the adapter that run or wait in the whole pool. */
+  readonly demand: number
 }
 
 const TIER_RANK = { slot: 0, ram: 1, disk: 2 } as const

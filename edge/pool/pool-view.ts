@@ -24,11 +24,16 @@ export interface PoolViewOptions extends OutageWindowOptions {
   readonly db: Db
 }
 
+interface AdapterState {
+  readonly tier: AdapterTier
+  readonly sequences: number
+}
+
 interface Entry {
   readonly heartbeat: Heartbeat
   readonly seenMs: number
   /** Made on the first question: a heartbeat may name 100,000 adapters. */
-  tiers: Map<string, AdapterTier> | null
+  adapters: Map<string, AdapterState> | null
 }
 
 export class PoolView {
@@ -96,6 +101,11 @@ export class PoolView {
     return [...this.#entries.values()].map(({ heartbeat }) => heartbeat)
   }
 
+  /** Sequences with an adapter that run or wait on a host, by its last heartbeat. */
+  sequencesOf(hostId: string, digest: string): number {
+    return this.#adaptersOf(hostId).get(digest)?.sequences ?? 0
+  }
+
   /**
    * One request at a time reads, and the others go on with what is known, which is at most a read
    * older. A reader that vanishes (a Worker's client left) is replaced after the same time.
@@ -129,7 +139,7 @@ export class PoolView {
       // The snapshot lags behind what came here directly.
       if (heartbeat.epoch === known.heartbeat.epoch && seenMs < known.seenMs) return true
     }
-    this.#entries.set(heartbeat.host_id, { heartbeat, seenMs, tiers: null })
+    this.#entries.set(heartbeat.host_id, { heartbeat, seenMs, adapters: null })
     return true
   }
 
@@ -146,16 +156,18 @@ export class PoolView {
       // Between two heartbeats this edge's own count is newer.
       sequences: Math.max(reported, this.#inFlight.get(hostId) ?? 0),
       sequencesMax: load.sequences_max,
+      waitMs: load.wait_ms,
+      weight: 1,
       isSuspect:
         (this.#suspectUntilMs.get(hostId) ?? 0) > nowMs || seenMs < nowMs - HOST_SEEN_MS_MAX,
-      tierOf: (digest) => this.#tiersOf(hostId).get(digest) ?? null,
+      tierOf: (digest) => this.#adaptersOf(hostId).get(digest)?.tier ?? null,
     }
   }
 
-  #tiersOf(hostId: string): ReadonlyMap<string, AdapterTier> {
+  #adaptersOf(hostId: string): ReadonlyMap<string, AdapterState> {
     const entry = this.#entries.get(hostId)
     if (entry === undefined) return new Map()
-    entry.tiers ??= new Map(entry.heartbeat.adapters.map(({ digest, tier }) => [digest, tier]))
-    return entry.tiers
+    entry.adapters ??= new Map(entry.heartbeat.adapters.map((each) => [each.digest, each]))
+    return entry.adapters
   }
 }

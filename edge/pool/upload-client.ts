@@ -40,7 +40,9 @@ export class UploadClient {
         'Send multipart/form-data with the files "config" and "weights".',
       )
     }
-    const [host] = pickHosts(await pool.ready(), { baseModel: call.baseModel, digest: null })
+    const { baseModel, tenantId } = call
+    const wish = { baseModel, tenantId, digest: null, demand: 0 }
+    const [host] = pickHosts(await pool.ready(), wish)
     if (host === undefined) {
       throw new EdgeError('no_host_available', `No host serves ${call.baseModel} at the moment.`)
     }
