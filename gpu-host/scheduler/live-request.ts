@@ -141,6 +141,17 @@ export class LiveRequest {
   }
 }
 
+/** Sequences of the requests, by the digest of their adapter. */
+export function countByAdapter(requests: Iterable<LiveRequest>): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const { request, sequences } of requests) {
+    const { adapter_digest: digest } = request
+    if (digest === null) continue
+    counts.set(digest, (counts.get(digest) ?? 0) + sequences.length)
+  }
+  return counts
+}
+
 function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0)
 }

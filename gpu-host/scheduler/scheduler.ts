@@ -17,7 +17,7 @@ import { Admission } from './admission.ts'
 import { EventBuffer } from './event-buffer.ts'
 import { HandOver, type OwnedChunk, type Turn } from './hand-over.ts'
 import { KvMemory } from './kv-memory.ts'
-import { type EndOrder, LiveRequest } from './live-request.ts'
+import { countByAdapter, type EndOrder, LiveRequest } from './live-request.ts'
 import { hearSockets, LoopBell } from './loop-bell.ts'
 import type { PageCounts } from './page-pool.ts'
 import type { SchedulerOptions } from './scheduler-options.ts'
@@ -122,7 +122,7 @@ export class Scheduler {
           record: (chunk) => this.#handOver.record(self, chunk),
         }),
       acceptedUs: clock.nowUs(),
-      startedAt: this.#nowIso(),
+      startedAt: new Date(clock.nowMs()).toISOString(),
       source: digest === null ? 'none' : adapters.locate(digest),
       seed: request.sampling.seed ?? this.#options.randomSeed(),
       joinQueue: () => (digest === null ? () => {} : this.#readiness.join(digest)),
@@ -190,13 +190,7 @@ export class Scheduler {
 
   /** Sequences that run or wait, by the digest of their adapter. */
   sequencesByAdapter(): Map<string, number> {
-    const counts = new Map<string, number>()
-    for (const { request, sequences } of this.#live) {
-      const { adapter_digest: digest } = request
-      if (digest === null) continue
-      counts.set(digest, (counts.get(digest) ?? 0) + sequences.length)
-    }
-    return counts
+    return countByAdapter(this.#live)
   }
 
   /** Pages of the KV pool. */
@@ -496,10 +490,6 @@ export class Scheduler {
       if (digest !== null) pinned.set(digest, Math.max(pinned.get(digest) ?? 0, rowsLeftMax))
     }
     return pinned
-  }
-
-  #nowIso(): string {
-    return new Date(this.#options.clock.nowMs()).toISOString()
   }
 }
 
