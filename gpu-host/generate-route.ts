@@ -20,11 +20,11 @@ import {
   generateRequest,
 } from './protocol.ts'
 import { parseJsonBody, readBody } from './request-body.ts'
-import type { Generation, Scheduler } from './scheduler/scheduler.ts'
+import type { Generation, RequestRunner } from './scheduler/request-runner.ts'
 import { EventStream } from './sse.ts'
 
 export interface GenerateDeps {
-  readonly scheduler: Scheduler
+  readonly scheduler: RequestRunner
   readonly baseModel: string
   readonly clock: Clock
   readonly limits: ServerLimits
@@ -44,7 +44,7 @@ export async function handleGenerate(
       param: 'base_model',
     })
   }
-  const generation = scheduler.submit(generate)
+  const generation = await scheduler.submit(generate)
   const stopWatching = onClientGone(response, () => generation.cancel())
   await streamEvents(deps, generation, response)
   stopWatching()

@@ -12,11 +12,11 @@ import type { GrantVerifier } from './grants.ts'
 import { errorText, type Log } from './log.ts'
 import { type GrantClaims, type Heartbeat, HOST_ROUTES, prefetchRequest } from './protocol.ts'
 import { parseJsonBody } from './request-body.ts'
-import type { Scheduler } from './scheduler/scheduler.ts'
+import type { RequestRunner } from './scheduler/request-runner.ts'
 import type { HostMetrics } from './telemetry/metrics.ts'
 
 export interface ServerDeps {
-  readonly scheduler: Scheduler
+  readonly scheduler: RequestRunner
   readonly intake: AdapterIntake
   readonly grants: GrantVerifier
   readonly metrics: HostMetrics
@@ -36,9 +36,6 @@ type SignedRoute = (
   request: IncomingMessage,
   response: ServerResponse,
 ) => Promise<Reply | null>
-
-/** Failed steps in a row after which the host no longer calls itself healthy. */
-const FAILED_STEPS_MAX = 3
 
 export function createHostServer(deps: ServerDeps): Server {
   const { limits } = deps
@@ -157,7 +154,7 @@ function json(status: number, body: unknown): Reply {
 /** 200 while it serves, 503 with the reason when it should get no new requests. */
 function health({ scheduler }: ServerDeps): Reply {
   if (scheduler.isDraining) return json(503, { status: 'draining' })
-  if (scheduler.failedStepsInRow >= FAILED_STEPS_MAX) return json(503, { status: 'engine_failed' })
+  if (scheduler.isFailing) return json(503, { status: 'engine_failed' })
   return json(200, { status: 'ready' })
 }
 

@@ -9,7 +9,7 @@ import { expectedTokens } from '../test/support/fake-engine.ts'
 import { collect, type RigOptions, SchedulerRig } from '../test/support/scheduler-rig.ts'
 import { type DiskCall, diskError, SimulatedDisk } from '../test/support/simulated-disk.ts'
 import { createRequest } from '../test/support/test-host.ts'
-import type { Generation } from './scheduler.ts'
+import type { Generation } from './request-runner.ts'
 
 const rigs: SchedulerRig[] = []
 function build(options: RigOptions = {}): SchedulerRig {

@@ -9,8 +9,9 @@ import type { Journal } from '../journal/journal.ts'
 import type { JournalRecord } from '../journal/record.ts'
 import type { CancelRequest, ChunkEvent } from '../protocol.ts'
 import { AttemptBook } from './attempt-book.ts'
-import type { EndOrder, LiveRequest } from './live-request.ts'
-import { toEndOrder } from './sequence.ts'
+import type { Choice } from './choice.ts'
+import { type EndOrder, toEndOrder } from './end-order.ts'
+import type { LiveRequest } from './live-request.ts'
 import {
   type Ending,
   type Settlement,
@@ -21,37 +22,45 @@ import {
   toStarted,
 } from './settlement.ts'
 
-export interface HandOverOptions {
+export interface HandOverOptions<C extends Choice> {
   readonly journal: Journal
   readonly clock: Clock
   readonly hostId: string
   /** The request is in the journal for good: gives back what it held. */
-  readonly onSettled: (settlement: Settlement) => void
+  readonly onSettled: (settlement: Settlement<C>) => void
   /** Ends a request between two steps. */
-  readonly order: (owner: LiveRequest, order: EndOrder) => void
+  readonly order: (owner: LiveRequest<C>, order: EndOrder) => void
 }
 
 /** What a turn of the loop has to write and to send. */
-export interface Turn {
-  readonly started: readonly LiveRequest[]
-  readonly progressed: ReadonlySet<LiveRequest>
-  readonly chunks: readonly OwnedChunk[]
+export interface Turn<C extends Choice = Choice> {
+  readonly started: readonly LiveRequest<C>[]
+  readonly progressed: ReadonlySet<LiveRequest<C>>
+  readonly chunks: readonly OwnedChunk<C>[]
   /** Requests that end before their time. */
-  readonly endings: readonly Ending[]
+  readonly endings: readonly Ending<C>[]
 }
 
-export interface OwnedChunk {
-  readonly owner: LiveRequest
+/** A turn to which one adds what it has. */
+export const NOTHING: Turn<never> = {
+  started: [],
+  progressed: new Set(),
+  chunks: [],
+  endings: [],
+}
+
+export interface OwnedChunk<C extends Choice = Choice> {
+  readonly owner: LiveRequest<C>
   readonly chunk: ChunkEvent
 }
 
-export class HandOver {
+export class HandOver<C extends Choice = Choice> {
   readonly attempts = new AttemptBook()
-  readonly #options: HandOverOptions
+  readonly #options: HandOverOptions<C>
   /** Settled records that the journal could not take yet. */
   #unwritten: JournalRecord[] = []
 
-  constructor(options: HandOverOptions) {
+  constructor(options: HandOverOptions<C>) {
     this.#options = options
   }
 
@@ -61,7 +70,7 @@ export class HandOver {
     this.attempts.enter(owner.request)
   }
 
-  commit({ started, progressed, chunks: drawn, endings: early }: Turn): void {
+  commit({ started, progressed, chunks: drawn, endings: early }: Turn<C>): void {
     const nowUs = this.#options.clock.nowUs()
     const ending = new Set(early.map(({ owner }) => owner))
     const chunks = drawn.filter(({ owner }) => !ending.has(owner))
@@ -87,7 +96,7 @@ export class HandOver {
   }
 
   /** A consumer comes for a chunk that it let lie. False = it does not get it. */
-  record(owner: LiveRequest, { tokens }: ChunkEvent): boolean {
+  record(owner: LiveRequest<C>, { tokens }: ChunkEvent): boolean {
     if (owner.order !== null || owner.isSettled) return false
     owner.handedOverTokens += tokens
     owner.stalledSinceUs = null
@@ -117,7 +126,7 @@ export class HandOver {
     return true
   }
 
-  #fail(owners: ReadonlySet<LiveRequest>, error: unknown): void {
+  #fail(owners: ReadonlySet<LiveRequest<C>>, error: unknown): void {
     for (const owner of owners) {
       const settlement = this.#settle({ owner, ...toEndOrder(error) })
       this.#unwritten.push(settlement.record)
@@ -135,13 +144,13 @@ export class HandOver {
     }
   }
 
-  #settle(ending: Ending): Settlement {
+  #settle(ending: Ending<C>): Settlement<C> {
     const { clock, hostId, journal } = this.#options
     const host = { hostId, epoch: journal.epoch }
     return settle(ending, host, { us: clock.nowUs(), iso: this.#nowIso() })
   }
 
-  #finish(settlement: Settlement): void {
+  #finish(settlement: Settlement<C>): void {
     const { ending, record, lastEvent } = settlement
     const { buffer } = ending.owner
     ending.owner.isSettled = true
@@ -163,8 +172,10 @@ export class HandOver {
 }
 
 /** The first chunk of each request whose consumer waits: the one that it gets with this turn. */
-function takeAwaited(chunks: readonly OwnedChunk[]): Map<LiveRequest, ChunkEvent> {
-  const taken = new Map<LiveRequest, ChunkEvent>()
+function takeAwaited<C extends Choice>(
+  chunks: readonly OwnedChunk<C>[],
+): Map<LiveRequest<C>, ChunkEvent> {
+  const taken = new Map<LiveRequest<C>, ChunkEvent>()
   for (const { owner, chunk } of chunks) {
     if (owner.buffer.isAwaited && !taken.has(owner)) taken.set(owner, chunk)
   }

@@ -4,38 +4,30 @@
  * prompt is billed once, the tokens of all choices are, as they are handed over. An order to end
  * ends them all. When all choices have ended, the request lives on until its last chunk is taken.
  */
-import type { HostError } from '../errors.ts'
 import type { AdapterSource, FinishReason, GenerateRequest } from '../protocol.ts'
 import type { RequestTotals } from '../telemetry/usage-event.ts'
 import type { Prompt } from '../text/prompt.ts'
+import type { Choice } from './choice.ts'
+import type { EndOrder } from './end-order.ts'
 import type { EventBuffer } from './event-buffer.ts'
-import { Sequence } from './sequence.ts'
 
-/** Why a request must end before its time. */
-export interface EndOrder {
-  readonly finish: 'abort' | 'error'
-  /** null = nobody is left to be told. */
-  readonly error: HostError | null
-}
-
-export interface LiveRequestInput {
+export interface LiveRequestInput<C extends Choice> {
   /** Names the request in the journal. */
   readonly handle: number
   readonly request: GenerateRequest
   readonly prompt: Prompt
   /** Made for this request alone. */
-  readonly createBuffer: (owner: LiveRequest) => EventBuffer
-  readonly acceptedUs: number
+  readonly createBuffer: (owner: LiveRequest<C>) => EventBuffer
   readonly startedAt: string
   /** Where the adapter was when the request arrived. */
   readonly source: AdapterSource
   /** The request's own, or drawn by the host. */
   readonly seed: number
-  /** Waits for the adapter; returns the matching leave. Called once per choice. */
-  readonly joinQueue: () => () => void
+  /** Called once per choice, which then waits for its adapter. */
+  readonly createChoice: (owner: LiveRequest<C>, choice: number) => C
 }
 
-export class LiveRequest {
+export class LiveRequest<C extends Choice = Choice> {
   readonly handle: number
   readonly request: GenerateRequest
   readonly prompt: Prompt
@@ -44,7 +36,7 @@ export class LiveRequest {
   readonly source: AdapterSource
   readonly seed: number
   /** By choice. */
-  readonly sequences: readonly Sequence[]
+  readonly sequences: readonly C[]
   order: EndOrder | null = null
   isSettled = false
   /** Tokens of the chunks that its consumer was given, and the journal holds. */
@@ -54,7 +46,7 @@ export class LiveRequest {
   /** Since when its consumer has not taken what it could; null = it does. */
   stalledSinceUs: number | null = null
 
-  constructor(input: LiveRequestInput) {
+  constructor(input: LiveRequestInput<C>) {
     this.handle = input.handle
     this.request = input.request
     this.prompt = input.prompt
@@ -62,10 +54,8 @@ export class LiveRequest {
     this.source = input.source
     this.seed = input.seed
     this.buffer = input.createBuffer(this)
-    const { acceptedUs, joinQueue } = input
-    this.sequences = Array.from(
-      { length: input.request.n },
-      (_, choice) => new Sequence({ owner: this, choice, acceptedUs, leaveQueue: joinQueue() }),
+    this.sequences = Array.from({ length: input.request.n }, (_, choice) =>
+      input.createChoice(this, choice),
     )
   }
 

@@ -9,72 +9,49 @@
 import type { StepResult } from '../engine.ts'
 import { HostError } from '../errors.ts'
 import { errorText } from '../log.ts'
-import type { CancelReceipt, CancelRequest, GenerateEvent, GenerateRequest } from '../protocol.ts'
+import type { CancelReceipt, CancelRequest, GenerateRequest } from '../protocol.ts'
 import { createPrompt } from '../text/prompt.ts'
 import type { SlotLease } from './adapter-port.ts'
 import { AdapterReadiness } from './adapter-readiness.ts'
 import { Admission } from './admission.ts'
-import { EventBuffer } from './event-buffer.ts'
-import { HandOver, type OwnedChunk, type Turn } from './hand-over.ts'
+import { toEndOrder } from './end-order.ts'
+import { NOTHING, type OwnedChunk } from './hand-over.ts'
 import { KvMemory } from './kv-memory.ts'
-import { countByAdapter, type EndOrder, LiveRequest } from './live-request.ts'
+import type { LiveRequest } from './live-request.ts'
+import { LiveRequests } from './live-requests.ts'
 import { hearSockets, LoopBell } from './loop-bell.ts'
 import type { PageCounts } from './page-pool.ts'
+import type { Generation, RequestRunner, SchedulerLoad } from './request-runner.ts'
 import type { SchedulerOptions } from './scheduler-options.ts'
-import { type Sequence, toDrawError, toEndOrder } from './sequence.ts'
+import { Sequence, toDrawError } from './sequence.ts'
 import type { Ending, Settlement } from './settlement.ts'
 import { type SequenceRows, toStepBatch } from './step-batch.ts'
 import { StepObserver } from './step-observer.ts'
 import { planStep, prefillBudget, shareStepTime } from './step-plan.ts'
 import { pickStarts } from './swap-policy.ts'
 
-/** A running request, as its one consumer sees it. */
-export interface Generation {
-  readonly promptTokens: number
-  /** Events in order; null after the last. Not reading pauses this request alone. */
-  next(): Promise<GenerateEvent | null>
-  /** The client is gone: ends the request before the next step. Idempotent. */
-  cancel(): void
-}
-
-export interface SchedulerLoad {
-  readonly sequencesRunning: number
-  readonly sequencesMax: number
-  readonly queueDepth: number
-  readonly queueDepthMax: number
-  readonly slots: number
-  readonly slotsInUse: number
-  readonly kvTokensMax: number
-  /** Of prefixes that nobody uses now too: they are given up for whoever needs room. */
-  readonly kvTokensFree: number
-  /** How long a request that came now would wait for its turn. */
-  readonly waitMs: number
-}
-
 /** How often deadlines are looked at while no step runs. */
 const IDLE_TICK_MS = 50
 const CANDIDATES_MAX = 64
 
-export class Scheduler {
+/** Steps rejected in a row after which the engine counts as failing. */
+const FAILED_STEPS_MAX = 3
+
+export class Scheduler implements RequestRunner {
   readonly #options: SchedulerOptions
   readonly #admission: Admission<Sequence>
   readonly #readiness: AdapterReadiness<Sequence>
   readonly #observer: StepObserver
   readonly #bell: LoopBell
   readonly #kv: KvMemory
-  readonly #handOver: HandOver
-  /** Accepted and not settled. */
-  readonly #live = new Set<LiveRequest>()
+  readonly #requests: LiveRequests<Sequence>
   /** By engine sequence. */
   readonly #held = new Map<number, Sequence>()
   readonly #freeSequences: number[]
-  #handles = 0
   #steps = 0
   #starts = 0
   #failedStepsInRow = 0
-  #isDraining = false
   #isClosed = false
-  #onIdle: (() => void)[] = []
   readonly #loop: Promise<void>
 
   constructor(options: SchedulerOptions) {
@@ -87,14 +64,15 @@ export class Scheduler {
       onReady: () => this.#bell.ring(),
       onFailed: (digest, error) => this.#failQueued(digest, error),
     })
-    this.#handOver = new HandOver({
-      journal: options.journal,
-      clock: options.clock,
-      hostId: options.hostId,
-      onSettled: (settlement) => this.#forget(settlement),
-      order: (owner, order) => this.#order(owner, order),
-    })
     const count = options.engine.limits.sequenceCount
+    this.#requests = new LiveRequests({
+      ...options,
+      queue: this.#admission,
+      sequenceCount: count,
+      createChoice: (owner, choice, acceptedUs) => this.#createSequence(owner, choice, acceptedUs),
+      onSettled: (settlement) => this.#giveBack(settlement),
+      wake: () => this.#bell.ring(),
+    })
     this.#freeSequences = Array.from({ length: count }, (_, i) => count - 1 - i)
     this.#loop = this.#run()
   }
@@ -104,71 +82,19 @@ export class Scheduler {
    * `journal_full`, `request_duplicate`, `invalid_request`, `context_length_exceeded`.
    */
   submit(request: GenerateRequest): Generation {
-    const { engine, journal, clock, limits, adapters } = this.#options
-    if (this.#isDraining) throw new HostError('host_draining', 'the host is shutting down')
-    this.#handOver.attempts.assertNewer(request)
-    this.#admission.assertRoom(request.tenant_id, engine.limits.sequenceCount, request.n)
-    journal.assertRoom()
-    const prompt = createPrompt(engine, this.#options.renderChat, request)
-    const digest = request.adapter_digest
-    const owner = new LiveRequest({
-      handle: this.#handles,
-      request,
-      prompt,
-      createBuffer: (self) =>
-        new EventBuffer({
-          eventsMax: limits.eventsBufferedMax * request.n,
-          onRoom: () => this.#bell.ring(),
-          record: (chunk) => this.#handOver.record(self, chunk),
-        }),
-      acceptedUs: clock.nowUs(),
-      startedAt: new Date(clock.nowMs()).toISOString(),
-      source: digest === null ? 'none' : adapters.locate(digest),
-      seed: request.sampling.seed ?? this.#options.randomSeed(),
-      joinQueue: () => (digest === null ? () => {} : this.#readiness.join(digest)),
-    })
-    const older = this.#findLive(request.request_id)
-    try {
-      this.#handOver.open(owner)
-    } catch (error) {
-      for (const sequence of owner.sequences) sequence.leaveQueue()
-      throw error
-    }
-    this.#handles += 1
-    this.#live.add(owner)
-    // Whoever sends a newer attempt does not wait for this one any more.
-    if (older !== undefined) this.#order(older, CLIENT_LEFT)
-    for (const sequence of owner.sequences) this.#admission.push(sequence)
-    owner.buffer.push({
-      type: 'accepted',
-      request_id: request.request_id,
-      host_id: this.#options.hostId,
-      prompt_tokens: prompt.tokens.length,
-    })
+    const { engine, adapters, renderChat } = this.#options
+    this.#requests.assertMayEnter(request)
+    const prompt = createPrompt(engine, renderChat, request)
+    const { adapter_digest: digest } = request
+    const source = digest === null ? 'none' : adapters.locate(digest)
+    const generation = this.#requests.accept({ request, prompt, source })
     this.#readiness.fetch()
     this.#bell.ring()
-    return {
-      promptTokens: prompt.tokens.length,
-      next: () => owner.buffer.next(),
-      cancel: () => this.#order(owner, CLIENT_LEFT),
-    }
+    return generation
   }
 
-  /**
-   * The client has left, and got no more than `delivered_tokens`: ends the attempt, or corrects it
-   * where it is settled already.
-   */
   cancel(cancel: CancelRequest): CancelReceipt['outcome'] {
-    const owner = this.#findLive(cancel.request_id)
-    if (owner !== undefined && owner.request.attempt === cancel.attempt) {
-      owner.deliveredTokensMax = Math.min(owner.deliveredTokensMax, cancel.delivered_tokens)
-      this.#order(owner, CLIENT_LEFT)
-      return 'ending'
-    }
-    if (this.#handOver.correct(cancel)) return 'corrected'
-    // The call may have overtaken the attempt that it ends.
-    this.#handOver.attempts.enter(cancel)
-    return 'settled'
+    return this.#requests.cancel(cancel)
   }
 
   load(): SchedulerLoad {
@@ -188,41 +114,37 @@ export class Scheduler {
     }
   }
 
-  /** Sequences that run or wait, by the digest of their adapter. */
   sequencesByAdapter(): Map<string, number> {
-    return countByAdapter(this.#live)
+    return this.#requests.sequencesByAdapter()
   }
 
-  /** Pages of the KV pool. */
   get kvPages(): PageCounts {
     return this.#kv.counts
   }
 
   get isDraining(): boolean {
-    return this.#isDraining
+    return this.#requests.isDraining
   }
 
-  /** Steps that the engine rejected since the last that worked. */
-  get failedStepsInRow(): number {
-    return this.#failedStepsInRow
+  get isFailing(): boolean {
+    return this.#failedStepsInRow >= FAILED_STEPS_MAX
   }
 
-  /** Refuses new requests from now on; running ones go on. */
+  /** A step that failed may be followed by one that works: only trying tells. */
+  get isServing(): boolean {
+    return !this.isDraining
+  }
+
   startDraining(): void {
-    this.#isDraining = true
+    this.#requests.startDraining()
   }
 
-  /** Resolves when no request is queued or running. */
-  async idle(): Promise<void> {
-    if (this.#live.size === 0) return
-    await new Promise<void>((resolve) => this.#onIdle.push(resolve))
+  idle(): Promise<void> {
+    return this.#requests.idle()
   }
 
-  /** Ends what still runs with `host_draining`, and the loop. The engine may be closed after it. */
   async close(): Promise<void> {
-    this.#isDraining = true
-    const error = new HostError('host_draining', 'the host has shut down')
-    for (const owner of this.#live) this.#order(owner, { finish: 'error', error })
+    this.#requests.endAll(new HostError('host_draining', 'the host has shut down'))
     this.#isClosed = true
     this.#bell.ring()
     await this.#loop
@@ -230,7 +152,7 @@ export class Scheduler {
 
   async #run(): Promise<void> {
     while (true) {
-      this.#reap()
+      this.#requests.reap()
       if (this.#isClosed) return
       this.#startReady()
       const plan = this.#plan()
@@ -243,33 +165,16 @@ export class Scheduler {
   }
 
   async #rest(): Promise<void> {
-    if (this.#live.size === 0) return this.#bell.heard(null)
+    if (this.#requests.size === 0) return this.#bell.heard(null)
     const startUs = this.#options.clock.nowUs()
     await this.#bell.heard(IDLE_TICK_MS)
     await hearSockets(this.#options.clock, startUs)
   }
 
-  /** Ends sequences that were ordered to, that waited too long, or whose consumer does not read. */
-  #reap(): void {
-    const { clock, limits } = this.#options
-    const nowUs = clock.nowUs()
-    for (const { owner, timing } of this.#admission.waiting()) {
-      // The choices of a request that has begun wait for their turn as long as it takes.
-      if (owner.hasStarted || nowUs - timing.acceptedUs <= limits.queueWaitMaxMs * 1000) continue
-      const error = new HostError('deadline_exceeded', 'waited too long for a place on the host')
-      owner.orderEnd({ finish: 'error', error })
-    }
-    const endings: Ending[] = []
-    for (const owner of this.#live) {
-      owner.stalledSinceUs = owner.isHeldUp ? (owner.stalledSinceUs ?? nowUs) : null
-      const stalledUs = nowUs - (owner.stalledSinceUs ?? nowUs)
-      if (stalledUs > limits.consumerStallMaxMs * 1000) {
-        const error = new HostError('request_aborted', 'the client stopped reading')
-        owner.orderEnd({ finish: 'abort', error })
-      }
-      if (owner.order !== null) endings.push({ owner, ...owner.order })
-    }
-    if (endings.length > 0) this.#handOver.commit({ ...NOTHING, endings })
+  #createSequence(owner: LiveRequest<Sequence>, choice: number, acceptedUs: number): Sequence {
+    const { adapter_digest: digest } = owner.request
+    const leaveQueue = digest === null ? () => {} : this.#readiness.join(digest)
+    return new Sequence({ owner, choice, acceptedUs, leaveQueue })
   }
 
   #startReady(): void {
@@ -316,7 +221,7 @@ export class Scheduler {
     }
     this.#options.adapters.acquire(digest, sequence.abortStart.signal).then(
       (lease) => this.#open(sequence, lease),
-      (error: unknown) => this.#order(sequence.owner, toEndOrder(error)),
+      (error: unknown) => this.#requests.order(sequence.owner, toEndOrder(error)),
     )
   }
 
@@ -341,7 +246,7 @@ export class Scheduler {
   #plan(): SequenceRows[] {
     const { engine, limits } = this.#options
     const plannable = this.#kv.begin((sequence, error) => {
-      this.#order(sequence.owner, toEndOrder(error))
+      this.#requests.order(sequence.owner, toEndOrder(error))
     })
     const plan = planStep(
       plannable.map(({ engineSequence, isDecoding, rowsDue, lastStep }) => ({
@@ -393,10 +298,10 @@ export class Scheduler {
       this.#admission.charge(sequence.tenantId, count)
       this.#observer.rows(sequence, sequence.advance(count), nowUs)
     }
-    const started: LiveRequest[] = []
-    const chunks: OwnedChunk[] = []
+    const started: LiveRequest<Sequence>[] = []
+    const chunks: OwnedChunk<Sequence>[] = []
     const drawn: Sequence[] = []
-    const endings = new Map<LiveRequest, Ending>()
+    const endings = new Map<LiveRequest<Sequence>, Ending<Sequence>>()
     for (const sampled of result.sampled) {
       const sequence = this.#held.get(sampled.sequence)
       // A token drawn after its client left is dropped: neither sent, journalled nor billed.
@@ -418,7 +323,7 @@ export class Scheduler {
       if (!endings.has(sequence.owner)) this.#kv.publish(sequence)
     }
     const progressed = new Set(rows.map((row) => row.sequence.owner))
-    this.#handOver.commit({ started, progressed, chunks, endings: [...endings.values()] })
+    this.#requests.handOver.commit({ started, progressed, chunks, endings: [...endings.values()] })
     for (const sequence of drawn) {
       if (sequence.finish !== null) this.#release(sequence)
     }
@@ -443,43 +348,29 @@ export class Scheduler {
   }
 
   /** Gives everything back that the request held. */
-  #forget({ ending: { owner, finish, error }, record }: Settlement): void {
+  #giveBack({ ending: { owner, finish, error }, record }: Settlement<Sequence>): void {
     if (record.event === null) this.#observer.owesNothing(owner)
     for (const sequence of owner.sequences) this.#release(sequence)
-    this.#live.delete(owner)
     this.#options.metrics.requests.inc({ outcome: error?.code ?? finish })
-    if (this.#live.size > 0) return
-    for (const resolve of this.#onIdle.splice(0)) resolve()
   }
 
   /** What the KV cache holds after a failed step is not known, so every opened sequence ends. */
   #failRunning(cause: unknown): void {
     const error = new HostError('engine_failed', 'the engine failed', { cause })
-    const owners = new Set<LiveRequest>()
+    const owners = new Set<LiveRequest<Sequence>>()
     for (const { isOpenInEngine, owner } of this.#held.values()) {
       if (isOpenInEngine) owners.add(owner)
     }
-    const endings = Array.from(owners, (owner): Ending => {
+    const endings = Array.from(owners, (owner): Ending<Sequence> => {
       return { owner, ...(owner.order ?? { finish: 'error', error }) }
     })
-    this.#handOver.commit({ ...NOTHING, endings })
+    this.#requests.handOver.commit({ ...NOTHING, endings })
   }
 
   #failQueued(digest: string, cause: unknown): void {
     for (const sequence of this.#admission.waiting()) {
       if (sequence.request.adapter_digest === digest) sequence.owner.orderEnd(toEndOrder(cause))
     }
-    this.#bell.ring()
-  }
-
-  /** The newest attempt at the request that is not settled. */
-  #findLive(requestId: string): LiveRequest | undefined {
-    if (!this.#handOver.attempts.hasSeen(requestId)) return undefined
-    return [...this.#live].findLast(({ request }) => request.request_id === requestId)
-  }
-
-  #order(owner: LiveRequest, order: EndOrder): void {
-    owner.orderEnd(order)
     this.#bell.ring()
   }
 
@@ -492,6 +383,3 @@ export class Scheduler {
     return pinned
   }
 }
-
-const NOTHING: Turn = { started: [], progressed: new Set(), chunks: [], endings: [] }
-const CLIENT_LEFT: EndOrder = { finish: 'abort', error: null }

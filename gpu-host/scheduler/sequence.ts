@@ -10,20 +10,21 @@
  * them.
  */
 import type { Engine, SampledToken } from '../engine.ts'
-import { errorCodeOf, HostError, toHostError } from '../errors.ts'
+import { HostError } from '../errors.ts'
 import type { ChunkEvent, GenerateRequest, TokenLogprobs } from '../protocol.ts'
 import { RequestTiming } from '../telemetry/request-timing.ts'
 import type { Prompt } from '../text/prompt.ts'
 import { type OutputPiece, TextOutput } from '../text/text-output.ts'
 import type { SlotLease } from './adapter-port.ts'
+import type { Choice, SequenceState } from './choice.ts'
+import { ChunkTally } from './chunk-tally.ts'
+import type { EndOrder } from './end-order.ts'
 import type { EventBuffer } from './event-buffer.ts'
-import type { EndOrder, LiveRequest } from './live-request.ts'
+import type { LiveRequest } from './live-request.ts'
 import type { TokenText } from './page-pool.ts'
 
-export type SequenceState = 'queued' | 'starting' | 'prefilling' | 'decoding' | 'ended'
-
 export interface SequenceInput {
-  readonly owner: LiveRequest
+  readonly owner: LiveRequest<Sequence>
   readonly choice: number
   readonly acceptedUs: number
   /** Called once, when the sequence leaves the queue. */
@@ -32,8 +33,8 @@ export interface SequenceInput {
 
 type TokenEngine = Pick<Engine, 'tokenBytes' | 'isEndOfGeneration'>
 
-export class Sequence implements TokenText {
-  readonly owner: LiveRequest
+export class Sequence implements TokenText, Choice {
+  readonly owner: LiveRequest<Sequence>
   /** Index among the owner's choices. */
   readonly choice: number
   readonly request: GenerateRequest
@@ -64,10 +65,7 @@ export class Sequence implements TokenText {
   #reachedCells = 0
   #hasRun = false
   readonly #generated: number[] = []
-  /** Tokens that chunks stand for so far; the rest is owed when its text is shown. */
-  #saidTokens = 0
-  /** Tokens that were shown but had nothing to say: they go with the next chunk. */
-  #silentTokens = 0
+  readonly #tally: ChunkTally
   readonly #output: TextOutput
 
   constructor(input: SequenceInput) {
@@ -78,6 +76,7 @@ export class Sequence implements TokenText {
     this.timing = new RequestTiming(input.acceptedUs)
     this.leaveQueue = input.leaveQueue
     this.#output = new TextOutput(this.request.stop)
+    this.#tally = new ChunkTally({ choice: this.choice, withLogprobs: this.request.logprobs })
   }
 
   get buffer(): EventBuffer {
@@ -180,25 +179,16 @@ export class Sequence implements TokenText {
     this.state = 'decoding'
     const isEnd = engine.isEndOfGeneration(token) && !this.request.ignore_eos
     const isFull = this.drawnTokens >= this.prompt.completionTokensMax
-    const withLogprobs = this.request.logprobs
     let shown: OutputPiece = NOTHING
     // The end token has no text, and OpenAI tells no log probability of it.
     if (!isEnd) {
-      const logprobs = withLogprobs ? toLogprobs(engine, sampled) : null
+      const logprobs = this.request.logprobs ? toLogprobs(engine, sampled) : null
       shown = this.#output.push(engine.tokenBytes(token), logprobs)
     }
     if (!shown.isStopped && (isEnd || isFull)) shown = join(shown, this.#output.end())
     if (isEnd || shown.isStopped) this.finish = 'stop'
     else if (isFull) this.finish = 'length'
-    const { choice, finish } = this
-    const { text, logprobs } = shown
-    this.#silentTokens += shown.tokens
-    if (text === '' && logprobs.length === 0 && finish === null) return null
-    const tokens = finish === null ? this.#silentTokens : this.drawnTokens - this.#saidTokens
-    this.#silentTokens = 0
-    this.#saidTokens += tokens
-    const chunk: ChunkEvent = { type: 'chunk', choice, text, tokens, finish_reason: finish }
-    return withLogprobs ? { ...chunk, logprobs: [...logprobs] } : chunk
+    return this.#tally.chunk(shown, this.finish, this.drawnTokens)
   }
 }
 
@@ -240,19 +230,4 @@ export function toDrawError({ isNonFinite, isStuck }: SampledToken): HostError |
     'the grammar cannot be followed further: it leaves no token, or is too ambiguous; ' +
     'write it so that one character decides between alternatives'
   return new HostError('invalid_request', message, { param: 'grammar' })
-}
-
-/** What ended a request from outside the loop, in the host's own terms. */
-export function toEndOrder(error: unknown): EndOrder {
-  if (errorCodeOf(error) === 'invalid_grammar') {
-    const message = error instanceof Error ? error.message : 'invalid grammar'
-    return {
-      finish: 'error',
-      error: new HostError('invalid_request', message, { param: 'grammar' }),
-    }
-  }
-  return {
-    finish: 'error',
-    error: toHostError(error, 'adapter_load_failed', 'adapter failed to load'),
-  }
 }

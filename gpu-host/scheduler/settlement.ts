@@ -6,10 +6,11 @@ import type { HostError } from '../errors.ts'
 import type { JournalRecord, ProgressRow, SettledRecord } from '../journal/record.ts'
 import { type FinishReason, type GenerateEvent, requestFacts, type Usage } from '../protocol.ts'
 import { createUsageEvent, NO_USAGE } from '../telemetry/usage-event.ts'
+import type { Choice } from './choice.ts'
 import type { LiveRequest } from './live-request.ts'
 
-export interface Ending {
-  readonly owner: LiveRequest
+export interface Ending<C extends Choice = Choice> {
+  readonly owner: LiveRequest<C>
   readonly finish: FinishReason
   readonly error: HostError | null
 }
@@ -19,22 +20,22 @@ export interface HostIdentity {
   readonly epoch: number
 }
 
-export interface Settlement {
-  readonly ending: Ending
+export interface Settlement<C extends Choice = Choice> {
+  readonly ending: Ending<C>
   readonly record: SettledRecord
   readonly lastEvent: GenerateEvent
 }
 
 /** Of a request whose choices have all ended by themselves. */
-export function toEnding(owner: LiveRequest): Ending {
+export function toEnding<C extends Choice>(owner: LiveRequest<C>): Ending<C> {
   return { owner, finish: owner.finish ?? 'stop', error: null }
 }
 
-export function settle(
-  ending: Ending,
+export function settle<C extends Choice>(
+  ending: Ending<C>,
   host: HostIdentity,
   now: { readonly us: number; readonly iso: string },
-): Settlement {
+): Settlement<C> {
   const { owner, finish, error } = ending
   const { totals, source, ttftUs } = owner
   const event = createUsageEvent({

@@ -2,8 +2,8 @@
  * What a step tells: metrics, and the measured cost of a row that prefill is fitted to.
  */
 import type { HostMetrics } from '../telemetry/metrics.ts'
+import type { Choice } from './choice.ts'
 import type { LiveRequest } from './live-request.ts'
-import type { Sequence } from './sequence.ts'
 import type { SequenceRows } from './step-batch.ts'
 
 /** Below it a step's fixed cost hides the cost of its rows. */
@@ -53,14 +53,14 @@ export class StepObserver {
   }
 
   /** Of its rows that ran, `prompt` read prompt tokens and `again` tokens that had run before. */
-  rows(sequence: Sequence, ran: { prompt: number; again: number }, nowUs: number): void {
+  rows(sequence: Choice, ran: { prompt: number; again: number }, nowUs: number): void {
     const queueUs = sequence.timing.markRow(nowUs)
     if (queueUs !== null && sequence.choice === 0) this.#metrics.queueSeconds.observe(queueUs / 1e6)
     this.#metrics.tokens.inc({ kind: 'prompt' }, ran.prompt)
     this.#metrics.tokens.inc({ kind: 'recomputed' }, ran.again)
   }
 
-  token(sequence: Sequence, nowUs: number): void {
+  token(sequence: Choice, nowUs: number): void {
     const gapUs = sequence.timing.markToken(nowUs)
     this.#metrics.tokens.inc({ kind: 'completion' })
     if (gapUs !== null) {
