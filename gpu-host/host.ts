@@ -9,7 +9,6 @@ import type { Server } from 'node:http'
 import type { AdapterIntake } from './adapter-upload.ts'
 import { type Clock, sleep } from './clock.ts'
 import type { HostConfig } from './config.ts'
-import type { Engine } from './engine.ts'
 import { GrantVerifier } from './grants.ts'
 import { type Disk, nodeDisk } from './journal/disk.ts'
 import { Journal } from './journal/journal.ts'
@@ -17,13 +16,13 @@ import { placeCursor, readShippedCursor } from './journal/shipped-cursor.ts'
 import { errorText, type Log } from './log.ts'
 import type { Heartbeat } from './protocol.ts'
 import type { AdapterPort } from './scheduler/adapter-port.ts'
-import { Scheduler } from './scheduler/scheduler.ts'
+import type { RequestRunner } from './scheduler/request-runner.ts'
 import { createHostServer } from './server.ts'
+import type { ServingEngine } from './serving-engine.ts'
 import { EdgeClient } from './telemetry/edge-client.ts'
 import { beat, type HeartbeatOptions, runHeartbeat } from './telemetry/heartbeat.ts'
 import { createMetrics, type HostMetrics } from './telemetry/metrics.ts'
 import { UsageOutbox } from './telemetry/usage-outbox.ts'
-import { createChatTemplate } from './text/chat-template.ts'
 
 export type HostSettings = Pick<
   HostConfig,
@@ -43,7 +42,7 @@ export type HostSettings = Pick<
 
 export interface HostParts {
   readonly settings: HostSettings
-  readonly engine: Engine
+  readonly engine: ServingEngine
   readonly adapters: AdapterPort
   readonly intake: AdapterIntake
   readonly clock: Clock
@@ -74,7 +73,7 @@ const LINGER_MS = 1000
 
 export class Host {
   readonly metrics: HostMetrics
-  readonly scheduler: Scheduler
+  readonly scheduler: RequestRunner
   readonly journal: Journal
   readonly outbox: UsageOutbox
   readonly #parts: HostParts
@@ -125,18 +124,13 @@ export class Host {
       },
       placeCursor(shipped, { disk, directory, recovery, log }),
     )
-    this.scheduler = new Scheduler({
-      engine,
+    this.scheduler = engine.createRunner({
       adapters,
       journal: this.journal,
       metrics: this.metrics,
       clock,
       log,
       limits: settings.scheduler,
-      renderChat: createChatTemplate(engine.info.chatTemplate, {
-        bos: engine.info.bosText ?? '',
-        eos: engine.info.eosText ?? '',
-      }),
       hostId: settings.hostId,
       randomSeed: parts.randomSeed,
     })
@@ -186,12 +180,12 @@ export class Host {
       epoch: this.journal.epoch,
       beat: this.#beats,
       uptime_ms: Math.floor((clock.nowUs() - this.#listeningUs) / 1000),
-      engine: 'native',
+      engine: engine.kind,
       url: this.#url,
       version,
-      base_model: engine.info.baseModel,
-      base_digest: engine.info.baseDigest,
-      status: this.scheduler.isDraining ? 'draining' : 'ready',
+      base_model: engine.baseModel,
+      base_digest: engine.baseDigest,
+      status: this.scheduler.isServing ? 'ready' : 'draining',
       load: {
         sequences_running: load.sequencesRunning,
         sequences_max: load.sequencesMax,
@@ -203,7 +197,7 @@ export class Host {
         kv_tokens_free: load.kvTokensFree,
         wait_ms: load.waitMs,
       },
-      context_length: engine.limits.contextLength,
+      context_length: engine.contextLength,
       adapters: adapters.residency().map(({ digest, tier }) => ({
         digest,
         tier,
@@ -292,7 +286,7 @@ export class Host {
       intake,
       grants: new GrantVerifier(settings.poolSecret, clock),
       metrics: this.metrics,
-      baseModel: engine.info.baseModel,
+      baseModel: engine.baseModel,
       stagingDirectory: settings.stagingDirectory,
       clock,
       log,

@@ -2,6 +2,7 @@
  * Entry of a host process: environment → engine → tiers → host. A start that fails says why, and
  * what to do, in one line on stderr: exit code 2 for the configuration, 1 for everything else.
  */
+
 import { randomInt } from 'node:crypto'
 import packageJson from '../package.json' with { type: 'json' }
 import { AdapterCache } from './adapters/adapter-cache.ts'
@@ -17,6 +18,7 @@ import { Host } from './host.ts'
 import { runHostProcess } from './host-process.ts'
 import { createLog, errorText } from './log.ts'
 import { openNativeEngine } from './native-engine.ts'
+import { serveNative } from './serving-engine.ts'
 
 const EXIT_START_FAILED = 1
 const EXIT_CONFIGURATION = 2
@@ -52,7 +54,7 @@ async function createHost(config: HostConfig, engine: Engine): Promise<Host> {
   const ram = new RamTier(config.ramTierBytesMax, engine)
   return new Host({
     settings: config,
-    engine,
+    engine: serveNative(engine),
     adapters: new AdapterCache({ engine, store, disk, ram, clock: systemClock, log }),
     intake: new PeftIntake({ engine, store, disk, log }),
     clock: systemClock,

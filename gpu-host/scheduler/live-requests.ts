@@ -2,9 +2,7 @@
  * The requests that a host has accepted and not settled, whatever runs them: lets them in, ends
  * them early, and forgets them when they are in the journal for good.
  */
-import type { Clock } from '../clock.ts'
 import { HostError } from '../errors.ts'
-import type { Journal } from '../journal/journal.ts'
 import type { AdapterSource, CancelReceipt, CancelRequest, GenerateRequest } from '../protocol.ts'
 import type { Prompt } from '../text/prompt.ts'
 import type { Admission } from './admission.ts'
@@ -14,16 +12,11 @@ import { EventBuffer } from './event-buffer.ts'
 import { HandOver, NOTHING } from './hand-over.ts'
 import { countByAdapter, LiveRequest } from './live-request.ts'
 import type { Generation } from './request-runner.ts'
-import type { SchedulerLimits } from './scheduler-options.ts'
+import type { RunnerParts } from './scheduler-options.ts'
 import type { Ending, Settlement } from './settlement.ts'
 
-export interface LiveRequestsOptions<C extends Choice> {
-  readonly journal: Journal
-  readonly clock: Clock
-  readonly hostId: string
-  readonly limits: SchedulerLimits
-  /** Draws a seed for requests that bring none. */
-  readonly randomSeed: () => number
+export interface LiveRequestsOptions<C extends Choice>
+  extends Pick<RunnerParts, 'journal' | 'clock' | 'hostId' | 'limits' | 'randomSeed'> {
   readonly queue: Admission<C>
   /** Sequences that run at once at most. */
   readonly sequenceCount: number

@@ -22,16 +22,20 @@ export interface SchedulerLimits extends AdmissionLimits {
   readonly stepTargetUs: number
 }
 
-export interface SchedulerOptions {
-  readonly engine: Engine
+/** What a host gives to whatever runs its requests. */
+export interface RunnerParts {
   readonly adapters: AdapterPort
   readonly journal: Journal
   readonly metrics: HostMetrics
   readonly clock: Clock
   readonly log: Log
   readonly limits: SchedulerLimits
-  readonly renderChat: RenderChat
   readonly hostId: string
   /** Draws a seed for requests that bring none. */
   readonly randomSeed: () => number
+}
+
+export interface SchedulerOptions extends RunnerParts {
+  readonly engine: Engine
+  readonly renderChat: RenderChat
 }

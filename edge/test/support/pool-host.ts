@@ -12,6 +12,7 @@ import { systemClock } from '../../../gpu-host/clock.ts'
 import { readConfig } from '../../../gpu-host/config.ts'
 import { HostError } from '../../../gpu-host/errors.ts'
 import { Host, type HostSettings } from '../../../gpu-host/host.ts'
+import { serveNative } from '../../../gpu-host/serving-engine.ts'
 import { FakeEngine, type FakeEngineOptions } from '../../../gpu-host/test/support/fake-engine.ts'
 import {
   type AdapterScript,
@@ -51,7 +52,7 @@ export async function startPoolHost(options: PoolHostOptions): Promise<PoolHost>
   })
   const host = new Host({
     settings: { ...config, ...options.settings },
-    engine,
+    engine: serveNative(engine),
     adapters: new ScriptedAdapters(engine, systemClock, options.store),
     intake: createIntake(engine, options.store),
     clock: systemClock,

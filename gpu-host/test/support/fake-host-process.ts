@@ -2,11 +2,13 @@
  * Child process of the tests: a real host process, on the fake engine, no adapters. A step takes
  * 2 ms, or the milliseconds that the first argument says.
  */
+
 import { systemClock } from '../../clock.ts'
 import { readConfig } from '../../config.ts'
 import { Host } from '../../host.ts'
 import { runHostProcess } from '../../host-process.ts'
 import { createLog } from '../../log.ts'
+import { serveNative } from '../../serving-engine.ts'
 import { FakeEngine } from './fake-engine.ts'
 import { ScriptedAdapters } from './scripted-adapters.ts'
 
@@ -19,7 +21,7 @@ const engine = new FakeEngine({
 })
 const host = new Host({
   settings: config,
-  engine,
+  engine: serveNative(engine),
   adapters: new ScriptedAdapters(engine, systemClock, new Map()),
   intake: { install: () => Promise.reject(new Error('no intake')) },
   clock: systemClock,

@@ -1,6 +1,7 @@
 /**
  * Child process of the tests: a host under a supervisor, on the fake engine and real adapter tiers.
  */
+
 import { AdapterCache } from '../../adapters/adapter-cache.ts'
 import { PeftIntake } from '../../adapters/adapter-intake.ts'
 import { DiskTier } from '../../adapters/disk-tier.ts'
@@ -12,6 +13,7 @@ import { readConfig } from '../../config.ts'
 import { Host } from '../../host.ts'
 import { runHostProcess } from '../../host-process.ts'
 import { createLog } from '../../log.ts'
+import { serveNative } from '../../serving-engine.ts'
 import { FakeEngine } from './fake-engine.ts'
 
 const config = readConfig()
@@ -26,7 +28,7 @@ const disk = await DiskTier.open({ directory: config.diskTierDirectory, bytesMax
 const ram = new RamTier(1e9)
 const host = new Host({
   settings: config,
-  engine,
+  engine: serveNative(engine),
   adapters: new AdapterCache({ engine, store, disk, ram, clock: systemClock, log }),
   intake: new PeftIntake({ engine, store, disk, log }),
   clock: systemClock,

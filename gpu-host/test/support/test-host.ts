@@ -2,6 +2,7 @@
  * A whole host on loopback with the fake engine, and what an edge does to it: signs grants, reads
  * streams, takes usage and heartbeats (through an injected fetch).
  */
+
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -26,6 +27,7 @@ import {
   type UsageEvent,
   usageBatch,
 } from '../../protocol.ts'
+import { serveNative } from '../../serving-engine.ts'
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.ts'
 import { type AdapterScript, ScriptedAdapters } from './scripted-adapters.ts'
 
@@ -67,7 +69,7 @@ export class TestHost {
     })
     this.host = new Host({
       settings: { ...config, ...options.settings },
-      engine: this.engine,
+      engine: serveNative(this.engine),
       adapters: this.adapters,
       intake: options.intake ?? { install: () => Promise.reject(new Error('no intake')) },
       clock: systemClock,
