@@ -151,6 +151,9 @@ describe('a request that is sent again under its Idempotency-Key', () => {
       .chat.completions.create(body, options)
       .withResponse()
     for await (const chunk of stream) if (chunk.choices[0]?.delta.content) break
+    // Held, so that however slow this machine is, the client has left before many tokens are made.
+    const hold = Promise.withResolvers<void>()
+    turn = () => hold.promise
     const again = await until(async () => {
       const refused = await pool
         .sdk(tenant.key)
@@ -160,10 +163,12 @@ describe('a request that is sent again under its Idempotency-Key', () => {
       return refused
     })
     expect(again).toMatchObject({ code: 'idempotency_reply_unavailable' })
-    turn = atOnce
+    turn = slowly
+    hold.resolve()
     const requestId = response.headers.get('x-request-id')
     expect(again.message).toContain(requestId)
     const [billed] = await billedOf([requestId], 1)
+    turn = atOnce
     expect(billed?.completion_tokens).toBeLessThan(200)
   })
 
