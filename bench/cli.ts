@@ -6,6 +6,9 @@ import { POPULARITIES } from '../native/test/support/popularity.ts'
 import { runBase } from './base.ts'
 import { runChurn } from './churn.ts'
 import { isSound, runFault } from './fault.ts'
+import { POLICIES, type PolicyName } from './fleet/routers.ts'
+import { ARRIVALS } from './fleet/traffic.ts'
+import { runFleet } from './fleet.ts'
 import { SHAPES } from './lib/base-model.ts'
 import { runMix } from './mix.ts'
 import { PEERS, type PeerName } from './peers/start-peer.ts'
@@ -33,6 +36,10 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          exit code 1 if one is
          --seed N (1)  --points N (1000) cases, of which --real N (210) kill real processes
          --lanes N (2)  --case N alone
+  fleet  simulated pool: Nozzle's routing against others', on the same requests
+         --hosts N (100)  --tenants N (100 a host)  --edges N (2)  --seed N (1)
+         --requests N (300 a host, 20000 at least)  --load F (0.6) of the pool's capacity
+         --policy NAME,…|all (all)  --arrivals zipf|bursty (zipf)
   policy eviction and start policies on simulated traffic, 2, 10 and 100 adapters per slot
 
   --shape NAME        small, demo, 1b, 7b: random weights in Q8_0; default: what npm start serves
@@ -46,8 +53,15 @@ const EXIT_USAGE = 2
 const RANK = 16
 /** Keeps an adapter's share of the base's bytes near that of the other shapes. */
 const SMALL_RANK = 4
+const TENANTS = 8
+const REQUESTS = 20_000
+/** What a simulated host has, unless it is said. */
+const TENANTS_PER_HOST = 100
+const REQUESTS_PER_HOST = 300
 
 type CountName =
+  | 'hosts'
+  | 'edges'
   | 'tenants'
   | 'swaps'
   | 'tokens'
@@ -69,12 +83,17 @@ async function main(): Promise<void> {
     allowPositionals: true,
     options: {
       shape: { type: 'string' },
-      tenants: { type: 'string', default: '8' },
+      hosts: { type: 'string', default: '100' },
+      edges: { type: 'string', default: '2' },
+      policy: { type: 'string', multiple: true, default: ['all'] },
+      arrivals: { type: 'string', default: 'zipf' },
+      load: { type: 'string', default: '0.6' },
+      tenants: { type: 'string' },
       swaps: { type: 'string', default: '200' },
       adapters: { type: 'string', default: '2000' },
       slots: { type: 'string', default: '32' },
       clients: { type: 'string', default: '16' },
-      requests: { type: 'string', default: '20000' },
+      requests: { type: 'string' },
       popularity: { type: 'string', default: 'zipf' },
       rank: { type: 'string' },
       rounds: { type: 'string', default: '5' },
@@ -95,17 +114,21 @@ async function main(): Promise<void> {
   const name = positionals[0]
   const shape = oneOf(SHAPES, values.shape ?? (name === 'churn' ? 'small' : 'demo'), '--shape')
   const popularity = oneOf(POPULARITIES, values.popularity, '--popularity')
-  const count = (name: CountName, min: number): number => {
-    const value = Number(values[name] ?? (shape === 'small' ? SMALL_RANK : RANK))
+  const count = (name: CountName, min: number, fallback = 0): number => {
+    const value = Number(values[name] ?? fallback)
     if (Number.isInteger(value) && value >= min) return value
     throw new RangeError(`--${name} must be an integer of at least ${min}`)
   }
-  const common = { shape, rank: count('rank', 1), threads: count('threads', 0) }
+  const common = {
+    shape,
+    rank: count('rank', 1, shape === 'small' ? SMALL_RANK : RANK),
+    threads: count('threads', 0),
+  }
   const runs = {
     mix: () =>
       runMix({
         ...common,
-        tenants: count('tenants', 1),
+        tenants: count('tenants', 1, TENANTS),
         rounds: count('rounds', 1),
         tokens: count('tokens', 1),
         peers: values['no-peer'] ? [] : toPeers(values.peer),
@@ -136,6 +159,21 @@ async function main(): Promise<void> {
       if (!isSound(report)) process.exitCode = 1
       return report
     },
+    fleet: () => {
+      const hosts = count('hosts', 1)
+      return Promise.resolve(
+        runFleet({
+          hosts,
+          tenants: count('tenants', 1, TENANTS_PER_HOST * hosts),
+          edges: count('edges', 1),
+          requests: count('requests', 1, Math.max(REQUESTS, REQUESTS_PER_HOST * hosts)),
+          arrivals: oneOf(ARRIVALS, values.arrivals, '--arrivals'),
+          load: toShare(values.load, '--load'),
+          seed: count('seed', 0),
+          policies: toPolicies(values.policy),
+        }),
+      )
+    },
     churn: () =>
       runChurn({
         ...common,
@@ -144,7 +182,7 @@ async function main(): Promise<void> {
         adapters: count('adapters', 1),
         slots: count('slots', 2),
         clients: count('clients', 1),
-        requests: count('requests', 1),
+        requests: count('requests', 1, REQUESTS),
       }),
   }
   if (positionals.length !== 1 || !isNameOf(runs, name)) {
@@ -162,6 +200,18 @@ function oneOf<T extends string>(names: readonly T[], value: string, flag: strin
 
 function isNameOf<T extends object>(table: T, name: string | undefined): name is keyof T & string {
   return name !== undefined && Object.hasOwn(table, name)
+}
+
+function toShare(value: string, flag: string): number {
+  const share = Number(value)
+  if (share > 0 && share <= 2) return share
+  throw new RangeError(`${flag} must be a number above 0, at most 2`)
+}
+
+function toPolicies(values: readonly string[]): PolicyName[] {
+  const names = values.flatMap((value) => value.split(','))
+  if (names.includes('all')) return [...POLICIES]
+  return [...new Set(names.map((name) => oneOf(POLICIES, name.trim(), '--policy')))]
 }
 
 function toPeers(values: readonly string[]): PeerName[] {
