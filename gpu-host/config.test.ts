@@ -27,6 +27,43 @@ describe('readConfig', () => {
     expect(() => cells({ NOZZLE_KV_TOKENS: '2000' })).toThrowError(/NOZZLE_KV_TOKENS.*2048/)
   })
 
+  it('keeps packs in a directory, or in the bucket that it is told of', () => {
+    const store = (env: Record<string, string>) => readConfig({ ...REQUIRED, ...env }).store
+    const keys = { NOZZLE_STORE_ACCESS_KEY_ID: 'id', NOZZLE_STORE_SECRET_ACCESS_KEY: 'hunter2' }
+    expect(store({ NOZZLE_DATA_DIR: '/data' })).toEqual({
+      kind: 'directory',
+      directory: '/data/store',
+    })
+    expect(store({ NOZZLE_STORE: '/mnt/packs' })).toMatchObject({ directory: '/mnt/packs' })
+    expect(store({ NOZZLE_STORE: 's3://bucket/a//b/', ...keys })).toMatchObject({
+      kind: 's3',
+      s3: {
+        bucket: 'bucket',
+        prefix: 'a/b/',
+        endpoint: 'https://s3.us-east-1.amazonaws.com',
+        isPathStyle: false,
+      },
+    })
+    const NOZZLE_STORE_ENDPOINT = 'https://account.r2.cloudflarestorage.com/'
+    expect(store({ NOZZLE_STORE: 's3://bucket', NOZZLE_STORE_ENDPOINT, ...keys })).toMatchObject({
+      s3: { prefix: '', endpoint: 'https://account.r2.cloudflarestorage.com', isPathStyle: true },
+    })
+  })
+
+  it.each([
+    [{ NOZZLE_STORE: 's3://Not A Bucket' }, /NOZZLE_STORE: must be/],
+    [{ NOZZLE_STORE: 'gs://bucket' }, /NOZZLE_STORE: must be/],
+    [{ NOZZLE_STORE: 's3://bucket/../other' }, /NOZZLE_STORE: "\." and "\.\."/],
+    [{ NOZZLE_STORE: 's3://bucket' }, /NOZZLE_STORE_ACCESS_KEY_ID: is needed/],
+    [
+      { NOZZLE_STORE: 's3://bucket', NOZZLE_STORE_ACCESS_KEY_ID: 'id' },
+      /NOZZLE_STORE_SECRET_ACCESS_KEY: is needed/,
+    ],
+    [{ NOZZLE_STORE_ENDPOINT: 'store.example' }, /NOZZLE_STORE_ENDPOINT/],
+  ])('refuses %j', (env, reason) => {
+    expect(() => readConfig({ ...REQUIRED, ...env })).toThrowError(reason)
+  })
+
   it('cannot be changed afterwards', () => {
     const config = readConfig(REQUIRED)
     expect(Object.isFrozen(config) && Object.isFrozen(config.scheduler)).toBe(true)

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import { z } from 'zod'
+import { parseStoreAddress, type StoreAddress } from './adapters/store-address.ts'
 import { HostError } from './errors.ts'
 
 const KIB = 1024
@@ -65,6 +66,20 @@ const environment = z.object({
   /** The log raises an alarm while the journal's disk has less; 0 = never. */
   NOZZLE_JOURNAL_FREE_BYTES_MIN: whole(256 * MIB, 0, Number.MAX_SAFE_INTEGER),
   NOZZLE_JOURNAL_RETENTION_DAYS: whole(35, 0, 3650),
+  /** Where packs are kept: a directory, or s3://<bucket>[/<prefix>]; by default in the data. */
+  NOZZLE_STORE: z.string().min(1).optional(),
+  /** Absent = AWS, in that region. */
+  NOZZLE_STORE_ENDPOINT: z.url({ protocol: /^https?$/ }).optional(),
+  /** R2 and MinIO take the default for their own. */
+  NOZZLE_STORE_REGION: z
+    .string()
+    .regex(/^[a-z0-9-]{1,40}$/)
+    .default('us-east-1'),
+  NOZZLE_STORE_ACCESS_KEY_ID: z.string().min(1).optional(),
+  NOZZLE_STORE_SECRET_ACCESS_KEY: z.string().min(1).optional(),
+  NOZZLE_STORE_SESSION_TOKEN: z.string().min(1).optional(),
+  /** Whether the bucket stands in the path; by default only where an endpoint is given. */
+  NOZZLE_STORE_PATH_STYLE: z.enum(['true', 'false']).optional(),
   NOZZLE_DRAIN_GRACE_MS: whole(30_000, 0, 3_600_000),
 })
 
@@ -89,6 +104,15 @@ function toKvCells(env: z.infer<typeof environment>): number {
   throw new HostError('invalid_request', `configuration: ${reason} or lower NOZZLE_CONTEXT_LENGTH`)
 }
 
+function toStore(env: z.infer<typeof environment>): StoreAddress {
+  try {
+    return parseStoreAddress(env, join(env.NOZZLE_DATA_DIR, 'store'))
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new HostError('invalid_request', `configuration: ${reason}`)
+  }
+}
+
 /** So that a start on a full disk can write a segment anew, and settle all that may be open. */
 function toReserveBytes(env: z.infer<typeof environment>): number {
   const openMax = env.NOZZLE_QUEUE_DEPTH_MAX + env.NOZZLE_SEQUENCES
@@ -107,7 +131,7 @@ function toConfig(env: z.infer<typeof environment>) {
     journalDirectory: join(hostDirectory, 'journal'),
     diskTierDirectory: join(hostDirectory, 'adapters'),
     stagingDirectory: join(hostDirectory, 'staging'),
-    storeDirectory: join(env.NOZZLE_DATA_DIR, 'store'),
+    store: toStore(env),
     ramTierBytesMax: env.NOZZLE_RAM_TIER_BYTES_MAX,
     diskTierBytesMax: env.NOZZLE_DISK_TIER_BYTES_MAX,
     drainGraceMs: env.NOZZLE_DRAIN_GRACE_MS,

@@ -36,6 +36,7 @@ export const HOST_ERRORS = {
   journal_full: { status: 503, isRetryable: true, retryAfterMs: 10_000 },
   journal_failed: { status: 503, isRetryable: true, retryAfterMs: 1000 },
   journal_locked: { status: 503, isRetryable: true },
+  store_unavailable: { status: 503, isRetryable: true, retryAfterMs: 2000 },
   deadline_exceeded: { status: 504, isRetryable: true },
   disk_full: { status: 507, isRetryable: true },
 } as const satisfies Record<string, ErrorRow>

@@ -8,8 +8,8 @@ import packageJson from '../package.json' with { type: 'json' }
 import { AdapterCache } from './adapters/adapter-cache.ts'
 import { PeftIntake } from './adapters/adapter-intake.ts'
 import { DiskTier } from './adapters/disk-tier.ts'
+import { openStore } from './adapters/open-store.ts'
 import { RamTier } from './adapters/ram-tier.ts'
-import { DirectoryStore } from './adapters/store-tier.ts'
 import { systemClock } from './clock.ts'
 import { type HostConfig, readConfig } from './config.ts'
 import type { Engine } from './engine.ts'
@@ -44,7 +44,7 @@ const FIXES: Readonly<Record<string, string>> = {
 const log = createLog((line) => process.stderr.write(line), systemClock.nowMs)
 
 async function createHost(config: HostConfig, engine: Engine): Promise<Host> {
-  const store = new DirectoryStore(config.storeDirectory)
+  const { store } = openStore(config.store, { clock: systemClock, log, fetch })
   const disk = await DiskTier.open({
     directory: config.diskTierDirectory,
     bytesMax: config.diskTierBytesMax,

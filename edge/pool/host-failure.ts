@@ -59,6 +59,12 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     isRetryable: true,
     message: "The model's adapter could not be loaded. Please retry.",
   },
+  // Another host may have the adapter on its disk.
+  store_unavailable: {
+    code: 'adapter_unavailable',
+    isRetryable: true,
+    message: "The model's adapter cannot be fetched at the moment. Please retry.",
+  },
   deadline_exceeded: {
     code: 'deadline_exceeded',
     isRetryable: true,

@@ -27,7 +27,10 @@ export interface HeldAdapter {
 }
 
 export interface AdapterPort {
-  /** Rejects with `adapter_not_found`, `adapter_invalid` or `adapter_load_failed`, or on abort. */
+  /**
+   * Rejects with `adapter_not_found`, `adapter_invalid`, `store_unavailable` or
+   * `adapter_load_failed`, or on abort.
+   */
   acquire(digest: string, signal: AbortSignal): Promise<SlotLease>
   /** Resolves when the adapter is in RAM (or a slot), from where a load takes milliseconds. */
   prefetch(digest: string): Promise<void>

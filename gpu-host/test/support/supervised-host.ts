@@ -5,8 +5,8 @@
 import { AdapterCache } from '../../adapters/adapter-cache.ts'
 import { PeftIntake } from '../../adapters/adapter-intake.ts'
 import { DiskTier } from '../../adapters/disk-tier.ts'
+import { openStore } from '../../adapters/open-store.ts'
 import { RamTier } from '../../adapters/ram-tier.ts'
-import { DirectoryStore } from '../../adapters/store-tier.ts'
 import { VECTOR_BASE } from '../../adapters/test/support/vectors.ts'
 import { systemClock } from '../../clock.ts'
 import { readConfig } from '../../config.ts'
@@ -23,7 +23,7 @@ const engine = new FakeEngine({
   limits: { contextLength: 100_000 },
   delay: () => new Promise((resolve) => setTimeout(resolve, 2)),
 })
-const store = new DirectoryStore(config.storeDirectory)
+const { store } = openStore(config.store, { clock: systemClock, log, fetch })
 const disk = await DiskTier.open({ directory: config.diskTierDirectory, bytesMax: 1e9, log })
 const ram = new RamTier(1e9)
 const host = new Host({

@@ -13,6 +13,7 @@ import type { SlotLease } from '../../../scheduler/adapter-port.ts'
 import { expectedTokens, FakeEngine } from '../../../test/support/fake-engine.ts'
 import { AdapterCache } from '../../adapter-cache.ts'
 import { DiskTier } from '../../disk-tier.ts'
+import { GuardedStore } from '../../guarded-store.ts'
 import { writePack } from '../../pack-file.ts'
 import { RamTier } from '../../ram-tier.ts'
 import type { AdapterStore } from '../../store-tier.ts'
@@ -57,6 +58,8 @@ export interface CacheRigOptions {
   readonly diskBytesMax?: number
   readonly limits?: Partial<EngineLimits>
   readonly clock?: Clock
+  /** As in a host; absent = failures of the store come through as they are. */
+  readonly isStoreGuarded?: boolean
 }
 
 export class CacheRig {
@@ -77,13 +80,16 @@ export class CacheRig {
       info: VECTOR_BASE,
       limits: { slotCount: options.slots ?? 2, sequenceCount: 1e6, ...options.limits },
     })
+    const clock = options.clock ?? systemClock
+    const log = (): void => {}
+    const { store } = this
     this.cache = new AdapterCache({
       engine: this.engine,
       ram: this.ram,
       disk,
-      store: this.store,
-      clock: options.clock ?? systemClock,
-      log: () => {},
+      store: options.isStoreGuarded ? new GuardedStore({ store, clock, log }) : store,
+      clock,
+      log,
     })
   }
 
