@@ -7,6 +7,7 @@ import type { Deps } from './deps.ts'
 import { EdgeError } from './errors.ts'
 import { type EdgeEnv, requestContext, toErrorResponse } from './request-context.ts'
 import { showBookDifferences, showBookedEvents, showBookTotals } from './routes/books.ts'
+import { promoteCanary, rollBackModel, splitModel } from './routes/deployments.ts'
 import { showHealth, showMetrics } from './routes/health.ts'
 import { CHAT, infer, TEXT } from './routes/inference.ts'
 import {
@@ -69,6 +70,9 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.get('/v1/tenants/:tenant/models', showModels(deps))
   app.get('/v1/tenants/:tenant/models/:model', showModel(deps))
   app.delete('/v1/tenants/:tenant/models/:model', dropModel(deps))
+  app.patch('/v1/tenants/:tenant/models/:model/deployment', splitModel(deps))
+  app.post('/v1/tenants/:tenant/models/:model/promote', promoteCanary(deps))
+  app.post('/v1/tenants/:tenant/models/:model/rollback', rollBackModel(deps))
   app.get('/v1/tenants/:tenant/usage', showUsage(deps))
   app.get('/v1/tenants/:tenant/usage/events', showUsageEvents(deps))
   app.post('/v1/tenants/:tenant/invoices', addInvoice(deps))

@@ -42,6 +42,9 @@ export const EDGE_ERRORS = {
   name_taken: { status: 422, type: 'invalid_request_error' },
   invoice_not_due: { status: 422, type: 'invalid_request_error' },
   adapter_invalid: { status: 422, type: 'invalid_request_error' },
+  version_unavailable: { status: 422, type: 'invalid_request_error' },
+  /** Somebody else changed it at the same moment. */
+  deployment_changed: { status: 409, type: 'invalid_request_error' },
   rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },
   /** The month will not be over when an SDK tries again. */
   insufficient_quota: { status: 429, type: 'insufficient_quota', shouldRetry: false },

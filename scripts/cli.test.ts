@@ -257,6 +257,7 @@ describe('commands', () => {
     const deployed = {
       ...{ model: 'm', version: 2, digest: 'sha256:0', base_model: 'base', rank: 8 },
       ...{ target_modules: ['attn_q'], pack_bytes: 1e6, endpoint: 'http://e/v1' },
+      ...{ unchanged: false, canary: null },
     }
     const path = 'POST /v1/tenants/acme/models/m/versions'
     routes[path] = { status: 201, body: JSON.stringify(deployed) }

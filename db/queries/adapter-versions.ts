@@ -1,14 +1,18 @@
-/** Adapter versions: a deploy adds one and makes it the model's main one, all in one statement. */
-import { desc, eq, sql } from 'drizzle-orm'
+/**
+ * Adapter versions: a deploy adds one and makes it the model's main one, or its canary, all in one
+ * statement.
+ */
+import { and, desc, eq, inArray, type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../database.ts'
 import { createId } from '../ids.ts'
 import { type AdapterVersion, adapterVersions } from '../schema/adapter-versions.ts'
 
 export type { AdapterVersion }
 
-/** The lane that every model has; see schema/deployments.ts. */
+/** The lane that every model has, and the one beside it; see schema/deployments.ts. */
 export const MAIN_LANE = 0
-/** Weight of a lane that has no other beside it. */
+export const CANARY_LANE = 1
+/** The main lane's weight; see schema/deployments.ts. */
 const WHOLE_WEIGHT = 100
 
 export interface NewAdapterVersion {
@@ -32,15 +36,15 @@ export interface DeployedVersion {
 }
 
 /**
- * Creates the model when its name is new, numbers the version and deploys it. The upsert of the
- * model's row locks it until the statement ends, and counts on its newest state: numbers have no
- * gaps or doubles, and the deployment is always the highest of those that ran.
+ * Creates the model when its name is new, numbers the version and deploys it for all requests: a
+ * canary that runs ends. The upsert of the model's row locks it until the statement ends, and
+ * counts on its newest state: numbers have no gaps or doubles, and the deployment is always the
+ * highest of those that ran.
  */
 export async function addAdapterVersion(
   db: Db,
   input: NewAdapterVersion,
 ): Promise<DeployedVersion> {
-  const targetModules = sql.param([...input.targetModules], adapterVersions.targetModules)
   const { rows } = await db.execute<DeployedVersion & Record<string, unknown>>(sql`
     with model as (
       insert into models (id, tenant_id, name, versions)
@@ -49,27 +53,76 @@ export async function addAdapterVersion(
         do update set versions = models.versions + 1
       returning id, tenant_id, versions
     ), version as (
-      insert into adapter_versions (id, tenant_id, model_id, version, digest, base_model,
-        base_digest, rank, alpha, use_rslora, target_modules, tensors, pack_bytes)
-      select ${createId('ver')}, tenant_id, id, versions, ${input.digest}, ${input.baseModel},
-        ${input.baseDigest}, ${input.rank}::integer, ${input.alpha}::double precision,
-        ${input.useRslora}::boolean, ${targetModules}::text[], ${input.tensors}::integer,
-        ${input.packBytes}::bigint
-      from model
-      returning id, model_id, version
+      ${insertVersion(input)}
     ), deployment as (
-      insert into deployments (id, model_id, lane, version_id, weight)
-      select ${createId('dep')}, model_id, ${MAIN_LANE}::smallint, id, ${WHOLE_WEIGHT}::integer
+      ${placeVersion(MAIN_LANE, WHOLE_WEIGHT)}
+    ), replacement as (
+      insert into replacements (version_id, replaced)
+      select version.id, main.version
       from version
-      on conflict (model_id, lane) do update set id = excluded.id,
-        version_id = excluded.version_id, weight = excluded.weight, deployed_at = now()
-      returning model_id
+      join deployments on deployments.model_id = version.model_id
+        and lane = ${MAIN_LANE}::smallint
+      join adapter_versions as main on main.id = deployments.version_id
+    ), canary as (
+      delete from deployments using deployment
+      where deployments.model_id = deployment.model_id and lane = ${CANARY_LANE}::smallint
     )
     select version.model_id as "modelId", version.id as "versionId", version.version
     from version join deployment on deployment.model_id = version.model_id`)
   const [row] = rows
   if (!row) throw new Error('a deploy returned no row')
   return { modelId: row.modelId, versionId: row.versionId, version: row.version }
+}
+
+/**
+ * Numbers the version and makes it the model's canary, in the place of one that runs. null when the
+ * tenant has no such model: a canary needs a version beside it.
+ */
+export async function addCanaryVersion(
+  db: Db,
+  input: NewAdapterVersion & { readonly weight: number },
+): Promise<DeployedVersion | null> {
+  const { rows } = await db.execute<DeployedVersion & Record<string, unknown>>(sql`
+    with model as (
+      update models set versions = versions + 1
+      where tenant_id = ${input.tenantId} and name = ${input.modelName} and removed_at is null
+      returning id, tenant_id, versions
+    ), version as (
+      ${insertVersion(input)}
+    ), main as (
+      update deployments set id = ${createId('dep')} from version
+      where deployments.model_id = version.model_id and lane = ${MAIN_LANE}::smallint
+    ), canary as (
+      ${placeVersion(CANARY_LANE, input.weight)}
+    )
+    select version.model_id as "modelId", version.id as "versionId", version.version
+    from version join canary on canary.model_id = version.model_id`)
+  const [row] = rows
+  return row ? { modelId: row.modelId, versionId: row.versionId, version: row.version } : null
+}
+
+/** The version, numbered by the row of `model`. */
+function insertVersion(input: NewAdapterVersion): SQL {
+  const targetModules = sql.param([...input.targetModules], adapterVersions.targetModules)
+  return sql`
+    insert into adapter_versions (id, tenant_id, model_id, version, digest, base_model,
+      base_digest, rank, alpha, use_rslora, target_modules, tensors, pack_bytes)
+    select ${createId('ver')}, tenant_id, id, versions, ${input.digest},
+      ${input.baseModel}, ${input.baseDigest}, ${input.rank}::integer,
+      ${input.alpha}::double precision, ${input.useRslora}::boolean, ${targetModules}::text[],
+      ${input.tensors}::integer, ${input.packBytes}::bigint
+    from model
+    returning id, model_id, version`
+}
+
+/** Upserts what `version` of the statement is into a lane. */
+function placeVersion(lane: number, weight: number): SQL {
+  return sql`
+    insert into deployments (id, model_id, lane, version_id, weight)
+    select ${createId('dep')}, model_id, ${lane}::smallint, id, ${weight}::integer from version
+    on conflict (model_id, lane) do update set id = excluded.id,
+      version_id = excluded.version_id, weight = excluded.weight, deployed_at = now()
+    returning model_id`
 }
 
 /** Newest first. Take the id from findModel, which knows the tenant, never from a request. */
@@ -79,4 +132,17 @@ export async function listAdapterVersions(db: Db, modelId: string): Promise<Adap
     .from(adapterVersions)
     .where(eq(adapterVersions.modelId, modelId))
     .orderBy(desc(adapterVersions.version))
+}
+
+/** Number by id; of the tenant's versions alone. */
+export async function versionNumbers(
+  db: Db,
+  versions: { readonly tenantId: string; readonly ids: readonly string[] },
+): Promise<Map<string, number>> {
+  const isTheirs = eq(adapterVersions.tenantId, versions.tenantId)
+  const rows = await db
+    .select({ id: adapterVersions.id, version: adapterVersions.version })
+    .from(adapterVersions)
+    .where(and(isTheirs, inArray(adapterVersions.id, [...versions.ids])))
+  return new Map(rows.map(({ id, version }) => [id, version]))
 }

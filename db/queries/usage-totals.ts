@@ -126,17 +126,27 @@ const HOUR_MS = 3_600_000
 /** Sums of one model's requests in a period. */
 export interface ModelUsage extends UsageSums {
   model: string
+  /** Id of the adapter version; null = the base model, or not told apart. */
+  adapterVersionId: string | null
 }
 
-/** By model name, one or all. */
+/** By model name, one or all; with `byVersion` by each one's adapter versions. */
 export async function usageByModel(
   db: Db,
-  period: UsageScope & { readonly tenantId: string; readonly model?: string | undefined },
+  period: UsageScope & {
+    readonly tenantId: string
+    readonly model?: string | undefined
+    readonly byVersion?: boolean
+  },
 ): Promise<ModelUsage[]> {
-  const { model } = period
+  const { model, byVersion = false } = period
   const filters = model === undefined ? {} : { model: [model] }
-  const totals = await usageTotals(db, { ...period, groupBy: ['model'], filters })
-  return totals.map((total) => ({ ...toSums(total), model: total.model ?? '' }))
+  const groupBy = byVersion ? (['model', 'adapterVersionId'] as const) : (['model'] as const)
+  const totals = await usageTotals(db, { ...period, groupBy, filters })
+  return totals.map((total) => {
+    const { adapterVersionId } = total
+    return { ...toSums(total), model: total.model ?? '', adapterVersionId }
+  })
 }
 
 /** All that a tenant was ever charged. */

@@ -91,6 +91,7 @@ describeOnEachDatabase((db) => {
         digest: adapter.digest,
         baseModel: adapter.baseModel,
         packBytes: adapter.packBytes,
+        canary: null,
       })
     })
 

@@ -10,6 +10,7 @@ import { EdgeError } from '../errors.ts'
 import { MODEL_TTL_MS, PRICE_TTL_MS } from '../limits.ts'
 import { LookupCache } from '../lookup-cache.ts'
 import { type ModelReference, parseModelReference } from './model-reference.ts'
+import { chooseVersion } from './version-choice.ts'
 
 /** What a request is served with, and who pays for it. */
 export interface ModelTarget {
@@ -46,19 +47,23 @@ export class Catalog {
     this.#prices = new LookupCache({ ttlMs: PRICE_TTL_MS, nowMs, downForMs })
   }
 
-  /** By the `model` of a request to the shared endpoint. Throws `model_not_found`. */
-  async resolveName(identity: Identity, name: string): Promise<ModelTarget> {
+  /**
+   * By the `model` of a request to the shared endpoint; `affinity` as chooseVersion has it. Throws
+   * `model_not_found`.
+   */
+  async resolveName(identity: Identity, name: string, affinity: string): Promise<ModelTarget> {
     if (this.#options.isBaseModel(name)) return baseTarget(identity, name)
     const reference = parseModelReference(name)
     const tenantName = reference?.tenantName ?? ownName(identity)
     if (reference === null || tenantName === null) throw modelNotFound(name)
-    return this.resolve(identity, { ...reference, tenantName })
+    return this.resolve(identity, { ...reference, tenantName }, affinity)
   }
 
   /** Throws `model_not_found`, for another tenant's model too. */
   async resolve(
     identity: Identity,
     reference: ModelReference & { readonly tenantName: string },
+    affinity: string,
   ): Promise<ModelTarget> {
     const { tenantName, modelName, version } = reference
     const suffix = version === null ? '' : `@${version}`
@@ -66,11 +71,12 @@ export class Catalog {
     const isAllowed = identity.kind === 'operator' || identity.tenantName === tenantName
     const model = isAllowed ? await this.#find(fullName, reference) : null
     if (model === null) throw modelNotFound(fullName)
+    const { versionId, digest, baseModel } = chooseVersion(model, affinity)
     return {
       tenantId: model.tenantId,
       usageName: `${modelName}${suffix}`,
-      adapter: { modelId: model.modelId, versionId: model.versionId, digest: model.digest },
-      baseModel: model.baseModel,
+      adapter: { modelId: model.modelId, versionId, digest },
+      baseModel,
     }
   }
 

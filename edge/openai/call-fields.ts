@@ -20,6 +20,8 @@ export interface Call {
   readonly isStream: boolean
   /** The stream ends with a chunk of usage. */
   readonly withUsage: boolean
+  /** What the client calls its conversation or its user; null = neither. */
+  readonly affinity: string | null
   readonly generate: GenerateFields
 }
 
@@ -50,6 +52,10 @@ export const callFields = {
   grammar: z.string().max(GRAMMAR_CHARACTERS_MAX).nullish(),
   response_format: responseFormat.nullish(),
   ignore_eos: z.boolean().nullish(),
+  // They change no answer, so whatever else they hold is ignored.
+  prompt_cache_key: z.string().nullish().catch(null),
+  safety_identifier: z.string().nullish().catch(null),
+  user: z.string().nullish().catch(null),
 }
 
 const callSchema = z.object(callFields)
@@ -72,6 +78,11 @@ export function toSampling(fields: CallFields): SamplingOptions {
     logit_bias: fields.logit_bias ?? undefined,
     grammar: toGrammar(fields.response_format, fields.grammar),
   })
+}
+
+/** The narrowest name that the client gave. */
+export function toAffinity(fields: CallFields): string | null {
+  return fields.prompt_cache_key || fields.safety_identifier || fields.user || null
 }
 
 export function toStop(stop: CallFields['stop']): string[] {

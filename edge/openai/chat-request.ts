@@ -11,6 +11,7 @@ import {
   isUnset,
   type RefusedFields,
   refuseFields,
+  toAffinity,
   tokenLimit,
   toSampling,
   toStop,
@@ -63,6 +64,7 @@ export function parseChatRequest(body: unknown): Call {
     model: fields.model ?? null,
     isStream: fields.stream ?? false,
     withUsage: fields.stream_options?.include_usage ?? false,
+    affinity: toAffinity(fields),
     generate: {
       input: { kind: 'chat', messages: fields.messages.map(toMessage) },
       sampling: toSampling(fields),

@@ -9,6 +9,7 @@ import {
   isOneOf,
   type RefusedFields,
   refuseFields,
+  toAffinity,
   tokenLimit,
   toSampling,
   toStop,
@@ -44,6 +45,7 @@ export function parseCompletionRequest(body: unknown): Call {
     model: fields.model ?? null,
     isStream: fields.stream ?? false,
     withUsage: fields.stream_options?.include_usage ?? false,
+    affinity: toAffinity(fields),
     generate: {
       input: toInput(fields.prompt),
       sampling: toSampling(fields),

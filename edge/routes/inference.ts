@@ -108,15 +108,19 @@ async function readCall(
     const body = await readBytes(c.req.raw, REQUEST_BYTES_MAX)
     return { call: kind.parse(parseJson(body)), body }
   }
+  // A client's retries under one key meet one version; without a name each request is drawn alone.
+  const fallback = c.req.header('idempotency-key') ?? c.get('requestId')
   const endpoint = endpointOf(c)
   if (endpoint === null) {
     const { call, body } = await read()
     if (call.model !== null) {
-      return { call, body, target: await deps.catalog.resolveName(identity, call.model) }
+      const affinity = call.affinity ?? fallback
+      return { call, body, target: await deps.catalog.resolveName(identity, call.model, affinity) }
     }
     throw new EdgeError('invalid_request', 'you must provide a model parameter', { param: 'model' })
   }
-  const deployed = await deps.catalog.resolve(identity, { ...endpoint, version: null })
+  const reference = { ...endpoint, version: null }
+  const deployed = await deps.catalog.resolve(identity, reference, fallback)
   if (deployed.adapter !== null) {
     const { digest } = deployed.adapter
     const wish = { baseModel: deployed.baseModel, digest, tenantId: deployed.tenantId }
@@ -124,8 +128,10 @@ async function readCall(
   }
   const { call, body } = await read()
   const version = versionOf(call, endpoint)
-  if (version === null) return { call, body, target: deployed }
-  return { call, body, target: await deps.catalog.resolve(identity, { ...endpoint, version }) }
+  if (version === null && call.affinity === null) return { call, body, target: deployed }
+  const chosen = { ...endpoint, version }
+  const target = await deps.catalog.resolve(identity, chosen, call.affinity ?? fallback)
+  return { call, body, target }
 }
 
 function endpointOf(c: EdgeContext): ModelEndpoint | null {

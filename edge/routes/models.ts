@@ -1,34 +1,38 @@
 /** A tenant's models: deployed by uploading an adapter version, listed, shown, removed. */
+import { z } from 'zod'
 import {
   type AdapterVersion,
   addAdapterVersion,
+  addCanaryVersion,
+  type DeployedVersion,
   listAdapterVersions,
 } from '#db/queries/adapter-versions.ts'
 import { findModel, listModels, type ModelSummary, removeModel } from '#db/queries/models.ts'
 import type { Tenant } from '#db/queries/tenants.ts'
+import type { AdapterReceipt } from '#protocol'
 import { MODEL_NAME } from '../catalog/model-reference.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
+import { parseValue } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessTenant, audit } from '../tenant-access.ts'
+
+/** How an uploaded version is to serve. */
+export const deployWish = z.object({
+  /** Percent of requests that it gets, beside the main version; absent = it becomes the main one. */
+  canary: z.coerce.number().int().min(0).max(100).optional(),
+  /** A version of its own, though the main one is of the same bytes. */
+  force: z.stringbool().default(false),
+})
+export type DeployWish = z.infer<typeof deployWish>
 
 /** POST …/models/:model/versions: the upload goes to a host, whose receipt becomes the version. */
 export function deployVersion(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const tenant = await accessTenant(deps, c)
     const modelName = c.req.param('model') ?? ''
-    if (!MODEL_NAME.test(modelName)) {
-      throw new EdgeError(
-        'invalid_request',
-        'A model name is 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", the last three not at the ends.',
-        { param: 'model' },
-      )
-    }
-    if (modelName === deps.config.baseModel) {
-      throw new EdgeError('invalid_request', `"${modelName}" is the base model's name.`, {
-        param: 'model',
-      })
-    }
+    const wish = parseValue(deployWish, c.req.query())
+    await refuseDeploy(deps, tenant, modelName, wish)
     const identity = c.get('identity')
     const receipt = await deps.uploads.install(c.req.raw, {
       requestId: c.get('requestId'),
@@ -36,27 +40,84 @@ export function deployVersion(deps: Deps): (c: EdgeContext) => Promise<Response>
       keyId: identity?.kind === 'tenant' ? identity.keyId : null,
       baseModel: c.req.query('base_model') ?? deps.config.baseModel,
     })
-    const { version } = await addAdapterVersion(deps.db, {
-      tenantId: tenant.id,
-      modelName,
-      digest: receipt.digest,
-      baseModel: receipt.base_model,
-      baseDigest: receipt.base_digest,
-      rank: receipt.rank,
-      alpha: receipt.alpha,
-      useRslora: receipt.use_rslora,
-      targetModules: receipt.target_modules,
-      tensors: receipt.tensors,
-      packBytes: receipt.pack_bytes,
-    })
-    deps.catalog.forget(tenant.name, modelName)
-    const subject = `${modelName}@${version}`
-    await audit(deps, c, { tenantId: tenant.id, action: 'model.deploy', subject })
-    // Whether the bytes were known is the pool's affair: another tenant may have stored them.
-    const { base_digest: _, existed: __, ...facts } = receipt
-    const endpoint = endpointOf(deps, c, tenant, modelName)
-    return c.json({ model: modelName, version, ...facts, endpoint }, 201)
+    return recordDeploy(deps, c, { tenant, modelName, receipt, wish })
   }
+}
+
+/** What is wrong is told before the upload. */
+export async function refuseDeploy(
+  deps: Deps,
+  tenant: Tenant,
+  modelName: string,
+  wish: DeployWish,
+): Promise<void> {
+  if (!MODEL_NAME.test(modelName)) {
+    throw new EdgeError(
+      'invalid_request',
+      'A model name is 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-", the last three not at the ends.',
+      { param: 'model' },
+    )
+  }
+  if (modelName === deps.config.baseModel) {
+    throw new EdgeError('invalid_request', `"${modelName}" is the base model's name.`, {
+      param: 'model',
+    })
+  }
+  if (wish.canary === undefined) return
+  const model = await findModel(deps.db, { tenantId: tenant.id, name: modelName })
+  if (model === null) throw noMainVersion(modelName)
+}
+
+/** 201 with the new version; 200 with the one that serves, when it is of these very bytes. */
+export async function recordDeploy(
+  deps: Deps,
+  c: EdgeContext,
+  deploy: {
+    readonly tenant: Tenant
+    readonly modelName: string
+    readonly receipt: AdapterReceipt
+    readonly wish: DeployWish
+  },
+): Promise<Response> {
+  const { tenant, modelName, receipt, wish } = deploy
+  const known = await findModel(deps.db, { tenantId: tenant.id, name: modelName })
+  // Whether the bytes were known is the pool's affair: another tenant may have stored them.
+  const { base_digest: _, existed: __, ...facts } = receipt
+  const endpoint = endpointOf(deps, c, tenant, modelName)
+  const isSame = known?.digest === receipt.digest && known.baseModel === receipt.base_model
+  if (known !== null && isSame && !wish.force) {
+    const { version } = known
+    return c.json({ model: modelName, version, ...facts, endpoint, unchanged: true, canary: null })
+  }
+  const added = await addVersion(deps, deploy)
+  if (added === null) throw noMainVersion(modelName)
+  deps.catalog.forget(tenant.name, modelName)
+  const { version } = added
+  const canary = wish.canary ?? null
+  const subject = `${modelName}@${version}${canary === null ? '' : `=${canary}`}`
+  await audit(deps, c, { tenantId: tenant.id, action: 'model.deploy', subject })
+  return c.json({ model: modelName, version, ...facts, endpoint, unchanged: false, canary }, 201)
+}
+
+function addVersion(
+  { db }: Deps,
+  { tenant, modelName, receipt, wish }: Parameters<typeof recordDeploy>[2],
+): Promise<DeployedVersion | null> {
+  const version = {
+    tenantId: tenant.id,
+    modelName,
+    digest: receipt.digest,
+    baseModel: receipt.base_model,
+    baseDigest: receipt.base_digest,
+    rank: receipt.rank,
+    alpha: receipt.alpha,
+    useRslora: receipt.use_rslora,
+    targetModules: receipt.target_modules,
+    tensors: receipt.tensors,
+    packBytes: receipt.pack_bytes,
+  }
+  if (wish.canary === undefined) return addAdapterVersion(db, version)
+  return addCanaryVersion(db, { ...version, weight: wish.canary })
 }
 
 export function showModels(deps: Deps): (c: EdgeContext) => Promise<Response> {
@@ -91,8 +152,20 @@ export function dropModel(deps: Deps): (c: EdgeContext) => Promise<Response> {
   }
 }
 
-function noModel(name: string): EdgeError {
+export function noModel(name: string): EdgeError {
   return new EdgeError('not_found', `There is no model "${name}".`)
+}
+
+export function noVersion(name: string, version: number): EdgeError {
+  return new EdgeError('not_found', `There is no version ${version} of "${name}".`)
+}
+
+function noMainVersion(name: string): EdgeError {
+  return new EdgeError(
+    'version_unavailable',
+    `A canary needs a version beside it, and "${name}" has none: deploy it without a canary first.`,
+    { param: 'canary' },
+  )
 }
 
 /** The model's own OpenAI base URL. */
@@ -116,6 +189,13 @@ function toWire(deps: Deps, c: EdgeContext, tenant: Tenant, model: ModelSummary)
     deployed_at: model.deployedAt.toISOString(),
     versions: model.versions,
     endpoint: endpointOf(deps, c, tenant, model.name),
+    replaced_version: model.replaced,
+    canary: model.canary && {
+      version: model.canary.version,
+      digest: model.canary.digest,
+      weight: model.canary.weight,
+      deployed_at: model.canary.deployedAt.toISOString(),
+    },
   }
 }
 

@@ -1,5 +1,6 @@
 /** What a tenant used and what it costs, from the ledger. Money is a string: JSON numbers round. */
 import { z } from 'zod'
+import { versionNumbers } from '#db/queries/adapter-versions.ts'
 import { type ChargedUsageEvent, listUsageEvents, type UsagePosition } from '#db/queries/usage.ts'
 import { usageByModel } from '#db/queries/usage-totals.ts'
 import type { Deps } from '../deps.ts'
@@ -13,6 +14,7 @@ const period = z.object({
   start: instant.optional(),
   end: instant.optional(),
   model: z.string().min(1).max(200).optional(),
+  by: z.enum(['model', 'version']).default('model'),
 })
 
 const page = z.object({
@@ -25,7 +27,7 @@ const page = z.object({
     .optional(),
 })
 
-/** Per model in a half-open period; without one, the current month in UTC so far. */
+/** Per model, or per version of each, in a half-open period; without one, the current month in UTC so far. */
 export function showUsage(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const tenant = await accessTenant(deps, c)
@@ -38,7 +40,10 @@ export function showUsage(deps: Deps): (c: EdgeContext) => Promise<Response> {
       throw new EdgeError('invalid_request', why, { param: 'start' })
     }
     const { model } = wish
-    const rows = await usageByModel(deps.db, { tenantId: tenant.id, start, end, model })
+    const byVersion = wish.by === 'version'
+    const rows = await usageByModel(deps.db, { tenantId: tenant.id, start, end, model, byVersion })
+    const ids = rows.flatMap(({ adapterVersionId }) => adapterVersionId ?? [])
+    const numbers = await versionNumbers(deps.db, { tenantId: tenant.id, ids })
     const sum = (
       field: 'requests' | 'promptTokens' | 'cachedPromptTokens' | 'completionTokens' | 'gpuUs',
     ) => rows.reduce((total, row) => total + row[field], 0)
@@ -47,6 +52,7 @@ export function showUsage(deps: Deps): (c: EdgeContext) => Promise<Response> {
       end: end.toISOString(),
       data: rows.map((row) => ({
         model: row.model,
+        ...(byVersion && { version: numbers.get(row.adapterVersionId ?? '') ?? null }),
         requests: row.requests,
         prompt_tokens: row.promptTokens,
         cached_prompt_tokens: row.cachedPromptTokens,

@@ -142,6 +142,8 @@ describe('models', () => {
       tensors: 4,
       pack_bytes: 'first weights'.length,
       endpoint,
+      canary: null,
+      unchanged: false,
     })
     expect(
       (await pool.call('POST', `/${tenant.name}/triage/v1/chat/completions`, tenant.key, chat))

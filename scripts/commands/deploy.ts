@@ -25,25 +25,37 @@ export const deployCommand: Command = {
   positionals: ['<peft-dir>'],
   flags: {
     model: { type: 'string', value: 'name', help: 'name of the model; new, or the next version' },
+    canary: {
+      type: 'string',
+      value: 'percent',
+      help: 'share of requests that it gets beside the main version (default: all)',
+    },
+    force: { type: 'boolean', help: 'a new version even of the bytes that serve already' },
     ...TENANT_FLAG,
     ...EDGE_FLAGS,
     ...DRY_RUN_FLAG,
   },
   details:
     'The directory holds adapter_config.json and adapter_model.safetensors. The pool checks and\n' +
-    'converts the adapter once; the same bytes are stored once. --dry-run checks it here instead.',
+    'converts the adapter once; the same bytes are stored once. --dry-run checks it here instead.\n' +
+    'Without --canary the version serves all requests, and a canary that runs ends. A canary is\n' +
+    'followed by `nozzle model split`, `nozzle model promote` or `nozzle model rollback`.',
   examples: [
     'nozzle deploy ./my-adapter --model ticket-triage',
+    'nozzle deploy ./my-adapter --model ticket-triage --canary 10',
     'nozzle deploy ./my-adapter --model ticket-triage --dry-run',
     'NOZZLE_API_KEY=nz_… nozzle deploy ./out --model chat --tenant acme --json',
   ],
   async run(call) {
     const [directory = ''] = call.positionals
     const model = call.flags.requiredText('model')
+    const canary = call.flags.integer('canary', 0, 100)
+    const isForced = call.flags.isSet('force')
     const files = findPeftFiles(callerPath(call, directory))
     if (call.flags.isSet('dry-run')) {
       const receipt = await checkAdapter(call, files)
-      call.output.data({ dry_run: true, model, ...receipt }, formatCheck(receipt))
+      const plan = { dry_run: true, model, canary: canary ?? null, ...receipt }
+      call.output.data(plan, formatCheck(receipt))
       return
     }
     const target = locateEdge(call)
@@ -54,11 +66,13 @@ export const deployCommand: Command = {
     const path = toPath('v1', 'tenants', tenant, 'models')
     await callEdge(target, { method: 'GET', path, signal }, modelList)
     note(`uploading ${formatBytes(files.bytes)} to ${tenant}/${model}`)
-    const deployed = await deployAdapter(target, { tenant, model, files, note, signal })
+    const request = { tenant, model, files, canary, isForced, note, signal }
+    const deployed = await deployAdapter(target, request)
+    if (deployed.unchanged) note(`version ${deployed.version} of these bytes serves already`)
     const curl = toCurlLine(deployed.endpoint, keyText(call, target, tenant), 'Hello')
     const text = [
       `model     ${tenant}/${deployed.model}`,
-      `version   ${deployed.version}`,
+      `version   ${deployed.version}${deployed.canary === null ? '' : ` (canary, ${deployed.canary} %)`}`,
       `digest    ${deployed.digest}`,
       `rank      ${deployed.rank}, ${formatBytes(deployed.pack_bytes)} in a slot`,
       `endpoint  ${deployed.endpoint}`,

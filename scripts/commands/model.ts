@@ -10,6 +10,7 @@ import {
   TENANT_FLAG,
 } from '../lib/edge-target.ts'
 import { formatBytes, formatTable } from '../lib/output.ts'
+import { laneCommands } from './model-lanes.ts'
 
 const list: Command = {
   name: 'model ls',
@@ -23,7 +24,7 @@ const list: Command = {
     const models = await callEdge(target, { method: 'GET', path, signal: call.signal }, modelList)
     const rows = models.data.map((model) => [
       model.name,
-      model.version,
+      formatLanes(model),
       model.rank,
       formatBytes(model.pack_bytes),
       model.base_model,
@@ -47,10 +48,11 @@ const show: Command = {
     const model = await callEdge(target, { method: 'GET', path, signal: call.signal }, modelDetail)
     const history = model.history.map((entry) => [
       entry.version,
+      shareOf(model, entry.version),
       entry.digest,
       entry.created_at ?? '',
     ])
-    const text = `${describe(model)}\n\n${formatTable(['VERSION', 'DIGEST', 'CREATED'], history)}`
+    const text = `${describe(model)}\n\n${formatTable(['VERSION', 'SERVES', 'DIGEST', 'CREATED'], history)}`
     call.output.data(model, text)
   },
 }
@@ -79,10 +81,21 @@ const remove: Command = {
   },
 }
 
+/** `3`, or `3 90 %, 4 10 %` while a canary runs. */
+function formatLanes({ version, canary }: ModelRow): string {
+  if (canary === null) return String(version)
+  return `${version} ${100 - canary.weight} %, ${canary.version} ${canary.weight} %`
+}
+
+function shareOf({ version, canary }: ModelRow, of: number): string {
+  if (of === version) return `${100 - (canary?.weight ?? 0)} %`
+  return of === canary?.version ? `${canary.weight} %` : ''
+}
+
 function describe(model: ModelRow): string {
   return [
     `name        ${model.name}`,
-    `version     ${model.version}`,
+    `version     ${formatLanes(model)}`,
     `digest      ${model.digest}`,
     `base model  ${model.base_model}`,
     `rank        ${model.rank}`,
@@ -92,4 +105,4 @@ function describe(model: ModelRow): string {
   ].join('\n')
 }
 
-export const modelCommands: readonly Command[] = [list, show, remove]
+export const modelCommands: readonly Command[] = [list, show, ...laneCommands, remove]

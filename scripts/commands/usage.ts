@@ -2,6 +2,8 @@
 import { formatCsv } from '#db/csv.ts'
 import { formatUsd } from '#db/money.ts'
 import { callEdge, toPath } from '../lib/api-client.ts'
+import type { Flags } from '../lib/argv.ts'
+import { CliError } from '../lib/cli-error.ts'
 import type { Command } from '../lib/command.ts'
 import { type UsageReport, usageReport } from '../lib/edge-replies.ts'
 import { EDGE_FLAGS, locateEdge, resolveTenant, TENANT_FLAG } from '../lib/edge-target.ts'
@@ -24,12 +26,14 @@ export const usageCommand: Command = {
     },
     end: { type: 'string', value: 'time', help: 'to, excluded (likewise; default: now)' },
     model: { type: 'string', value: 'name', help: 'this model alone' },
+    by: { type: 'string', value: 'model|version', help: 'a row a model, or one a version of it' },
     format: formatFlag(FORMATS),
     ...EDGE_FLAGS,
   },
   details: 'Cost is exact: integer pico-USD in JSON, decimal USD in the table, both in CSV.',
   examples: [
     'nozzle usage',
+    'nozzle usage --model ticket-triage --by version',
     'nozzle usage --tenant acme --start 2026-11-01 --end 2026-12-01 --format csv',
   ],
   async run(call) {
@@ -43,36 +47,61 @@ export const usageCommand: Command = {
     }
     const model = call.flags.text('model')
     if (model !== undefined) query.set('model', model)
+    const isByVersion = readGrouping(call.flags) === 'version'
+    if (isByVersion) query.set('by', 'version')
     const path = toPath('v1', 'tenants', resolveTenant(call, target), 'usage')
     const request = { method: 'GET', path: `${path}?${query}`, signal: call.signal } as const
     const report = await callEdge(target, request, usageReport)
-    if (format === 'csv') call.output.raw(toCsv(report))
+    if (format === 'csv') call.output.raw(toCsv(report, isByVersion))
     else if (format === 'json') call.output.raw(`${JSON.stringify(report)}\n`)
-    else call.output.data(report, toTable(report))
+    else call.output.data(report, toTable(report, isByVersion))
   },
 }
 
-function toTable(report: UsageReport): string {
+function readGrouping(flags: Flags): 'model' | 'version' {
+  const by = flags.text('by') ?? 'model'
+  if (by === 'model' || by === 'version') return by
+  throw new CliError('usage', `--by must be model or version, not "${by}"`)
+}
+
+function toTable(report: UsageReport, isByVersion: boolean): string {
   const rows = [...report.data, { ...report.totals, model: 'total' }].map((row) => [
     row.model,
+    ...(isByVersion ? [versionText(row)] : []),
     row.requests,
     row.prompt_tokens,
     row.cached_prompt_tokens,
     row.completion_tokens,
     formatUsd(BigInt(row.cost_pusd)).padStart(12),
   ])
-  const columns = ['MODEL', 'REQUESTS', 'PROMPT', 'CACHED', 'COMPLETION', '    COST USD']
+  const version = isByVersion ? ['VERSION'] : []
+  const columns = [
+    'MODEL',
+    ...version,
+    'REQUESTS',
+    'PROMPT',
+    'CACHED',
+    'COMPLETION',
+    '    COST USD',
+  ]
   return formatTable(columns, report.data.length > 0 ? rows : [])
 }
 
-/** A row a model; no row of totals, which a sum over the file would count twice. */
-function toCsv(report: UsageReport): string {
+/** Empty for a base model, which has none. */
+function versionText({ version }: { readonly version?: number | null | undefined }): string {
+  return version == null ? '' : String(version)
+}
+
+/** A row a model, or a version; no row of totals, which a sum over the file would count twice. */
+function toCsv(report: UsageReport, isByVersion: boolean): string {
   const counts = ['requests', 'prompt_tokens', 'cached_prompt_tokens', 'completion_tokens'] as const
-  const columns = ['start', 'end', 'model', ...counts, 'cost_pusd', 'cost_usd']
+  const version = isByVersion ? ['version'] : []
+  const columns = ['start', 'end', 'model', ...version, ...counts, 'cost_pusd', 'cost_usd']
   const rows = report.data.map((row) => [
     report.start,
     report.end,
     row.model,
+    ...(isByVersion ? [versionText(row)] : []),
     ...counts.map((name) => String(row[name])),
     row.cost_pusd,
     formatUsd(BigInt(row.cost_pusd)),

@@ -12,6 +12,10 @@ export interface DeployRequest {
   readonly tenant: string
   readonly model: string
   readonly files: PeftFiles
+  /** Percent of requests that it gets beside the main version; absent = all. */
+  readonly canary?: number | undefined
+  /** A version of its own, though the main one is of the same bytes. */
+  readonly isForced?: boolean
   readonly note: (text: string) => void
   readonly signal: AbortSignal
 }
@@ -19,8 +23,9 @@ export interface DeployRequest {
 /** Rejects with the edge's reason when the adapter is refused. */
 export async function deployAdapter(
   target: ApiTarget,
-  { tenant, model, files, note, signal }: DeployRequest,
+  request: DeployRequest,
 ): Promise<DeployedVersion> {
+  const { tenant, model, files, canary, isForced = false, note, signal } = request
   const form = new FormData()
   form.set('config', await openAsBlob(files.configPath), 'adapter_config.json')
   form.set('weights', await openAsBlob(files.weightsPath), 'adapter_model.safetensors')
@@ -29,7 +34,12 @@ export async function deployAdapter(
   if (body === null) throw new Error('a form has a body')
   const watched = files.bytes < PROGRESS_BYTES_MIN ? body : watchProgress(body, files.bytes, note)
   const stream = { body: watched, contentType: headers.get('content-type') ?? '' }
-  const path = toPath('v1', 'tenants', tenant, 'models', model, 'versions')
+  const query = new URLSearchParams({
+    ...(canary !== undefined && { canary: String(canary) }),
+    ...(isForced && { force: 'true' }),
+  })
+  const versions = toPath('v1', 'tenants', tenant, 'models', model, 'versions')
+  const path = query.size === 0 ? versions : `${versions}?${query}`
   return callEdge(target, { method: 'POST', path, stream, signal }, deployedVersion)
 }
 

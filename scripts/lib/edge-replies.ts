@@ -50,6 +50,9 @@ export const deployedVersion = z.looseObject({
   target_modules: z.array(z.string()),
   pack_bytes: z.int(),
   endpoint: z.string(),
+  unchanged: z.boolean(),
+  /** Percent of requests; null = all. */
+  canary: z.int().nullable(),
 })
 export type DeployedVersion = z.infer<typeof deployedVersion>
 
@@ -63,6 +66,8 @@ export const modelRow = z.looseObject({
   pack_bytes: z.int(),
   created_at: z.string(),
   endpoint: z.string(),
+  replaced_version: z.int().nullable(),
+  canary: z.looseObject({ version: z.int(), digest: z.string(), weight: z.int() }).nullable(),
 })
 export type ModelRow = z.infer<typeof modelRow>
 export const modelList = z.looseObject({ data: z.array(modelRow) })
@@ -71,6 +76,14 @@ export const modelDetail = modelRow.extend({
     z.looseObject({ version: z.int(), digest: z.string(), created_at: z.string().optional() }),
   ),
 })
+/** What a split, a promotion or a rollback made of a model's lanes, or would. */
+export const changedLanes = z.looseObject({
+  name: z.string(),
+  main: z.int(),
+  canary: z.looseObject({ version: z.int(), weight: z.int() }).nullable(),
+  dry_run: z.boolean(),
+})
+export type ChangedLanes = z.infer<typeof changedLanes>
 export const removedModel = z.looseObject({ name: z.string(), deleted: z.boolean() })
 
 const usageCounts = z.looseObject({
@@ -83,7 +96,7 @@ const usageCounts = z.looseObject({
 export const usageReport = z.looseObject({
   start: z.string().nullable(),
   end: z.string().nullable(),
-  data: z.array(usageCounts.extend({ model: z.string() })),
+  data: z.array(usageCounts.extend({ model: z.string(), version: z.int().nullable().optional() })),
   totals: usageCounts,
 })
 export type UsageReport = z.infer<typeof usageReport>

@@ -46,12 +46,16 @@ export class PoolClient {
     tenant: { readonly name: string },
     model: string,
     weights: string,
-    { key = this.operatorKey, config = {} }: { key?: string; config?: object } = {},
+    {
+      key = this.operatorKey,
+      config = {},
+      query = '',
+    }: { key?: string; config?: object; query?: string } = {},
   ): Promise<Response> {
     const form = new FormData()
     form.append('config', new Blob([JSON.stringify(config)]), 'adapter_config.json')
     form.append('weights', new Blob([weights]), 'adapter_model.safetensors')
-    return fetch(`${this.url}/v1/tenants/${tenant.name}/models/${model}/versions`, {
+    return fetch(`${this.url}/v1/tenants/${tenant.name}/models/${model}/versions${query}`, {
       method: 'POST',
       headers: { authorization: `Bearer ${key}` },
       body: form,
