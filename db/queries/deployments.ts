@@ -1,6 +1,6 @@
 /**
- * Changes of which versions a model's name stands for, without a deploy: split, promotion, rollback.
- * A change is decided on what findModel said, and misses when another one came between.
+ * Changes of which versions a model's name stands for, without a deploy: split, promotion and
+ * rollback. A change is decided on what findModel said, and misses when another one came between.
  */
 import { sql } from 'drizzle-orm'
 import type { Db } from '../database.ts'

@@ -1,7 +1,7 @@
 /**
  * Which versions a model's name stands for. Lane 0 is the main one and always has a row; lane 1 is
- * a canary, there while one runs. One row a lane: a deploy replaces it in place, so that two deploys
- * at once cannot both be current.
+ * a canary, there while one runs. One row a lane: a deploy replaces it in place, so that two
+ * deploys at once cannot both be current.
  */
 import { integer, pgTable, smallint, text, unique } from 'drizzle-orm/pg-core'
 import { adapterVersions } from './adapter-versions.ts'

@@ -19,7 +19,7 @@ import { accessTenant, audit } from '../tenant-access.ts'
 
 /** How an uploaded version is to serve. */
 export const deployWish = z.object({
-  /** Percent of requests that it gets, beside the main version; absent = it becomes the main one. */
+  /** Percent of requests that it gets beside the main version; absent = it becomes that one. */
   canary: z.coerce.number().int().min(0).max(100).optional(),
   /** A version of its own, though the main one is of the same bytes. */
   force: z.stringbool().default(false),

@@ -27,7 +27,7 @@ const page = z.object({
     .optional(),
 })
 
-/** Per model, or per version of each, in a half-open period; without one, the current month in UTC so far. */
+/** Per model, or per version of each; without a period, the current month in UTC so far. */
 export function showUsage(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const tenant = await accessTenant(deps, c)

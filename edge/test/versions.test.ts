@@ -164,7 +164,7 @@ describe('versions', () => {
     expect(await response.json()).toMatchObject({ error: { param: 'canary' } })
   })
 
-  /** Lets the engine make a token now and then: what happens in between is in the stream's midst. */
+  /** A stream whose first piece has come when `between` runs. */
   async function streamOver(tenant: TestTenant, between: () => Promise<void>): Promise<string> {
     const tokens = 60
     const sdk = pool.sdk(tenant.key, `/${tenant.name}/bot/v1`)
