@@ -10,6 +10,7 @@ import { POLICIES, type PolicyName } from './fleet/routers.ts'
 import { ARRIVALS } from './fleet/traffic.ts'
 import { runFleet } from './fleet.ts'
 import { SHAPES } from './lib/base-model.ts'
+import { isExact, runLoad } from './load.ts'
 import { runMix } from './mix.ts'
 import { PEERS, type PeerName } from './peers/start-peer.ts'
 import { runPolicy } from './policy.ts'
@@ -40,6 +41,9 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          --hosts N (100)  --tenants N (100 a host)  --edges N (2)  --seed N (1)
          --requests N (300 a host, 20000 at least)  --load F (0.6) of the pool's capacity
          --policy NAME,…|all (all)  --arrivals zipf|bursty (zipf)
+  load   streams at once through 2 edges and 3 hosts, every answer known: is a chunk lost, doubled
+         or out of order, does memory grow? exit code 1 if a chunk is, or if the books differ
+         --streams N (1000)  --seconds S (600)  --seed N (1)
   policy eviction and start policies on simulated traffic, 2, 10 and 100 adapters per slot
 
   --shape NAME        small, demo, 1b, 7b: random weights in Q8_0; default: what npm start serves
@@ -77,6 +81,8 @@ type CountName =
   | 'real'
   | 'lanes'
   | 'case'
+  | 'streams'
+  | 'seconds'
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
@@ -104,6 +110,8 @@ async function main(): Promise<void> {
       real: { type: 'string', default: '210' },
       lanes: { type: 'string', default: '2' },
       case: { type: 'string' },
+      streams: { type: 'string', default: '1000' },
+      seconds: { type: 'string', default: '600' },
       peer: { type: 'string', multiple: true, default: ['node-llama-cpp'] },
       'no-peer': { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
@@ -173,6 +181,15 @@ async function main(): Promise<void> {
           policies: toPolicies(values.policy),
         }),
       )
+    },
+    load: async () => {
+      const report = await runLoad({
+        streams: count('streams', 1),
+        seconds: count('seconds', 10),
+        seed: count('seed', 0),
+      })
+      if (!isExact(report)) process.exitCode = 1
+      return report
     },
     churn: () =>
       runChurn({

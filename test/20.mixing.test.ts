@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeOnBaseModel } from './support/base-model.ts'
 import { ask, askStreaming, chatBody, type Question } from './support/inference.ts'
-import { readHostMetrics } from './support/metrics.ts'
+import { readMetrics } from './support/metrics.ts'
 import { createPoolDirectory, type Pool, removePoolDirectory, startPool } from './support/pool.ts'
 import { casesOf, EXAMPLE_TASKS } from './support/tasks.ts'
 
@@ -49,11 +49,11 @@ describeOnBaseModel('a mixed step', () => {
     const alone = []
     for (const question of asked) alone.push(await ask(question))
     const host = await pool.host()
-    const before = await readHostMetrics(host)
+    const before = await readMetrics(host)
     const together = await Promise.all(
       asked.map((question, index) => (index % 2 === 0 ? ask(question) : askStreaming(question))),
     )
-    const after = await readHostMetrics(host)
+    const after = await readMetrics(host)
     const mixed =
       after.countAbove('nozzle_step_distinct_slots', 2) -
       before.countAbove('nozzle_step_distinct_slots', 2)
@@ -70,9 +70,9 @@ describeOnBaseModel('a mixed step', () => {
 
   it('is as wide as its requests: one adapter asked alone shares with nobody', async () => {
     const host = await pool.host()
-    const before = await readHostMetrics(host)
+    const before = await readMetrics(host)
     for (const question of questions().slice(0, 2)) await ask(question)
-    const after = await readHostMetrics(host)
+    const after = await readMetrics(host)
     const name = 'nozzle_step_distinct_slots'
     expect(after.value(`${name}_count`)).toBeGreaterThan(before.value(`${name}_count`))
     expect(after.countAbove(name, 1)).toBe(before.countAbove(name, 1))

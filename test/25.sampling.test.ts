@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { z } from 'zod'
 import { describeOnBaseModel } from './support/base-model.ts'
 import { readLedger, untilSettled } from './support/books.ts'
-import { readHostMetrics } from './support/metrics.ts'
+import { readMetrics } from './support/metrics.ts'
 import { createPoolDirectory, type Pool, removePoolDirectory, startPool } from './support/pool.ts'
 
 const ticketSchema = z.strictObject({
@@ -97,11 +97,11 @@ describeOnBaseModel('sampling and output', () => {
     const alone = []
     for (const request of requests()) alone.push(await sdk.chat.completions.create(request))
     const host = await pool.host()
-    const before = await readHostMetrics(host)
+    const before = await readMetrics(host)
     const together = await Promise.all(
       requests().map((request) => sdk.chat.completions.create(request)),
     )
-    const after = await readHostMetrics(host)
+    const after = await readMetrics(host)
     const name = 'nozzle_step_distinct_slots'
     expect(after.countAbove(name, 2)).toBeGreaterThan(before.countAbove(name, 2))
     for (const [index, { choices, usage }] of together.entries()) {

@@ -16,7 +16,7 @@ import {
   untilSettled,
 } from './support/books.ts'
 import { ask, requireStream } from './support/inference.ts'
-import { readHostMetrics } from './support/metrics.ts'
+import { readMetrics } from './support/metrics.ts'
 import {
   createPoolDirectory,
   type Pool,
@@ -151,9 +151,9 @@ describeOnBaseModel('usage', () => {
       ),
     )
     const host = await pool.host()
-    const tokensBefore = (await readHostMetrics(host)).value('nozzle_tokens_total')
+    const tokensBefore = (await readMetrics(host)).value('nozzle_tokens_total')
     await until('all of them to run', async () => {
-      const metrics = await readHostMetrics(host)
+      const metrics = await readMetrics(host)
       const isRunning = metrics.value('nozzle_sequences_running') === targets.length
       return isRunning && metrics.value('nozzle_tokens_total') > tokensBefore ? true : null
     })

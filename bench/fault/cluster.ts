@@ -3,12 +3,12 @@
  * of its own. What dies starts again on the same ports, directories and database.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createApiKey } from '../../edge/auth/api-key.ts'
 import { PoolClient } from '../../edge/test/support/pool-client.ts'
+import { freePorts } from '../lib/free-ports.ts'
 import { CrashingProcess } from './crashing-process.ts'
 import { toClockEnvironment } from './shifted-clock.ts'
 
@@ -37,8 +37,6 @@ const SECRET = 'a secret of the fault bench that is long enough'
 const STEP_MS = 15
 const READY_MS_MAX = 30_000
 const PAUSE_MS = 20
-const STARTS_MAX = 10
-const START_PAUSE_MS = 200
 
 export class Cluster {
   readonly edge: CrashingProcess
@@ -134,7 +132,7 @@ export class Cluster {
   /** Starts what is dead. Resolves when the edge knows every host and answers from its database. */
   async heal(): Promise<void> {
     const dead = [this.edge, ...this.hosts].filter((process) => !process.isRunning)
-    await Promise.all(dead.map(startSupervised))
+    await Promise.all(dead.map((process) => process.startSupervised()))
     const deadline = performance.now() + READY_MS_MAX
     while (!(await this.#isServing())) {
       if (performance.now() > deadline) throw new Error('the cluster does not come back')
@@ -156,32 +154,4 @@ export class Cluster {
       return false
     }
   }
-}
-
-/** As a supervisor does: an edge that finds its database in recovery exits, and starts again. */
-async function startSupervised(process: CrashingProcess): Promise<void> {
-  for (let starts = 1; ; starts++) {
-    try {
-      return await process.start()
-    } catch (error) {
-      if (starts === STARTS_MAX) throw error
-      await sleep(START_PAUSE_MS)
-    }
-  }
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, '127.0.0.1')
-      await new Promise((resolve) => server.once('listening', resolve))
-      return server
-    }),
-  )
-  const ports = servers.map((server) => {
-    const address = server.address()
-    return typeof address === 'object' && address !== null ? address.port : 0
-  })
-  for (const server of servers) server.close()
-  return ports
 }

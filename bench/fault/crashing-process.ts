@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { handOverMessage, type KillPoint, toArmMessage } from './kill-point.ts'
 
@@ -13,11 +14,15 @@ export interface CrashingOptions {
   /** Modules loaded before the entry. */
   readonly preload: readonly string[]
   readonly env: Readonly<Record<string, string>>
+  /** Sees what a preloaded module says, beside the messages that are known here. */
+  readonly onMessage?: (message: unknown) => void
 }
 
 const readyMessage = z.object({ type: z.literal('ready'), url: z.string() })
 const firedMessage = z.object({ type: z.literal('fired') })
 const LOG_LINES_KEPT = 20
+const STARTS_MAX = 10
+const START_PAUSE_MS = 200
 
 export class CrashingProcess {
   /** Tokens that it handed over, by request, as far as it lived to say so. */
@@ -53,6 +58,7 @@ export class CrashingProcess {
         if (firedMessage.safeParse(message).success) this.#onFired()
         const { data } = handOverMessage.safeParse(message)
         if (data !== undefined) this.#noteHandOver(data.request_id, data.tokens)
+        this.#options.onMessage?.(message)
       })
     })
     const early = exited.then(() => {
@@ -60,6 +66,25 @@ export class CrashingProcess {
     })
     await Promise.race([ready, early])
     early.catch(() => {})
+  }
+
+  /** As a supervisor does: an edge that finds its database in recovery exits, and starts again. */
+  async startSupervised(): Promise<void> {
+    for (let starts = 1; ; starts++) {
+      try {
+        return await this.start()
+      } catch (error) {
+        if (starts === STARTS_MAX) throw error
+        await sleep(START_PAUSE_MS)
+      }
+    }
+  }
+
+  /** Throws when it does not run. */
+  get pid(): number {
+    const { pid } = this.#child ?? {}
+    if (pid === undefined || !this.isRunning) throw new Error('the process does not run')
+    return pid
   }
 
   get isRunning(): boolean {
@@ -72,13 +97,23 @@ export class CrashingProcess {
     const fired = new Promise<void>((resolve) => {
       this.#onFired = resolve
     })
-    this.#send(point)
+    this.tell(toArmMessage(point))
     return Promise.race([fired, this.#gone])
   }
 
   disarm(): void {
     this.#onFired = () => {}
-    if (this.isRunning) this.#send(null)
+    if (this.isRunning) this.tell(toArmMessage(null))
+  }
+
+  /** A message to one of its preloaded modules. */
+  tell(message: object): void {
+    // Whoever has just died needs no word.
+    this.#child?.send(message, () => {})
+  }
+
+  signal(name: 'SIGSTOP' | 'SIGCONT' | 'SIGTERM'): void {
+    process.kill(this.pid, name)
   }
 
   /** SIGKILL; resolves when the process has gone. */
@@ -89,10 +124,5 @@ export class CrashingProcess {
 
   #noteHandOver(requestId: string, tokens: number): void {
     this.handedOver.set(requestId, Math.max(tokens, this.handedOver.get(requestId) ?? 0))
-  }
-
-  #send(point: KillPoint | null): void {
-    // Whoever has just died needs no word.
-    this.#child?.send(toArmMessage(point), () => {})
   }
 }

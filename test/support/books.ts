@@ -9,7 +9,7 @@ import { z } from 'zod'
 import { usageEvent } from '../../gpu-host/protocol.ts'
 import { callEdge, toPath } from '../../scripts/lib/api-client.ts'
 import { tenantList, usageReport } from '../../scripts/lib/edge-replies.ts'
-import { readHostMetrics } from './metrics.ts'
+import { readMetrics } from './metrics.ts'
 import { PROJECT_ROOT } from './nozzle.ts'
 import type { Pool } from './pool.ts'
 import { until } from './until.ts'
@@ -92,7 +92,7 @@ export async function readUsageReport(pool: Pool, tenant: string) {
 /** Resolves once no request runs and the edge has acknowledged every event. */
 export async function untilSettled(pool: Pool): Promise<void> {
   await until('all requests ended and all usage shipped', async () => {
-    const metrics = await readHostMetrics(await pool.host()).catch(() => null)
+    const metrics = await readMetrics(await pool.host()).catch(() => null)
     const open = [
       ...['nozzle_sequences_running', 'nozzle_queue_depth'],
       'nozzle_usage_unshipped_events',

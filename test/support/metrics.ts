@@ -1,20 +1,19 @@
-/** What a host exports to Prometheus, as far as tests read it. */
-import type { HostView } from './pool.ts'
+/** What a host or an edge exports to Prometheus, as far as tests read it. */
 
-export interface HostMetrics {
+export interface Metrics {
   /** Sum over all labels. Throws when there is no such sample. */
   value(name: string): number
   /** Observations of a histogram that lie above one of its bounds. */
   countAbove(histogram: string, bound: number): number
 }
 
-export async function readHostMetrics(host: HostView): Promise<HostMetrics> {
-  const response = await fetch(new URL('/metrics', host.url))
+export async function readMetrics(of: { readonly url: string }): Promise<Metrics> {
+  const response = await fetch(new URL('/metrics', of.url))
   if (!response.ok) throw new Error(`/metrics answered ${response.status}`)
   return parseMetrics(await response.text())
 }
 
-function parseMetrics(text: string): HostMetrics {
+function parseMetrics(text: string): Metrics {
   const samples = text.split('\n').flatMap((line) => {
     const [, name, labels = '', value] = /^(\w+)(?:\{(.*)\})? (\S+)$/.exec(line) ?? []
     return name === undefined ? [] : [{ name, labels, value: Number(value) }]

@@ -62,6 +62,25 @@ export class PoolClient {
     })
   }
 
+  /** Uploads a whole PEFT adapter; throws when it is refused. */
+  async deployPeft(
+    tenant: { readonly name: string },
+    adapter: {
+      readonly name: string
+      readonly config: string
+      readonly weights: Uint8Array<ArrayBuffer>
+    },
+  ): Promise<void> {
+    const form = new FormData()
+    form.append('config', new Blob([adapter.config]), 'adapter_config.json')
+    form.append('weights', new Blob([adapter.weights]), 'adapter_model.safetensors')
+    const path = `/v1/tenants/${tenant.name}/models/${adapter.name}/versions`
+    const headers = { authorization: `Bearer ${this.operatorKey}` }
+    const response = await fetch(this.url + path, { method: 'POST', headers, body: form })
+    if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`)
+    await response.body?.cancel()
+  }
+
   async deploy(tenant: TestTenant, model: string, weights: string): Promise<void> {
     const response = await this.upload(tenant, model, weights)
     if (response.status !== 201) throw new Error(`${response.status}: ${await response.text()}`)

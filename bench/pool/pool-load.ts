@@ -1,0 +1,98 @@
+/**
+ * Clients in a closed loop on the edges of a pool: each asks its next question when the last has
+ * ended. Questions go round, so that no two that run at once have the same answer, and tenants and
+ * edges take turns over the same connections.
+ */
+import { Agent } from 'node:http'
+import { Random } from '../../native/test/support/random.ts'
+import type { PoolCluster, PoolEdge } from './pool-cluster.ts'
+import type { QuestionSet } from './questions.ts'
+import { type LeavePoint, type Reply, type Visit, visit } from './visitor.ts'
+
+export interface PoolLoadOptions {
+  readonly clients: number
+  readonly seed: number
+  /** Of requests; the others want the whole reply at once. */
+  readonly streamShare: number
+  /** Most connections to each edge; absent = one a client. */
+  readonly connections?: number
+  /** Absent = nobody leaves. */
+  readonly leaveOf?: (random: Random) => LeavePoint | null
+  /** Absent = all edges by turns. */
+  readonly edges?: readonly PoolEdge[]
+  readonly silenceMs?: number
+  /** Absent = until `stop`. */
+  readonly requests?: number
+  /** Sees each reply at its end; absent = all are kept in `replies`. */
+  readonly take?: (reply: Reply) => void
+  readonly onToken?: () => void
+}
+
+/** Longer than anything that the edge itself waits for. */
+const SILENCE_MS = 60_000
+
+export class PoolLoad {
+  readonly replies: Reply[] = []
+  readonly #cluster: PoolCluster
+  readonly #set: QuestionSet
+  readonly #options: PoolLoadOptions
+  readonly #agent: Agent
+  readonly #running: Promise<void>[]
+  #asked = 0
+  #isOver = false
+
+  constructor(cluster: PoolCluster, set: QuestionSet, options: PoolLoadOptions) {
+    if (options.clients > set.questions.length) {
+      throw new RangeError('two clients would ask the same question at once')
+    }
+    this.#cluster = cluster
+    this.#set = set
+    this.#options = options
+    const maxSockets = options.connections ?? options.clients
+    this.#agent = new Agent({ keepAlive: true, maxSockets, scheduling: 'fifo' })
+    this.#running = Array.from({ length: options.clients }, () => this.#askOn())
+  }
+
+  /** Resolves when so many replies have ended. */
+  get done(): Promise<unknown> {
+    return Promise.all(this.#running)
+  }
+
+  /** Resolves when the last answer is there. */
+  async stop(): Promise<void> {
+    this.#isOver = true
+    await this.done
+    this.#agent.destroy()
+  }
+
+  async #askOn(): Promise<void> {
+    const { requests = Number.POSITIVE_INFINITY, take } = this.#options
+    while (!this.#isOver && this.#asked < requests) {
+      const reply = await visit(this.#plan(this.#asked++))
+      if (take === undefined) this.replies.push(reply)
+      else take(reply)
+    }
+  }
+
+  #plan(number: number): Visit {
+    const { seed, streamShare, leaveOf, edges = this.#cluster.edges, onToken } = this.#options
+    const random = new Random('visit', seed, number)
+    const question = this.#set.questions[number % this.#set.questions.length]
+    const edge = edges[number % edges.length]
+    const adapter = this.#set.adapters[question?.adapter ?? -1]
+    if (question === undefined || edge === undefined || adapter === undefined) {
+      throw new Error('a load needs questions, adapters and edges')
+    }
+    return {
+      ...{ number, question, agent: this.#agent },
+      edgeUrl: edge.url,
+      tenant: this.#cluster.tenant(random.integer(this.#cluster.tenants.length)),
+      model: adapter.name,
+      completionTokens: this.#set.completionTokens,
+      isStream: random.fraction() < streamShare,
+      leave: leaveOf?.(random) ?? null,
+      silenceMs: this.#options.silenceMs ?? SILENCE_MS,
+      ...(onToken && { onToken }),
+    }
+  }
+}
