@@ -4,7 +4,7 @@
  * host. What dies starts again on the same ports and directories. Heartbeats and usage do not pass
  * the proxies.
  */
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -199,11 +199,7 @@ interface HostRecipe {
 async function createHost(recipe: HostRecipe): Promise<PoolHost> {
   const { i, port, directory, edgeUrls, set, sizes } = recipe
   const home = join(directory, `host-${i}`)
-  const store = join(directory, 'store')
   mkdirSync(home)
-  mkdirSync(store, { recursive: true })
-  // One file system for all, as hosts mount it.
-  symlinkSync(store, join(home, 'store'))
   const proxy = await FaultyProxy.listen(port, new Random('proxy', sizes.seed, i))
   const id = `hst_${i}`
   const tiers = { fetches: 0, loads: 0 }
@@ -224,6 +220,7 @@ async function createHost(recipe: HostRecipe): Promise<PoolHost> {
       NOZZLE_HOST_PORT: String(port),
       NOZZLE_HOST_URL: proxy.url,
       NOZZLE_DATA_DIR: home,
+      NOZZLE_STORE: join(directory, 'store'),
       NOZZLE_BASE_MODEL_PATH: set.modelPath,
       NOZZLE_EDGE_URL: edgeUrls[i % edgeUrls.length] ?? '',
       NOZZLE_DEVICE: 'cpu',
