@@ -28,8 +28,10 @@ const BINARIES = findPostgres()
 const SEED = Number(process.env.NOZZLE_POOL_SEED ?? 1)
 const VISITS = Number(process.env.NOZZLE_POOL_VISITS ?? 500)
 const CLIENTS = 24
-const CALM_MS = 1500
-/** An error in a stream follows its host's death within 2 s; machines under load get three times. */
+const CALM_MS = 2000
+const STEP_MS = 10
+const SLOW_STEP_MS = 60
+/** A stream's error follows its host's death within 2 s; a busy machine gets three times that. */
 const NOTICE_MS_MAX = 6000
 /** Sockets that an edge may hold beside those it had: connections to the database come and go. */
 const SOCKETS_SLACK = 12
@@ -51,7 +53,7 @@ describe.skipIf(BINARIES === null)('a pool of three hosts and two edges', () => 
     })
     cluster = await PoolCluster.start(server.url, set, {
       ...{ edges: 2, hosts: 3, tenants: 2, seed: SEED },
-      ...{ sequences: 16, queueDepth: 600, stepMs: 10 },
+      ...{ sequences: 16, queueDepth: 600, stepMs: STEP_MS },
     })
   })
   afterAll(async () => {
@@ -117,6 +119,8 @@ describe.skipIf(BINARIES === null)('a pool of three hosts and two edges', () => 
   })
 
   it('loses one host to SIGKILL, and only streams of that host hear of it', async () => {
+    // Streams of a second and more, so that some are under way at any time.
+    for (const host of cluster.hosts) host.pace(SLOW_STEP_MS)
     const load = new PoolLoad(cluster, set, { clients: CLIENTS, seed: SEED, streamShare: 0.7 })
     await sleep(CALM_MS)
     const { process: busiest } = await busiestHost()
@@ -124,6 +128,7 @@ describe.skipIf(BINARIES === null)('a pool of three hosts and two edges', () => 
     await busiest.kill()
     await sleep(CALM_MS)
     await load.stop()
+    for (const host of cluster.hosts) host.pace(STEP_MS)
     const broken = load.replies.filter((reply) => faultOf(reply) !== null)
     for (const reply of broken) {
       expect(reply, faultOf(reply) ?? '').toMatchObject({ status: 200, errorCode: 'host_failed' })
