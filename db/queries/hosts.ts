@@ -14,7 +14,11 @@ export interface HostRow {
   heartbeat: Heartbeat
 }
 
-/** false when a newer start of the same host has reported: the sender is a ghost of an old one. */
+/**
+ * Keeps the newest report of each host: of one start the one that counts higher, however late
+ * another arrives. false when a newer start of the same host has reported: the sender is a ghost of
+ * an old one.
+ */
 export async function recordHeartbeat(
   db: Db,
   heartbeat: Heartbeat,
@@ -34,9 +38,9 @@ export async function recordHeartbeat(
       target: hosts.id,
       set: {
         epoch: sql`excluded.epoch`,
-        report: sql`excluded.report`,
+        report: sql`case when ${isLate} then ${hosts.report} else excluded.report end`,
         // The old value, when equal, keeps its out-of-line storage instead of a new copy a second.
-        adapters: sql`case when ${hosts.adapters} = excluded.adapters
+        adapters: sql`case when ${isLate} or ${hosts.adapters} = excluded.adapters
           then ${hosts.adapters} else excluded.adapters end`,
         // Edges' clocks differ; time does not run backwards for a reader.
         seenAt: sql`greatest(${hosts.seenAt}, excluded.seen_at)`,
@@ -46,6 +50,10 @@ export async function recordHeartbeat(
     .returning({ id: hosts.id })
   return rows.length > 0
 }
+
+/** Whether the report in hand is of the same start as the stored one, and counts lower. */
+const isLate = sql`(${hosts.epoch} = excluded.epoch
+  and (${hosts.report} ->> 'beat')::bigint > (excluded.report ->> 'beat')::bigint)`
 
 /** Hosts that reported at or after a time, by id. */
 export async function listHosts(db: Db, filter: { seenAfter: Date }): Promise<HostRow[]> {

@@ -80,13 +80,14 @@ export function createEvent(tenantId: string, change: Partial<UsageEvent> = {}):
 }
 
 export function createHeartbeat(change: Partial<Heartbeat> = {}): Heartbeat {
+  const hostId = uniqueName('hst')
   return {
-    host_id: uniqueName('hst'),
+    host_id: hostId,
     epoch: 7,
     beat: 1,
     uptime_ms: 60_000,
     engine: 'native',
-    url: 'http://127.0.0.1:9000',
+    url: `http://${hostId}.invalid:9000`,
     version: '0.1.0',
     base_model: 'smollm2',
     base_digest: `sha256:${'b'.repeat(64)}`,
