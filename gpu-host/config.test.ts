@@ -9,7 +9,7 @@ const REQUIRED = {
 
 describe('readConfig', () => {
   it('takes defaults for all that is not required, and listens on loopback', () => {
-    expect(readConfig(REQUIRED)).toMatchObject({ address: '127.0.0.1', port: 0, edgeUrl: null })
+    expect(readConfig(REQUIRED)).toMatchObject({ address: '127.0.0.1', port: 0, edgeUrls: [] })
   })
 
   it('names every variable that is wrong, and prints no secret', () => {

@@ -34,8 +34,15 @@ const environment = z.object({
   NOZZLE_DATA_DIR: z.string().min(1).default('.nozzle'),
   NOZZLE_BASE_MODEL_PATH: z.string().min(1),
   NOZZLE_BASE_MODEL_NAME: z.string().min(1).max(200),
-  /** Absent = nothing is reported; usage stays in the journal. */
-  NOZZLE_EDGE_URL: z.url().optional(),
+  /**
+   * Edges that hear of this host, with commas between them; usage goes to one that answers. Absent
+   * = nothing is reported; usage stays in the journal.
+   */
+  NOZZLE_EDGE_URL: z
+    .string()
+    .transform((list) => list.split(',').map((url) => url.trim()))
+    .pipe(z.array(z.url({ protocol: /^https?$/ })))
+    .default([]),
   NOZZLE_DEVICE: z.enum(['auto', 'cpu', 'cuda']).default('auto'),
   /** One per sequence: with fewer, requests of different adapters wait for each other's slots. */
   NOZZLE_SLOTS: whole(16, 1, 1024),
@@ -126,7 +133,7 @@ function toConfig(env: z.infer<typeof environment>) {
     address: env.NOZZLE_HOST_ADDRESS,
     port: env.NOZZLE_HOST_PORT,
     url: env.NOZZLE_HOST_URL ?? null,
-    edgeUrl: env.NOZZLE_EDGE_URL ?? null,
+    edgeUrls: env.NOZZLE_EDGE_URL,
     poolSecret: new TextEncoder().encode(env.NOZZLE_POOL_SECRET),
     journalDirectory: join(hostDirectory, 'journal'),
     diskTierDirectory: join(hostDirectory, 'adapters'),
@@ -177,7 +184,8 @@ function toConfig(env: z.infer<typeof environment>) {
       uploadTimeoutMs: 600_000,
       /** Reply headers wait this long for a refusal that could still have its own status. */
       headerHoldMs: 250,
-      keepAliveMs: 10_000,
+      /** An edge takes twice as long a silence for a reason to ask whether this host lives. */
+      keepAliveMs: 500,
       writeTimeoutMs: env.NOZZLE_CONSUMER_STALL_MAX_MS,
     }),
   })

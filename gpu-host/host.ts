@@ -19,7 +19,7 @@ import type { AdapterPort } from './scheduler/adapter-port.ts'
 import type { RequestRunner } from './scheduler/request-runner.ts'
 import { createHostServer } from './server.ts'
 import type { ServingEngine } from './serving-engine.ts'
-import { EdgeClient } from './telemetry/edge-client.ts'
+import { EdgeClient, EdgeFailover } from './telemetry/edge-client.ts'
 import { beat, type HeartbeatOptions, runHeartbeat } from './telemetry/heartbeat.ts'
 import { createMetrics, type HostMetrics } from './telemetry/metrics.ts'
 import { UsageOutbox } from './telemetry/usage-outbox.ts'
@@ -30,7 +30,7 @@ export type HostSettings = Pick<
   | 'address'
   | 'port'
   | 'url'
-  | 'edgeUrl'
+  | 'edgeUrls'
   | 'poolSecret'
   | 'journalDirectory'
   | 'stagingDirectory'
@@ -63,7 +63,7 @@ export interface HostParts {
 export type HostLoss = 'journal_failed' | 'host_epoch_stale'
 
 const HEARTBEAT_INTERVAL_MS = 1000
-const HEARTBEAT_TIMEOUT_MS = 5000
+const HEARTBEAT_TIMEOUT_MS = 3000
 const LOSS_TEXT: Readonly<Record<HostLoss, string>> = {
   journal_failed: 'the usage journal has failed: the host ends, its next start recovers',
   host_epoch_stale: 'a newer start of this host reports to the edge (or another host uses its id)',
@@ -78,7 +78,7 @@ export class Host {
   readonly outbox: UsageOutbox
   readonly #parts: HostParts
   readonly #server: Server
-  readonly #edge: EdgeClient | null
+  readonly #edges: readonly EdgeClient[]
   readonly #background = new AbortController()
   #running: Promise<void>[] = []
   #url = ''
@@ -108,14 +108,14 @@ export class Host {
     })
     const { recovery } = this.journal
     this.metrics.damagedSegments.inc(recovery.setAside.length)
-    this.#edge = this.#createEdgeClient()
+    this.#edges = this.#createEdgeClients()
     const onShipped = (segment: number): void => this.journal.setShippedSegment(segment)
     this.outbox = new UsageOutbox(
       {
         directory,
         disk,
         hostId: settings.hostId,
-        edge: this.#edge,
+        edge: this.#edges.length === 0 ? null : new EdgeFailover(this.#edges),
         metrics: this.metrics,
         clock,
         log,
@@ -158,8 +158,7 @@ export class Host {
     this.#listeningUs = this.#parts.clock.nowUs()
     this.#url = settings.url ?? `http://${settings.address}:${port}`
     const { signal } = this.#background
-    const heartbeat = this.#heartbeatOptions()
-    if (heartbeat !== null) this.#running.push(runHeartbeat(heartbeat, signal))
+    this.#running.push(...this.#heartbeats().map((options) => runHeartbeat(options, signal)))
     this.#running.push(this.outbox.run(signal))
   }
 
@@ -209,8 +208,7 @@ export class Host {
   async #stop(): Promise<void> {
     const { settings, clock, log, engine } = this.#parts
     this.scheduler.startDraining()
-    const heartbeat = this.#heartbeatOptions()
-    if (heartbeat !== null) void beat(heartbeat)
+    for (const options of this.#heartbeats()) void beat(options)
     const { signal } = this.#grace
     await Promise.race([this.scheduler.idle(), sleep(clock, settings.drainGraceMs, signal)])
     this.#grace.abort()
@@ -258,17 +256,17 @@ export class Host {
     cancel()
   }
 
-  #createEdgeClient(): EdgeClient | null {
+  #createEdgeClients(): EdgeClient[] {
     const { settings, clock, fetch } = this.#parts
-    const { edgeUrl, poolSecret } = settings
-    return edgeUrl === null ? null : new EdgeClient({ edgeUrl, poolSecret, clock, fetch })
+    const { edgeUrls, poolSecret } = settings
+    return edgeUrls.map((edgeUrl) => new EdgeClient({ edgeUrl, poolSecret, clock, fetch }))
   }
 
-  #heartbeatOptions(): HeartbeatOptions | null {
-    if (this.#edge === null) return null
+  /** One for each edge. */
+  #heartbeats(): HeartbeatOptions[] {
     const { clock, log } = this.#parts
-    return {
-      edge: this.#edge,
+    return this.#edges.map((edge) => ({
+      edge,
       status: () => this.status(),
       metrics: this.metrics,
       clock,
@@ -276,7 +274,7 @@ export class Host {
       intervalMs: HEARTBEAT_INTERVAL_MS,
       timeoutMs: HEARTBEAT_TIMEOUT_MS,
       onEpochStale: () => this.#lose('host_epoch_stale'),
-    }
+    }))
   }
 
   #createServer(): Server {

@@ -35,7 +35,39 @@ function codeOf(body: string): string | null {
   }
 }
 
-export class EdgeClient {
+/** Whoever takes a report. Resolves with the reply's body on 2xx, rejects otherwise. */
+export interface EdgePort {
+  post(route: string, requestId: string, value: unknown, timeoutMs: number): Promise<unknown>
+}
+
+/** Several edges as one: whichever answered last is asked first, the others when it does not. */
+export class EdgeFailover implements EdgePort {
+  readonly #edges: EdgePort[]
+
+  constructor(edges: readonly EdgePort[]) {
+    this.#edges = [...edges]
+  }
+
+  async post(
+    route: string,
+    requestId: string,
+    value: unknown,
+    timeoutMs: number,
+  ): Promise<unknown> {
+    let failure: unknown = new Error('there is no edge')
+    for (const edge of [...this.#edges]) {
+      try {
+        return await edge.post(route, requestId, value, timeoutMs)
+      } catch (error) {
+        failure = error
+        this.#edges.push(...this.#edges.splice(this.#edges.indexOf(edge), 1))
+      }
+    }
+    throw failure
+  }
+}
+
+export class EdgeClient implements EdgePort {
   readonly #options: EdgeClientOptions
 
   constructor(options: EdgeClientOptions) {

@@ -1,17 +1,18 @@
 /**
- * Tells the edge once a second that this host lives, how loaded it is and which adapters it holds.
- * A missed beat is not made up for: only the newest state matters.
+ * Tells an edge once a second that this host lives, how loaded it is and which adapters it holds.
+ * A missed beat is not made up for: only the newest state matters. Each edge has a beat of its own,
+ * so that one which hangs keeps nothing from the others.
  */
 import { randomUUID } from 'node:crypto'
 import { type Clock, sleep } from '../clock.ts'
 import { errorCodeOf } from '../errors.ts'
 import { errorText, type Log } from '../log.ts'
 import { EDGE_ROUTES, type Heartbeat } from '../protocol.ts'
-import type { EdgeClient } from './edge-client.ts'
+import type { EdgePort } from './edge-client.ts'
 import type { HostMetrics } from './metrics.ts'
 
 export interface HeartbeatOptions {
-  readonly edge: EdgeClient
+  readonly edge: EdgePort
   readonly status: () => Heartbeat
   readonly metrics: HostMetrics
   readonly clock: Clock
@@ -22,15 +23,28 @@ export interface HeartbeatOptions {
   readonly onEpochStale: () => void
 }
 
+/** An edge that takes its time has so many beats of a host on their way to it, and no more. */
+const UNDER_WAY_MAX = 3
+
 /** Beats until `signal` aborts; never rejects. */
 export async function runHeartbeat(options: HeartbeatOptions, signal: AbortSignal): Promise<void> {
   let isReachable = true
-  while (!signal.aborted) {
+  const underWay = new Set<Promise<void>>()
+  const send = async (): Promise<void> => {
     const isSent = await beat(options, isReachable)
     if (isSent && !isReachable) options.log('info', 'the edge is reachable again')
     isReachable = isSent
+  }
+  while (!signal.aborted) {
+    // They count up, so that one which is overtaken does no harm.
+    if (underWay.size < UNDER_WAY_MAX) {
+      const sending = send()
+      underWay.add(sending)
+      void sending.finally(() => underWay.delete(sending))
+    }
     await sleep(options.clock, options.intervalMs, signal)
   }
+  await Promise.all(underWay)
 }
 
 /**

@@ -10,7 +10,7 @@ import { type JournalCursor, readSettled } from '../journal/settled-reader.ts'
 import { writeShippedCursor } from '../journal/shipped-cursor.ts'
 import { errorText, type Log } from '../log.ts'
 import { EDGE_ROUTES, type UsageBatch, usageBatchReceipt } from '../protocol.ts'
-import type { EdgeClient } from './edge-client.ts'
+import type { EdgePort } from './edge-client.ts'
 import type { HostMetrics } from './metrics.ts'
 
 export interface UsageOutboxOptions {
@@ -18,7 +18,7 @@ export interface UsageOutboxOptions {
   readonly disk: Disk
   readonly hostId: string
   /** null = there is no edge: events stay in the journal. */
-  readonly edge: EdgeClient | null
+  readonly edge: EdgePort | null
   readonly metrics: HostMetrics
   readonly clock: Clock
   readonly log: Log
