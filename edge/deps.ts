@@ -16,7 +16,12 @@ import { EdgeMetrics } from './metrics.ts'
 import { GrantSigner } from './pool/grant.ts'
 import { HostChoice } from './pool/host-choice.ts'
 import { HostClient } from './pool/host-client.ts'
+import { HostHealth, type HostHealthOptions } from './pool/host-health.ts'
+import { HostPace } from './pool/host-pace.ts'
 import { PoolView } from './pool/pool-view.ts'
+import { HostProber } from './pool/prober.ts'
+import { RefusalMemory } from './pool/refusal-memory.ts'
+import { RetryBudget } from './pool/retry-budget.ts'
 import { UploadClient } from './pool/upload-client.ts'
 import { VoidOutbox } from './pool/void-outbox.ts'
 
@@ -63,7 +68,13 @@ export function createDeps(input: DepsInput): Deps {
   const metrics = new EdgeMetrics()
   const clock = new PoolClock({ readMs: () => databaseTimeMs(db), wallMs, monotonicMs, log })
   const downForMs = () => availability?.downForMs() ?? null
-  const pool = new PoolView({ db, nowMs: clock.nowMs, downForMs })
+  const { random } = Math
+  const health = createHostHealth({ nowMs: monotonicMs, random, metrics, log })
+  const pace = new HostPace(monotonicMs)
+  const { probeMs } = patience
+  const prober = new HostProber({ health, metrics, fetch, nowMs: monotonicMs, probeMs })
+  const trust = { health, pace, prober, metrics }
+  const pool = new PoolView({ db, nowMs: clock.nowMs, monotonicMs, downForMs, log, ...trust })
   const choice = new HostChoice(pool)
   const voids = new VoidOutbox({ db, metrics, log, nowMs: clock.nowMs })
   // Hosts check grants by their own clocks, which are set as this machine's is.
@@ -90,10 +101,40 @@ export function createDeps(input: DepsInput): Deps {
     authenticator: new Authenticator({ ...remembering, keyPepper, operatorKey, metrics }),
     hostVerifier: new HostVerifier(config.poolSecret, wallMs),
     catalog: new Catalog({ ...remembering, isBaseModel }),
-    hosts: new HostClient({ pool, choice, signer, metrics, voids, fetch, patience }),
+    hosts: new HostClient({
+      pool,
+      choice,
+      ...trust,
+      budget: new RetryBudget(monotonicMs),
+      refusals: new RefusalMemory(monotonicMs),
+      signer,
+      voids,
+      fetch,
+      patience,
+      nowMs: monotonicMs,
+      random,
+    }),
     admission: new Admission({ limiter, metrics, log, nowMs: monotonicMs }),
     idempotency: new Idempotency({ db, log }),
     voids,
     uploads: new UploadClient({ pool, signer, fetch }),
   }
+}
+
+function createHostHealth({
+  metrics,
+  log,
+  ...options
+}: Pick<HostHealthOptions, 'nowMs' | 'random'> & Pick<Deps, 'metrics' | 'log'>): HostHealth {
+  return new HostHealth({
+    ...options,
+    onEjected: (hostId, reason, forMs) => {
+      metrics.ejections.add({ reason })
+      log('warn', 'a host is taken out', { host_id: hostId, reason, for_ms: Math.round(forMs) })
+    },
+    onReturned: (hostId) => {
+      metrics.ejections.add({ reason: 'returned' })
+      log('info', 'a host is back', { host_id: hostId })
+    },
+  })
 }

@@ -45,25 +45,82 @@ export const CLOCK_JUMP_MS = 1000
 /** An alarm: grants survive 5 s between this machine and a host. */
 export const CLOCK_OFFSET_MS_MAX = 2000
 
-/** Age at which the snapshot of hosts is read again. */
+/** Age at which the snapshot of hosts is read again, beside the requests … */
 export const POOL_VIEW_TTL_MS = 1000
+/** … and beyond which a request waits for it rather than go by it. */
+export const POOL_VIEW_AGE_MS_MAX = 2000
+/** Node looks so often at what the pool's upkeep has to do. */
+export const POOL_UPKEEP_MS = 250
 /** Five missed heartbeats: the host gets no new requests. */
 export const HOST_SEEN_MS_MAX = 5000
-/** A host that failed a call is asked last for this long. */
-export const HOST_SUSPECT_MS = 3000
+/**
+ * Two missed heartbeats: the host is asked last, and whether it lives. One that reports to other
+ * edges may be known a snapshot later.
+ */
+export const HOST_SILENT_MS = 2000
+/** A snapshot of more is not one of a pool. */
+export const HOSTS_MAX = 20_000
+/** A heartbeat that claims more sequences, slots or waiting requests is not believed. */
+export const HOST_CLAIM_MAX = 1_000_000
+/** Nor one that claims a longer context … */
+export const HOST_CONTEXT_MAX = 100_000_000
+/** … or a longer wait: a day. */
+export const HOST_WAIT_MS_MAX = 86_400_000
+/** What this edge saw of a host is kept for so long after it was last heard of. */
+export const HEALTH_KEPT_MS = 600_000
+
+/** Failures in a row that eject a host which says that it is well. */
+export const FAILURES_IN_ROW_MAX = 3
+/** A host is out for so long at first, twice as long each time, up to the most. */
+export const EJECTION_MS_MIN = 1000
+export const EJECTION_MS_MAX = 30_000
+/** Longer or shorter by up to this part, so that edges do not ask in step. */
+export const EJECTION_JITTER = 0.2
+/** A host that was in for so long begins at the least again. */
+export const EJECTIONS_FORGOTTEN_MS = 60_000
+/** From half of its share to all of it, after it came back or started. */
+export const SLOW_START_MS = 10_000
+export const SLOW_START_SHARE = 0.5
+/** From one question to an ejected host that beats again to the next. */
+export const PROBE_PAUSE_MS = 500
+/** Slow: its first token takes so many times what the others' take, and so much longer. */
+export const SLOW_FACTOR = 4
+export const SLOW_MS_MIN = 250
+/** Without a sample for so long, what was measured of a host counts no more. */
+export const PACE_KEPT_MS = 15_000
+/** The least that a slow host is given: enough to notice that it is slow no more. */
+export const PACE_SHARE_MIN = 0.1
+
+/** Tries at other hosts: a tenth of the requests of the last 60 s … */
+export const RETRY_SHARE = 0.1
+export const RETRY_WINDOW_MS = 60_000
+/** … and always so many, so that a quiet pool can lose a host. */
+export const RETRIES_MIN = 20
+/** What a host refused it would refuse again so soon after. */
+export const HOST_REFUSAL_KEPT_MS = 250
+/** Clients that are refused together come back apart: up to this part later. */
+export const RETRY_AFTER_JITTER = 0.25
+
 /** A host takes its share and a quarter more before its requests go elsewhere. */
 export const LOAD_BOUND_FACTOR = 1.25
 /** Hosts tried for one request. */
 export const HOST_ATTEMPTS_MAX = 3
 export const HOST_PATIENCE: HostPatience = {
-  /** A host holds reply headers for 250 ms; beyond this it is not there. */
-  headersMs: 10_000,
-  /** A host sends a comment every 10 s while it has nothing to say; three missed and it is gone. */
-  silenceMs: 35_000,
+  /** A host says something every 500 ms; two missed, and it is asked whether it lives … */
+  doubtMs: 1000,
+  /** … which takes a few ms; one that does not answer in this time hangs: known within 1.75 s. */
+  probeMs: 750,
+  /** One that lives, and whose stream says nothing for so long: that connection is dead. */
+  silenceMs: 1750,
+  /** A host that lives holds reply headers for 250 ms, and may be busy with long bodies. */
+  headersMs: 4000,
 }
+/** Milliseconds of silence, and what each is for. */
 export interface HostPatience {
-  readonly headersMs: number
+  readonly doubtMs: number
+  readonly probeMs: number
   readonly silenceMs: number
+  readonly headersMs: number
 }
 /** How long a host may take to hear that its client has left, before its connection is closed. */
 export const CANCEL_TIMEOUT_MS = 1000

@@ -61,6 +61,14 @@ export class EdgeMetrics {
   readonly databaseChanges = new Counter()
   /** By job: `done`, `failed`. */
   readonly jobRuns = new Counter()
+  /** Tries at another host: `made`, `no_budget`. */
+  readonly retries = new Counter()
+  /** Hosts taken out: why; and hosts `returned`. */
+  readonly ejections = new Counter()
+  /** Questions to hosts how they are: `well`, `unwell`, `dead`. */
+  readonly probes = new Counter()
+  /** What was not believed of heartbeats and of snapshots of the pool, by fault. */
+  readonly snapshotRefusals = new Counter()
   /** `sent`, `failed`. */
   readonly prefetches = new Counter()
   /** Hosts told that their client has left: `ending`, `corrected`, `settled`, or `failed`. */
@@ -79,6 +87,8 @@ export class EdgeMetrics {
 
   toText(state: {
     readonly hostsReady: number
+    /** null = none was read yet. */
+    readonly snapshotAgeMs?: number | null
     readonly isDatabaseUp: boolean
     /** null = not measured. */
     readonly clockOffsetMs: number | null
@@ -87,6 +97,10 @@ export class EdgeMetrics {
       ...block('nozzle_edge_requests_total', 'counter', this.requests),
       ...block('nozzle_edge_request_seconds', 'histogram', this.requestSeconds),
       ...block('nozzle_edge_host_attempts_total', 'counter', this.hostAttempts),
+      ...block('nozzle_edge_host_retries_total', 'counter', this.retries),
+      ...block('nozzle_edge_host_ejections_total', 'counter', this.ejections),
+      ...block('nozzle_edge_host_probes_total', 'counter', this.probes),
+      ...block('nozzle_edge_snapshot_refusals_total', 'counter', this.snapshotRefusals),
       ...block('nozzle_edge_key_lookups_total', 'counter', this.keyLookups),
       ...block('nozzle_edge_usage_events_total', 'counter', this.usageEvents),
       ...block('nozzle_edge_prefetches_total', 'counter', this.prefetches),
@@ -102,6 +116,9 @@ export class EdgeMetrics {
       ...gauge('nozzle_edge_hosts_ready', state.hostsReady),
       ...gauge('nozzle_edge_database_up', state.isDatabaseUp ? 1 : 0),
     ]
+    if (state.snapshotAgeMs != null) {
+      lines.push(...gauge('nozzle_pool_snapshot_age_seconds', state.snapshotAgeMs / 1000))
+    }
     if (state.clockOffsetMs !== null) {
       lines.push(...gauge('nozzle_edge_clock_offset_seconds', state.clockOffsetMs / 1000))
     }

@@ -8,7 +8,7 @@ import { readEdgeConfig } from './config.ts'
 import { createDeps } from './deps.ts'
 import { errorText } from './errors.ts'
 import { JobRunner } from './jobs/job-runner.ts'
-import { CLOCK_RETRY_MS } from './limits.ts'
+import { CLOCK_RETRY_MS, POOL_UPKEEP_MS } from './limits.ts'
 import { consoleLog } from './log.ts'
 import { startNodeServer } from './node-server.ts'
 
@@ -35,6 +35,7 @@ async function main(): Promise<void> {
   const deps = createDeps({ config, db, availability, fetch, log: consoleLog, nowMs: Date.now })
   await deps.clock.keepInStep()
   setInterval(() => void deps.clock.keepInStep(), CLOCK_RETRY_MS).unref()
+  setInterval(() => deps.pool.upkeep(), POOL_UPKEEP_MS).unref()
   const jobs = new JobRunner(deps)
   const jobTimer = setInterval(() => void jobs.runDueJobs(), JOB_TICK_MS)
   const server = await startNodeServer(createApp(deps), config)

@@ -3,10 +3,13 @@
  * to other edges by way of the database, up to a second later; its own requests in flight; and
  * calls that failed a moment ago. As edge/pool/pool-view.ts, without a database and a network.
  */
-import { HOST_SEEN_MS_MAX, HOST_SUSPECT_MS } from '../../edge/limits.ts'
+import { HOST_SEEN_MS_MAX } from '../../edge/limits.ts'
 import type { AdapterTier, HostState } from '../../edge/pool/pick-host.ts'
 import type { Residency } from './residency.ts'
 import type { SimHost } from './sim-host.ts'
+
+/** A host that failed a call is asked last for this long. */
+const HOST_SUSPECT_MS = 3000
 
 /** What a heartbeat says. */
 export interface Beat {

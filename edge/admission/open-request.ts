@@ -68,7 +68,7 @@ async function admit(
   { identity, target, request }: OpenRequestInput,
   price: Price | null,
 ): Promise<Admitted> {
-  await deps.pool.ready()
+  await deps.pool.ready(keepAliveOf(c))
   const lengths = deps.pool
     .known()
     .filter((heartbeat) => heartbeat.base_model === target.baseModel)

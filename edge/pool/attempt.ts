@@ -5,7 +5,6 @@
 import { createParser } from 'eventsource-parser'
 import { type ChunkEvent, type EndEvent, type GenerateEvent, generateEvent } from '#protocol'
 import { EdgeError } from '../errors.ts'
-import type { HostPatience } from '../limits.ts'
 import {
   brokenOff,
   gaveUp,
@@ -13,16 +12,18 @@ import {
   parseHostFailure,
   toHostFailure,
   unreachable,
+  wrongReply,
 } from './host-failure.ts'
+import { SilenceWatch, type SilenceWatchOptions } from './silence-watch.ts'
 
-export interface AttemptCall {
+export interface AttemptCall extends Omit<SilenceWatchOptions, 'onVerdict'> {
+  readonly requestId: string
   /** Sends the request. */
   readonly send: (signal: AbortSignal) => Promise<Response>
   /** Tells the host that the client has left. Never rejects, and takes a bounded time. */
   readonly cancel: () => Promise<void>
   /** Aborted when the client leaves. */
   readonly client: AbortSignal
-  readonly patience: HostPatience
 }
 
 export type AttemptEvent = ChunkEvent | EndEvent | HostFailure
@@ -37,15 +38,21 @@ export async function* runAttempt(call: AttemptCall): AsyncGenerator<AttemptEven
   const watch = new Watch(call)
   let hasEnded = false
   try {
-    watch.limit(call.patience.headersMs)
     const response = await call.send(watch.signal)
     if (!response.ok) {
       yield parseHostFailure(response.status, (await response.text()).slice(0, ERROR_BYTES_MAX))
       return
     }
-    for await (const event of readEvents(response, watch, call.patience.silenceMs)) {
-      if (event.type === 'accepted' || hasEnded) continue
+    let isAccepted = false
+    for await (const event of readEvents(response, watch)) {
+      if (hasEnded) continue
       if (call.client.aborted) throw clientLeft()
+      isAccepted ||= event.type === 'accepted' && event.request_id === call.requestId
+      if (!isAccepted && event.type !== 'error') {
+        yield wrongReply('a reply to another request')
+        return
+      }
+      if (event.type === 'accepted') continue
       hasEnded = event.type === 'end'
       yield toAttemptEvent(event)
       if (event.type === 'error') return
@@ -74,17 +81,21 @@ function toAttemptEvent(event: ChunkEvent | EndEvent | ErrorEvent): AttemptEvent
 
 type ErrorEvent = Extract<GenerateEvent, { type: 'error' }>
 
-/** Ends an attempt when the client leaves, or when the host is silent for too long. */
+/** Ends an attempt when the client leaves, or when the call goes nowhere. */
 class Watch {
+  readonly silence: SilenceWatch
   hasHeaders = false
   readonly #call: AttemptCall
   readonly #controller = new AbortController()
   #farewell: Promise<void> | null = null
-  #timer: ReturnType<typeof setTimeout> | null = null
 
   constructor(call: AttemptCall) {
     this.#call = call
     const { client } = call
+    this.silence = new SilenceWatch({
+      ...call,
+      onVerdict: (verdict) => this.#controller.abort(verdict),
+    })
     if (client.aborted) this.#controller.abort()
     else client.addEventListener('abort', this.#leave, { once: true })
   }
@@ -93,17 +104,9 @@ class Watch {
     return this.#controller.signal
   }
 
-  /** Starts the time anew. */
-  limit(ms: number): void {
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => {
-      this.#controller.abort(new Error(`the host was silent for ${ms} ms`))
-    }, ms)
-  }
-
   /** Lets go of the client, and of the host's connection where it is still open. */
   async end(): Promise<void> {
-    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.silence.end()
     this.#call.client.removeEventListener('abort', this.#leave)
     await this.#farewell
     this.#controller.abort()
@@ -117,26 +120,30 @@ class Watch {
 async function* readEvents(
   response: Response,
   watch: Watch,
-  silenceMs: number,
 ): AsyncGenerator<GenerateEvent, void, void> {
   watch.hasHeaders = true
+  watch.silence.begun()
   if (response.body === null) return
   let events: GenerateEvent[] = []
   const parser = createParser({
-    onEvent: ({ data }) => events.push(generateEvent.parse(JSON.parse(data))),
+    onEvent: ({ data }) => {
+      watch.silence.heard()
+      events.push(generateEvent.parse(JSON.parse(data)))
+    },
+    onComment: () => watch.silence.heard(),
     onError: (error) => {
       throw error
     },
   })
   const decoder = new TextDecoder()
-  watch.limit(silenceMs)
   // Whoever stops reading does not close the connection: the host is told first.
   for await (const bytes of response.body.values({ preventCancel: true })) {
-    watch.limit(silenceMs)
     parser.feed(decoder.decode(bytes, { stream: true }))
     if (events.length === 0) continue
     const ready = events
     events = []
+    watch.silence.pause()
     yield* ready
+    watch.silence.resume()
   }
 }

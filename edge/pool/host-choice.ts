@@ -4,7 +4,7 @@
  * host.
  */
 import { type HostState, type HostWish, pickHosts } from './pick-host.ts'
-import type { PoolView } from './pool-view.ts'
+import type { KeepAlive, PoolView } from './pool-view.ts'
 
 export type ChoiceWish = Omit<HostWish, 'demand'>
 
@@ -18,8 +18,8 @@ export class HostChoice {
   }
 
   /** Hosts to ask, best first; empty when none serves the base model. */
-  async order(wish: ChoiceWish): Promise<HostState[]> {
-    const hosts = await this.#pool.ready()
+  async order(wish: ChoiceWish, keepAlive?: KeepAlive): Promise<HostState[]> {
+    const hosts = await this.#pool.ready(keepAlive)
     return pickHosts(hosts, { ...wish, demand: this.#demandOf(hosts, wish.digest) })
   }
 

@@ -1,7 +1,8 @@
 /**
- * Calls hosts: signs each attempt, moves to the next host while the client has got nothing, and
- * says when the client has left. The same request id goes with every attempt and each has a higher
- * number, so that whatever a lost host still reports cannot be billed beside the answer.
+ * Calls hosts: signs each attempt, moves to the next host while the client has got nothing and
+ * retries are left, and says when the client has left. The same request id goes with every attempt
+ * and each has a higher number, so that whatever a lost host still reports cannot be billed beside
+ * the answer. How each attempt ends is what `host-health.ts` knows of the hosts.
  */
 import {
   type ChunkEvent,
@@ -10,25 +11,46 @@ import {
   type GenerateRequest,
   HOST_ROUTES,
 } from '#protocol'
-import { EdgeError } from '../errors.ts'
-import { CANCEL_TIMEOUT_MS, HOST_ATTEMPTS_MAX, type HostPatience } from '../limits.ts'
+import { EDGE_ERRORS, EdgeError } from '../errors.ts'
+import {
+  CANCEL_TIMEOUT_MS,
+  HOST_ATTEMPTS_MAX,
+  type HostPatience,
+  POOL_VIEW_AGE_MS_MAX,
+  RETRIES_MIN,
+  RETRY_AFTER_JITTER,
+} from '../limits.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import { clientLeft, runAttempt } from './attempt.ts'
 import type { GrantCall, GrantSigner } from './grant.ts'
 import type { ChoiceWish, HostChoice } from './host-choice.ts'
 import type { HostFailure } from './host-failure.ts'
+import type { HostHealth } from './host-health.ts'
+import type { HostPace } from './host-pace.ts'
 import type { HostState } from './pick-host.ts'
 import type { PoolView } from './pool-view.ts'
+import type { HostProber } from './prober.ts'
+import type { RefusalMemory } from './refusal-memory.ts'
+import type { RetryBudget } from './retry-budget.ts'
 import type { VoidOutbox } from './void-outbox.ts'
 
 export interface HostClientOptions {
   readonly pool: PoolView
   readonly choice: HostChoice
+  readonly health: HostHealth
+  readonly pace: HostPace
+  readonly prober: HostProber
+  readonly budget: RetryBudget
+  readonly refusals: RefusalMemory
   readonly signer: GrantSigner
   readonly metrics: EdgeMetrics
   readonly voids: VoidOutbox
   readonly fetch: typeof globalThis.fetch
   readonly patience: HostPatience
+  /** Monotonic. */
+  readonly nowMs: () => number
+  /** 0 ≤ x < 1. */
+  readonly random: () => number
 }
 
 /** Whoever waits for the answer. */
@@ -58,23 +80,30 @@ export class HostClient {
     request: GenerateRequest,
     listener: Listener,
   ): AsyncGenerator<ChunkEvent | EndEvent, void, void> {
-    const { choice, voids } = this.#options
-    const hosts = (await choice.order(toWish(request))).slice(0, HOST_ATTEMPTS_MAX)
+    const { budget, voids } = this.#options
+    const asked = new Set<string>()
+    let hosts = await this.#hostsFor(request, listener, asked)
+    budget.begin()
     let refusal = noHost(request.base_model)
     let attempt = request.attempt - 1
     /** A host may bill an attempt of which the client got nothing. */
     let mayOwe = false
-    for (const host of hosts) {
-      if (listener.signal.aborted) {
-        refusal = clientLeft()
-        break
-      }
+    for (let [host] = hosts; host !== undefined; [host] = hosts) {
       attempt += 1
+      asked.add(host.hostId)
       const outcome = yield* this.#try(host, { ...request, attempt }, listener)
       if (outcome === null) return
       refusal = outcome.error
       mayOwe ||= outcome.mayOwe
-      if (!outcome.isRetryable) break
+      if (listener.signal.aborted) refusal = clientLeft()
+      if (listener.signal.aborted || !outcome.isRetryable) break
+      if (asked.size === HOST_ATTEMPTS_MAX) break
+      // Chosen anew: it may be minutes since, and the pool another.
+      hosts = await this.#hostsFor(request, listener, asked).catch(() => [])
+      if (hosts.length > 0 && !this.#mayRetry(hosts)) {
+        refusal = this.#outOfRetries(refusal)
+        break
+      }
     }
     // Where no host has begun there is nothing to take back.
     if (mayOwe) listener.keepAlive(voids.add(request, attempt + 1))
@@ -109,34 +138,94 @@ export class HostClient {
     }
   }
 
+  /**
+   * Whom to ask of those that were not asked yet, best first. Throws at once where all would
+   * refuse: each did a moment ago, or has more waiting than can be done by the request's deadline.
+   */
+  async #hostsFor(
+    request: GenerateRequest,
+    listener: Listener,
+    asked: ReadonlySet<string>,
+  ): Promise<HostState[]> {
+    const { choice, refusals } = this.#options
+    const all = await choice.order(toWish(request), listener.keepAlive)
+    const ordered = all.filter(({ hostId }) => !asked.has(hostId))
+    const said = ordered.map(({ hostId }) => refusals.recall(hostId, request.tenant_id))
+    const open = ordered.filter((_, i) => said[i] === null)
+    const [refusal] = said.filter((error) => error !== null)
+    if (open.length === 0 && refusal !== undefined) {
+      throw this.#overloaded(refusal.message, refusal.retryAfterMs ?? 0, refusal)
+    }
+    const { deadline_ms: deadlineMs } = request
+    const waitMs = Math.min(...open.map((host) => host.waitMs))
+    // What hosts reckoned may be as old as the snapshot is.
+    if (deadlineMs !== null && open.length > 0 && waitMs > deadlineMs + POOL_VIEW_AGE_MS_MAX) {
+      throw this.#overloaded('The pool is busy beyond the deadline. Please retry.', waitMs)
+    }
+    return open
+  }
+
+  /** The least of a window: all that one host has under way, and as much again in its queue. */
+  #mayRetry(hosts: readonly HostState[]): boolean {
+    const { budget, metrics } = this.#options
+    const sequencesMax = Math.max(...hosts.map((host) => host.sequencesMax))
+    const mayRetry = budget.take(Math.max(RETRIES_MIN, 2 * sequencesMax))
+    metrics.retries.add({ outcome: mayRetry ? 'made' : 'no_budget' })
+    return mayRetry
+  }
+
+  #outOfRetries(refusal: EdgeError): EdgeError {
+    if (refusal.status === 503) return refusal
+    const message = 'Too many requests had to be repeated at other hosts. Please retry.'
+    return this.#overloaded(message, refusal.retryAfterMs ?? 0, refusal)
+  }
+
+  /** 503; those who are refused together shall not come back together. */
+  #overloaded(message: string, retryAfterMs: number, cause?: EdgeError): EdgeError {
+    const leastMs = Math.max(retryAfterMs, EDGE_ERRORS.overloaded.retryAfterMs)
+    const afterMs = Math.ceil(leastMs * (1 + RETRY_AFTER_JITTER * this.#options.random()))
+    return new EdgeError('overloaded', message, { retryAfterMs: afterMs, cause })
+  }
+
   /** One host's turn: null when it answered, else why not; then the client got nothing. */
   async *#try(
     host: HostState,
     request: GenerateRequest,
     listener: Listener,
   ): AsyncGenerator<ChunkEvent | EndEvent, HostFailure | null, void> {
-    const { pool, choice, metrics, patience } = this.#options
+    const { choice, prober, metrics, patience, nowMs } = this.#options
     const cancel = (): Promise<void> => {
       const work = this.#cancel(host, request, listener.deliveredTokens())
       listener.keepAlive(work)
       return work
     }
     const body = JSON.stringify(request)
-    const send = (signal: AbortSignal): Promise<Response> =>
-      this.#post(host, HOST_ROUTES.generate, { ...request, body }, signal)
+    const call = {
+      requestId: request.request_id,
+      send: (signal: AbortSignal) =>
+        this.#post(host, HOST_ROUTES.generate, { ...request, body }, signal),
+      cancel,
+      client: listener.signal,
+      patience,
+      nowMs,
+      isAliveSince: (sinceMs: number) => prober.isAliveSince(host, sinceMs),
+    }
     const held: ChunkEvent[] = []
+    const startMs = nowMs()
+    let isFirst = true
     let hasBegun = false
     const leave = choice.enter(host, toWish(request))
     try {
-      for await (const event of runAttempt({ send, cancel, client: listener.signal, patience })) {
+      for await (const event of runAttempt(call)) {
         if (event.type === 'failure') {
-          metrics.hostAttempts.add({ outcome: event.hostCode })
-          if (event.isHostSuspect) pool.suspect(host.hostId)
+          this.#learn(host, request, event, listener)
           if (!hasBegun) return event
           // No attempt follows: where the host lives, it shall know what the client has.
           void cancel()
           throw event.error
         }
+        if (isFirst) this.#learnPace(host, request, nowMs() - startMs)
+        isFirst = false
         if (listener.isWhole && event.type === 'chunk') {
           held.push(event)
           continue
@@ -150,6 +239,30 @@ export class HostClient {
       leave()
     }
     return null
+  }
+
+  /** What a failed attempt says about its host. */
+  #learn(
+    host: HostState,
+    request: GenerateRequest,
+    failure: HostFailure,
+    { keepAlive }: Listener,
+  ): void {
+    const { pool, refusals, metrics } = this.#options
+    metrics.hostAttempts.add({ outcome: failure.hostCode })
+    if (failure.isHostSuspect) pool.failed(host.hostId, keepAlive)
+    if (failure.hostCode === 'host_draining') pool.markDraining(host.hostId)
+    if (failure.isBusy) refusals.remember(host.hostId, request.tenant_id, failure.error)
+  }
+
+  /** What the time to the first event says about a host that had the request's all at hand. */
+  #learnPace(host: HostState, request: GenerateRequest, firstMs: number): void {
+    const { health, pace } = this.#options
+    health.succeeded(host.hostId)
+    const { adapter_digest: digest } = request
+    const tier = digest === null ? 'slot' : host.tierOf(digest)
+    const isFree = host.waitMs === 0 && host.sequences < host.sequencesMax
+    if (isFree && (tier === 'slot' || tier === 'ram')) pace.sampled(host.hostId, firstMs)
   }
 
   /** Tells a host that its client is gone, and what it got. Never rejects. */

@@ -16,6 +16,8 @@ export interface HostFailure {
   readonly isRetryable: boolean
   /** The host itself is in doubt, not this one request. */
   readonly isHostSuspect: boolean
+  /** The host would refuse this tenant's next request, too: it is full, or has a full disk. */
+  readonly isBusy: boolean
   /** The host may have a usage event for this attempt, now or when it comes back. */
   readonly mayOwe: boolean
 }
@@ -92,10 +94,12 @@ export function toHostFailure(refusal: {
     retryAfterMs: refusal.retry_after_ms || null,
     cause: new Error(`host: ${refusal.code}: ${refusal.message}`),
   })
-  const isHostSuspect = refusal.code === 'host_draining' || refusal.code === 'engine_failed'
+  const { code: hostCode, usage } = refusal
   const { isRetryable } = meaning
-  const mayOwe = refusal.usage != null && refusal.usage.prompt_tokens > 0
-  return { type: 'failure', hostCode: refusal.code, error, isRetryable, isHostSuspect, mayOwe }
+  const isHostSuspect = hostCode === 'engine_failed'
+  const isBusy = meaning.message === BUSY
+  const mayOwe = usage != null && usage.prompt_tokens > 0
+  return { type: 'failure', hostCode, error, isRetryable, isHostSuspect, isBusy, mayOwe }
 }
 
 /** A reply other than 2xx. */
@@ -106,7 +110,13 @@ export function parseHostFailure(status: number, text: string): HostFailure {
     .pipe(hostErrorBody)
     .safeParse(text)
   if (parsed.success) return toHostFailure(parsed.data.error)
-  return toHostFailure({ code: `http_${status}`, message: text.slice(0, 200) })
+  return wrongReply(`status ${status}: ${text.slice(0, 200)}`)
+}
+
+/** Something answers there that is no host, or answers something else. */
+export function wrongReply(reason: string): HostFailure {
+  const cause = new Error(`host: wrong reply: ${reason}`)
+  return lost('wrong_reply', new EdgeError('host_failed', BROKEN, { cause }))
 }
 
 /** No connection, or silence before the first byte. */
@@ -136,6 +146,7 @@ function lost(hostCode: string, error: EdgeError): HostFailure {
     error,
     isRetryable: true,
     isHostSuspect: true,
+    isBusy: false,
     mayOwe: true,
   }
 }

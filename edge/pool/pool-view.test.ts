@@ -5,11 +5,16 @@ import { recordHeartbeat } from '#db/queries/hosts.ts'
 import { heartbeat } from '#protocol'
 import { createHeartbeat } from '../../db/test/support/records.ts'
 import { HOST_SEEN_MS_MAX, OUTAGE_GRACE_MS, POOL_VIEW_TTL_MS } from '../limits.ts'
+import { EdgeMetrics } from '../metrics.ts'
+import { HostHealth } from './host-health.ts'
+import { HostPace } from './host-pace.ts'
 import { PoolView } from './pool-view.ts'
+import { HostProber } from './prober.ts'
 
 let database: Database
 let db: Db
 let isAway = false
+const logs: string[] = []
 let nowMs = Date.UTC(2026, 0)
 beforeAll(async () => {
   database = await openDatabase('pglite:memory')
@@ -27,7 +32,16 @@ beforeEach(() => {
   nowMs += 10 * OUTAGE_GRACE_MS
 })
 
-const create = () => new PoolView({ db, nowMs: () => nowMs, downForMs: () => null })
+function create(): PoolView {
+  const metrics = new EdgeMetrics()
+  const clock = () => nowMs
+  const health = new HostHealth({ nowMs: clock, random: Math.random })
+  const prober = new HostProber({ health, metrics, fetch: dead, nowMs: clock, probeMs: 100 })
+  const log = (_level: string, message: string) => logs.push(message)
+  const trust = { health, pace: new HostPace(clock), prober, metrics, log }
+  return new PoolView({ db, nowMs: clock, monotonicMs: clock, downForMs: () => null, ...trust })
+}
+const dead = () => Promise.reject(new Error('nobody answers'))
 
 /** As another edge hears it. */
 async function beatElsewhere(): Promise<string> {

@@ -1,70 +1,93 @@
 /**
- * What this edge knows of the pool's hosts: a snapshot from the database, at most POOL_VIEW_TTL_MS
- * old, and the heartbeats that came to this very edge, at once. Of two reports of a host the newer
- * counts. Adds what only this edge knows: requests it has in flight, and calls that failed. While
- * the database is away, hosts that report to other edges stay, to be asked last.
+ * What this edge knows of the pool's hosts: a snapshot from the database, read each second and
+ * never more than POOL_VIEW_AGE_MS_MAX old, and the heartbeats that came to this very edge, at
+ * once. Of two reports of a host the newer counts. Adds what only this edge knows: requests it has
+ * in flight, and how hosts fared (`host-health.ts`). While the database is away, hosts that report
+ * to other edges stay, to be asked last.
  */
 import type { Db } from '#db/database.ts'
-import { listHosts } from '#db/queries/hosts.ts'
+import { type HostRow, listHosts } from '#db/queries/hosts.ts'
 import { withinTime } from '#db/within-time.ts'
 import type { Heartbeat } from '#protocol'
-import { databaseUnavailable } from '../errors.ts'
+import { databaseUnavailable, errorText } from '../errors.ts'
 import {
   HOST_SEEN_MS_MAX,
-  HOST_SUSPECT_MS,
   LOOKUP_MS_MAX,
   LOOKUP_WAIT_MS,
+  POOL_VIEW_AGE_MS_MAX,
   POOL_VIEW_TTL_MS,
+  PROBE_PAUSE_MS,
 } from '../limits.ts'
+import type { Log } from '../log.ts'
+import type { EdgeMetrics } from '../metrics.ts'
 import { OutageWindow, type OutageWindowOptions } from '../outage-window.ts'
-import type { AdapterTier, HostState } from './pick-host.ts'
+import { type HostHealth, withoutEjected } from './host-health.ts'
+import type { HostPace } from './host-pace.ts'
+import { adaptersOf, type Member, Membership, type Refusal, type Taken } from './membership.ts'
+import type { HostState } from './pick-host.ts'
+import type { HostProber } from './prober.ts'
 
 /** `nowMs`: the pool's time, since other edges say when they heard of a host. */
 export interface PoolViewOptions extends OutageWindowOptions {
   readonly db: Db
+  readonly health: HostHealth
+  readonly pace: HostPace
+  readonly prober: HostProber
+  readonly metrics: EdgeMetrics
+  readonly log: Log
+  /** Of `prober` and `health`. */
+  readonly monotonicMs: () => number
 }
 
-interface AdapterState {
-  readonly tier: AdapterTier
-  readonly sequences: number
-}
+/** Requests that wait for another's read look again so often. */
+const LOOK_AGAIN_MS = 20
 
-interface Entry {
-  readonly heartbeat: Heartbeat
-  readonly seenMs: number
-  /** Made on the first question: a heartbeat may name 100,000 adapters. */
-  adapters: Map<string, AdapterState> | null
-}
+/** Lets work outlive the request that began it. */
+export type KeepAlive = (work: Promise<void>) => void
 
 export class PoolView {
   readonly #options: PoolViewOptions
-  readonly #entries = new Map<string, Entry>()
-  readonly #suspectUntilMs = new Map<string, number>()
+  readonly #members: Membership
   readonly #inFlight = new Map<string, number>()
   readonly #outage: OutageWindow
   #readMs = Number.NEGATIVE_INFINITY
   #readingSinceMs = Number.NEGATIVE_INFINITY
+  #isReading = false
+  /** Refusals of the last snapshot, so that a lasting one is logged once. */
+  #refused = new Set<string>()
 
   constructor(options: PoolViewOptions) {
     this.#options = options
     this.#outage = new OutageWindow(options)
+    const { health } = options
+    this.#members = new Membership(({ host_id: hostId, epoch, uptime_ms: uptimeMs }) =>
+      health.heard(hostId, epoch, uptimeMs),
+    )
   }
 
-  /** Takes a heartbeat that came to this edge; false when a newer start of the host is known. */
-  observe(heartbeat: Heartbeat): boolean {
-    const isTaken = this.#take(heartbeat, this.#options.nowMs())
-    if (isTaken) this.#suspectUntilMs.delete(heartbeat.host_id)
-    return isTaken
+  /** Takes a heartbeat that came to this edge. */
+  observe(heartbeat: Heartbeat): Taken {
+    const taken = this.#members.take(heartbeat, this.#options.nowMs(), true)
+    if (taken === 'url_taken') {
+      this.#options.metrics.snapshotRefusals.add({ reason: 'url_taken' })
+    }
+    return taken
   }
 
   /** Forgets a host whose report turned out to be of an older start. */
   forget(hostId: string): void {
-    this.#entries.delete(hostId)
+    this.#members.forget(hostId)
   }
 
-  /** A call did not reach the host, or broke off: it is asked last until it is heard of again. */
-  suspect(hostId: string): void {
-    this.#suspectUntilMs.set(hostId, this.#options.nowMs() + HOST_SUSPECT_MS)
+  /** The host refused a request since it drains: it gets none until it says otherwise. */
+  markDraining(hostId: string): void {
+    this.#members.markDraining(hostId)
+  }
+
+  /** A call did not reach the host, or broke off: it is asked last until it says how it is. */
+  failed(hostId: string, keepAlive: KeepAlive): void {
+    this.#options.health.failed(hostId)
+    this.#probeDue(keepAlive)
   }
 
   /** Counts a request of this edge as load of the host until the returned function is called. */
@@ -80,12 +103,31 @@ export class PoolView {
     }
   }
 
-  /** Hosts that take requests. Rejects only when nothing is known and the database fails. */
-  async ready(): Promise<HostState[]> {
-    await this.#refresh()
-    return this.known()
-      .filter((heartbeat) => heartbeat.status === 'ready')
-      .map((heartbeat) => this.#toState(heartbeat))
+  /**
+   * Hosts that take requests: of each base model's pool those that are not ejected. With
+   * `keepAlive` a read that is due goes on beside the request, which goes by what is known.
+   * Rejects only when nothing is known and the database fails.
+   */
+  async ready(keepAlive?: KeepAlive): Promise<HostState[]> {
+    const ageMs = this.snapshotAgeMs()
+    if (ageMs >= POOL_VIEW_TTL_MS) {
+      const isUsable = ageMs < POOL_VIEW_AGE_MS_MAX && this.#members.size > 0
+      if (keepAlive === undefined || !isUsable) await this.#fresh()
+      else keepAlive(this.#refresh().catch(() => {}))
+    }
+    if (keepAlive !== undefined) this.#probeDue(keepAlive)
+    return this.#trusted()
+  }
+
+  /** What is due beside the requests: the next snapshot, questions to doubtful hosts. */
+  upkeep(): void {
+    if (this.snapshotAgeMs() >= POOL_VIEW_TTL_MS) this.#refresh().catch(() => {})
+    this.#probeDue(() => {})
+  }
+
+  /** Since the last snapshot was asked for; Infinity before the first. */
+  snapshotAgeMs(): number {
+    return this.#options.nowMs() - this.#readMs
   }
 
   /**
@@ -93,60 +135,123 @@ export class PoolView {
    * before an outage of the database; without a look-up.
    */
   known(): Heartbeat[] {
-    const oldestMs = this.#options.nowMs() - HOST_SEEN_MS_MAX
-    for (const [hostId, { seenMs }] of this.#entries) {
-      if (seenMs >= oldestMs || this.#outage.covers(seenMs, HOST_SEEN_MS_MAX)) continue
-      this.#entries.delete(hostId)
-    }
-    return [...this.#entries.values()].map(({ heartbeat }) => heartbeat)
+    return this.#knownMembers().map(({ heartbeat }) => heartbeat)
   }
 
   /** Sequences with an adapter that run or wait on a host, by its last heartbeat. */
   sequencesOf(hostId: string, digest: string): number {
-    return this.#adaptersOf(hostId).get(digest)?.sequences ?? 0
+    const member = this.#members.get(hostId)
+    return member === undefined ? 0 : (adaptersOf(member).get(digest)?.sequences ?? 0)
+  }
+
+  #knownMembers(): Member[] {
+    const oldestMs = this.#options.nowMs() - HOST_SEEN_MS_MAX
+    for (const { seenMs, heartbeat } of this.#members.all()) {
+      if (seenMs >= oldestMs || this.#outage.covers(seenMs, HOST_SEEN_MS_MAX)) continue
+      this.#members.forget(heartbeat.host_id)
+    }
+    return this.#members.all()
+  }
+
+  #trusted(): HostState[] {
+    const { health } = this.#options
+    const pools = Map.groupBy(
+      this.#knownMembers().filter(({ heartbeat }) => heartbeat.status === 'ready'),
+      ({ heartbeat }) => heartbeat.base_model,
+    )
+    return [...pools.values()].flatMap((members) =>
+      withoutEjected(members, ({ heartbeat }) => health.standing(heartbeat.host_id).isEjected).map(
+        (member) => this.#toState(member),
+      ),
+    )
+  }
+
+  /** Reads, or waits while another request does, unless the database is known to be away. */
+  async #fresh(): Promise<void> {
+    await this.#refresh()
+    for (let waitedMs = 0; waitedMs < LOOKUP_WAIT_MS; waitedMs += LOOK_AGAIN_MS) {
+      if (!this.#isReading || this.#options.downForMs() !== null) return
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
+    }
   }
 
   /**
-   * One request at a time reads, and the others go on with what is known, which is at most a read
-   * older. A reader that vanishes (a Worker's client left) is replaced after the same time.
+   * One request at a time reads, and the others go on with what is known. A reader that vanishes (a
+   * Worker's client left) is replaced after a while.
    */
   async #refresh(): Promise<void> {
     const { db, nowMs } = this.#options
     const startMs = nowMs()
-    if (startMs - this.#readMs < POOL_VIEW_TTL_MS) return
-    const isBeingRead = startMs - this.#readingSinceMs < POOL_VIEW_TTL_MS
-    if (isBeingRead && this.#entries.size > 0) return
+    const wasReadSince = startMs - this.#readingSinceMs < POOL_VIEW_TTL_MS
+    if (wasReadSince && this.#members.size > 0) return
     this.#readingSinceMs = startMs
+    this.#isReading = true
     try {
       const reading = listHosts(db, { seenAfter: new Date(startMs - HOST_SEEN_MS_MAX) })
-      const waitMs = this.#entries.size > 0 ? LOOKUP_WAIT_MS : LOOKUP_MS_MAX
+      const waitMs = this.#members.size > 0 ? LOOKUP_WAIT_MS : LOOKUP_MS_MAX
       const rows = await withinTime(reading, waitMs)
       if (rows === null) throw databaseUnavailable()
-      this.#outage.answered()
-      // Stored by this same wire type, on the way in.
-      for (const row of rows) this.#take(row.heartbeat as Heartbeat, row.seenAt.getTime())
-      this.#readMs = startMs
+      this.#merge(rows, startMs)
     } catch (error) {
       this.#outage.failed(startMs)
       if (this.known().length === 0) throw error
+    } finally {
+      this.#isReading = false
     }
   }
 
-  #take(heartbeat: Heartbeat, seenMs: number): boolean {
-    const known = this.#entries.get(heartbeat.host_id)
-    if (known !== undefined) {
-      if (heartbeat.epoch < known.heartbeat.epoch) return false
-      // The snapshot lags behind what came here directly.
-      if (heartbeat.epoch === known.heartbeat.epoch && seenMs < known.seenMs) return true
+  #merge(rows: readonly HostRow[], startMs: number): void {
+    const refusals = this.#members.merge(rows, startMs)
+    this.#report(refusals)
+    // Not one of this pool: as good as no answer.
+    if (refusals.some(({ fault }) => fault === 'too_many')) {
+      throw databaseUnavailable(new Error(`the snapshot has ${rows.length} hosts`))
     }
-    this.#entries.set(heartbeat.host_id, { heartbeat, seenMs, adapters: null })
-    return true
+    this.#outage.answered()
+    this.#readMs = startMs
+    this.#options.prober.keep({ has: (hostId) => this.#members.get(hostId) !== undefined })
   }
 
-  #toState(heartbeat: Heartbeat): HostState {
+  #report(refusals: readonly Refusal[]): void {
+    const { metrics, log } = this.#options
+    const refused = new Set<string>()
+    for (const { hostId, fault } of refusals) {
+      metrics.snapshotRefusals.add({ reason: fault })
+      const name = `${fault} ${hostId}`
+      refused.add(name)
+      if (this.#refused.has(name)) continue
+      const fields = { reason: fault, host_id: hostId === '' ? null : hostId }
+      log('error', 'refused of the snapshot of hosts: the last good one is kept', fields)
+    }
+    this.#refused = refused
+  }
+
+  /** Asks hosts that fell silent, failed a call, or may come back. */
+  #probeDue(keepAlive: KeepAlive): void {
+    const { health, prober, monotonicMs, log } = this.#options
+    for (const member of this.#members.all()) {
+      const { host_id: hostId, url } = member.heartbeat
+      const isSilent =
+        this.#isSilent(member) && !prober.isWellSince(hostId, monotonicMs() - PROBE_PAUSE_MS)
+      if (prober.isAsking(hostId) || !(health.isProbeDue(hostId) || isSilent)) continue
+      const asking = prober.probe({ hostId, url }).then(() => {})
+      keepAlive(
+        asking.catch((error: unknown) => log('error', 'probe', { reason: errorText(error) })),
+      )
+    }
+  }
+
+  #isSilent(member: Member): boolean {
+    return this.#members.isSilent(member, this.#options.nowMs())
+  }
+
+  #toState(member: Member): HostState {
+    const { heartbeat } = member
     const { host_id: hostId, load } = heartbeat
-    const nowMs = this.#options.nowMs()
-    const seenMs = this.#entries.get(hostId)?.seenMs ?? 0
+    const { health, pace, prober, monotonicMs } = this.#options
+    const standing = health.standing(hostId)
+    const isQuiet =
+      this.#isSilent(member) && !prober.isWellSince(hostId, monotonicMs() - 2 * PROBE_PAUSE_MS)
     const reported = load.sequences_running + load.queue_depth
     return {
       hostId,
@@ -157,17 +262,9 @@ export class PoolView {
       sequences: Math.max(reported, this.#inFlight.get(hostId) ?? 0),
       sequencesMax: load.sequences_max,
       waitMs: load.wait_ms,
-      weight: 1,
-      isSuspect:
-        (this.#suspectUntilMs.get(hostId) ?? 0) > nowMs || seenMs < nowMs - HOST_SEEN_MS_MAX,
-      tierOf: (digest) => this.#adaptersOf(hostId).get(digest)?.tier ?? null,
+      weight: standing.share * pace.shareOf(hostId),
+      isSuspect: standing.isDoubted || standing.isEjected || isQuiet,
+      tierOf: (digest) => adaptersOf(member).get(digest)?.tier ?? null,
     }
-  }
-
-  #adaptersOf(hostId: string): ReadonlyMap<string, AdapterState> {
-    const entry = this.#entries.get(hostId)
-    if (entry === undefined) return new Map()
-    entry.adapters ??= new Map(entry.heartbeat.adapters.map((each) => [each.digest, each]))
-    return entry.adapters
   }
 }

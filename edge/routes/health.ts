@@ -41,8 +41,10 @@ async function askDatabase(deps: Deps): Promise<unknown> {
 
 export function showMetrics(deps: Deps): (c: EdgeContext) => Response {
   return (c) => {
+    const snapshotAgeMs = deps.pool.snapshotAgeMs()
     const text = deps.metrics.toText({
       hostsReady: hostsReady(deps),
+      snapshotAgeMs: Number.isFinite(snapshotAgeMs) ? snapshotAgeMs : null,
       isDatabaseUp: deps.downForMs() === null,
       clockOffsetMs: deps.clock.offsetMs(),
     })

@@ -18,6 +18,7 @@ import {
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
 import { HEARTBEAT_BYTES_MAX, LOOKUP_WAIT_MS, USAGE_BATCH_BYTES_MAX } from '../limits.ts'
+import { absurdityOf } from '../pool/snapshot-check.ts'
 import { parseJson, parseValue, readBytes } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessAsOperator } from '../tenant-access.ts'
@@ -40,8 +41,16 @@ export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response>
   }
   return async (c) => {
     const report = await readSigned(deps, c, EDGE_ROUTES.heartbeat, heartbeat, HEARTBEAT_BYTES_MAX)
+    const absurdity = absurdityOf(report)
+    if (absurdity !== null) throw refused(deps, ...absurdity)
     // Taken before it is stored: serving goes on while the database is away.
-    if (!deps.pool.observe(report)) throw staleEpoch()
+    const taken = deps.pool.observe(report)
+    if (taken === 'stale') throw staleEpoch()
+    if (taken === 'url_taken') {
+      throw new EdgeError('invalid_request', 'a host that started later reports this url', {
+        param: 'url',
+      })
+    }
     const isStored = await withinTime(store(report), LOOKUP_WAIT_MS).catch((error: unknown) => {
       if (isOutage(error)) return null
       throw error
@@ -91,6 +100,11 @@ async function readSigned<T extends z.ZodType>(
   // The reply names the call that it answers.
   c.set('requestId', claims.request_id)
   return parseValue(schema, parseJson(bytes))
+}
+
+function refused(deps: Deps, field: string, why: string): EdgeError {
+  deps.metrics.snapshotRefusals.add({ reason: 'absurd' })
+  return new EdgeError('invalid_request', `${field}: ${why}`, { param: field })
 }
 
 function staleEpoch(): EdgeError {

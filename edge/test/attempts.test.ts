@@ -25,7 +25,8 @@ let pool: TestPool
 let tenant: TestTenant
 const servers: Server[] = []
 beforeAll(async () => {
-  pool = await TestPool.start({ patience: { headersMs: 1000, silenceMs: 400 } })
+  const patience = { doubtMs: 200, probeMs: 200, silenceMs: 400, headersMs: 1000 }
+  pool = await TestPool.start({ patience })
   return () => pool.stop()
 })
 afterEach(async () => {
@@ -50,8 +51,11 @@ async function addOddHost(answer: (response: ServerResponse) => void): Promise<G
   const asked: GenerateRequest[] = []
   const server = createServer(async (request, response) => {
     if (request.url !== HOST_ROUTES.generate) return response.writeHead(404).end()
-    asked.push(generateRequest.parse(await json(request)))
+    const generate = generateRequest.parse(await json(request))
+    asked.push(generate)
     response.writeHead(200, { 'content-type': 'text/event-stream' })
+    const { request_id } = generate
+    say(response, { type: 'accepted', request_id, host_id: 'odd', prompt_tokens: 1 })
     answer(response)
   })
   server.listen(0, '127.0.0.1')

@@ -1,9 +1,10 @@
 import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { json } from 'node:stream/consumers'
 import OpenAI from 'openai'
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { hosts as hostRows } from '#db/schema/hosts.ts'
-import { EDGE_ROUTES, type Heartbeat } from '#protocol'
+import { EDGE_ROUTES, generateRequest, type Heartbeat } from '#protocol'
 import { systemClock } from '../../gpu-host/clock.ts'
 import { signForEdge } from '../../gpu-host/grants.ts'
 import { Gate } from '../../gpu-host/test/support/gate.ts'
@@ -89,10 +90,24 @@ async function addOddHost(answer: Parameters<typeof createServer>[1]): Promise<s
 
 const refuseWith =
   (status: number, code: string, retryAfterMs: number | null = null) =>
-  (_request: unknown, response: import('node:http').ServerResponse) => {
+  (_request: unknown, response: ServerResponse) => {
     const error = { code, message: `no: ${code}`, param: null, retry_after_ms: retryAfterMs }
     response.writeHead(status, { 'content-type': 'application/json' })
     response.end(JSON.stringify({ error }))
+  }
+
+/** Accepts the request, says these texts, and is gone. */
+const breakOffAfter =
+  (texts: readonly string[]) => async (request: IncomingMessage, response: ServerResponse) => {
+    if (request.method !== 'POST') return response.destroy()
+    const { request_id } = generateRequest.parse(await json(request))
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    const chunks = texts.map((text) => ({ type: 'chunk', choice: 0, text, tokens: 1 }))
+    const accepted = { type: 'accepted', request_id, host_id: 'h', prompt_tokens: 1 }
+    for (const frame of [accepted, ...chunks.map((each) => ({ ...each, finish_reason: null }))]) {
+      response.write(`data: ${JSON.stringify(frame)}\n\n`)
+    }
+    setImmediate(() => response.destroy())
   }
 
 async function failureOf(promise: Promise<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
@@ -131,7 +146,7 @@ describe('a host that refuses', () => {
     await pool.addHost({ hostId: newHostId(), engine: {} })
     let asked = 0
     await addOddHost((request, response) => {
-      asked += 1
+      if (request.method === 'POST') asked += 1
       refuseWith(status, code)(request, response)
     })
     const reply = await pool
@@ -177,15 +192,7 @@ describe('a host that dies', () => {
   it.each(['the first token', 'some tokens'])('after %s does what can be done', async (when) => {
     const isEarly = when === 'the first token'
     const { engine } = await pool.addHost({ hostId: newHostId() })
-    await addOddHost((_request, response) => {
-      const frames = [{ type: 'accepted', request_id: 'r', host_id: 'h', prompt_tokens: 1 }]
-      const chunk = { type: 'chunk', choice: 0, text: 'abc', tokens: 1, finish_reason: null }
-      response.writeHead(200, { 'content-type': 'text/event-stream' })
-      for (const frame of isEarly ? frames : [...frames, chunk]) {
-        response.write(`data: ${JSON.stringify(frame)}\n\n`)
-      }
-      setImmediate(() => response.destroy())
-    })
+    await addOddHost(breakOffAfter(isEarly ? [] : ['abc']))
     const stream = await pool
       .sdk(tenant.key)
       .chat.completions.create({ ...chat, max_tokens: 4, temperature: 0, stream: true })
@@ -206,12 +213,7 @@ describe('a host that dies', () => {
   })
 
   it('mid-stream leaves an error frame and no [DONE]', async () => {
-    await addOddHost((_request, response) => {
-      response.writeHead(200, { 'content-type': 'text/event-stream' })
-      const chunk = { type: 'chunk', choice: 0, text: 'a', tokens: 1, finish_reason: null }
-      response.write(`data: ${JSON.stringify(chunk)}\n\n`)
-      setImmediate(() => response.destroy())
-    })
+    await addOddHost(breakOffAfter(['a']))
     const response = await pool.call('POST', '/v1/chat/completions', tenant.key, {
       ...chat,
       stream: true,
@@ -223,12 +225,7 @@ describe('a host that dies', () => {
   })
 
   it('mid-reply fails a reply without a stream', async () => {
-    await addOddHost((_request, response) => {
-      response.writeHead(200, { 'content-type': 'text/event-stream' })
-      const chunk = { type: 'chunk', choice: 0, text: 'a', tokens: 1, finish_reason: null }
-      response.write(`data: ${JSON.stringify(chunk)}\n\n`)
-      setImmediate(() => response.destroy())
-    })
+    await addOddHost(breakOffAfter(['a']))
     const error = await failureOf(pool.sdk(tenant.key).chat.completions.create(chat))
     expect(error).toMatchObject({ status: 502, code: 'host_failed' })
   })

@@ -1,0 +1,119 @@
+/**
+ * Asks hosts how they are, over a connection of its own: the one question whose answer needs no
+ * grant, no engine and no queue. Many streams may doubt a host at once; one of them asks, and the
+ * others look what it learnt. They share values, never a promise: in workerd a request that waits
+ * for another's call hangs when that one is cancelled.
+ */
+import { HOST_ROUTES } from '#protocol'
+import type { EdgeMetrics } from '../metrics.ts'
+import type { HostHealth, Life } from './host-health.ts'
+import { ownTime } from './own-time.ts'
+
+export interface ProbedHost {
+  readonly hostId: string
+  readonly url: string
+}
+
+export interface ProberOptions {
+  readonly health: HostHealth
+  readonly metrics: EdgeMetrics
+  readonly fetch: typeof globalThis.fetch
+  /** Monotonic. */
+  readonly nowMs: () => number
+  /** A host that says nothing for so long is dead. */
+  readonly probeMs: number
+}
+
+interface Answers {
+  askedMs: number
+  /** Questions that were asked at or before then are answered. */
+  knownMs: number
+  life: Life
+}
+
+/** Those that did not ask look again after so long. */
+const LOOK_AGAIN_MS = 20
+
+export class HostProber {
+  readonly #options: ProberOptions
+  readonly #answers = new Map<string, Answers>()
+
+  constructor(options: ProberOptions) {
+    this.#options = options
+  }
+
+  /** Asks now, and tells the host's health. Never rejects; takes `probeMs` at most. */
+  async probe(host: ProbedHost): Promise<Life> {
+    const { health, metrics, nowMs } = this.#options
+    const answers = this.#answersOf(host.hostId)
+    const askedMs = nowMs()
+    answers.askedMs = askedMs
+    const life = await this.#ask(host)
+    if (askedMs >= answers.knownMs) Object.assign(answers, { knownMs: askedMs, life })
+    metrics.probes.add({ outcome: life })
+    health.probed(host.hostId, life)
+    return life
+  }
+
+  /** Whether the host gave a sign of life to a question that was asked after `sinceMs`. */
+  async isAliveSince(host: ProbedHost, sinceMs: number): Promise<boolean> {
+    const answers = this.#answersOf(host.hostId)
+    for (;;) {
+      if (answers.knownMs > sinceMs) return answers.life !== 'dead'
+      const isBeingAsked = answers.askedMs > sinceMs && this.isAsking(host.hostId)
+      if (!isBeingAsked) return (await this.probe(host)) !== 'dead'
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
+    }
+  }
+
+  /** Whether a question was answered with "well" after `sinceMs`. */
+  isWellSince(hostId: string, sinceMs: number): boolean {
+    const answers = this.#answers.get(hostId)
+    return answers !== undefined && answers.life === 'well' && answers.knownMs > sinceMs
+  }
+
+  /** Whether somebody is asking now. */
+  isAsking(hostId: string): boolean {
+    const { nowMs, probeMs } = this.#options
+    const answers = this.#answers.get(hostId)
+    if (answers === undefined || answers.askedMs === answers.knownMs) return false
+    // One that vanished, as a Worker's client does, is not waited for.
+    return nowMs() - answers.askedMs <= 2 * probeMs
+  }
+
+  /** Forgets hosts that are not among these. */
+  keep(hostIds: { has(hostId: string): boolean }): void {
+    for (const hostId of this.#answers.keys()) {
+      if (!hostIds.has(hostId)) this.#answers.delete(hostId)
+    }
+  }
+
+  async #ask(host: ProbedHost): Promise<Life> {
+    const { fetch, probeMs } = this.#options
+    const controller = new AbortController()
+    let life: Life | null = null
+    const asking = fetch(new URL(HOST_ROUTES.health, host.url).href, {
+      signal: controller.signal,
+      redirect: 'manual',
+    }).then(
+      ({ status }) => {
+        life = status === 200 ? 'well' : 'unwell'
+      },
+      () => {
+        life = 'dead'
+      },
+    )
+    await Promise.race([asking, ownTime(probeMs, () => life !== null)])
+    controller.abort()
+    return life ?? 'dead'
+  }
+
+  #answersOf(hostId: string): Answers {
+    const known = this.#answers.get(hostId)
+    if (known !== undefined) return known
+    const never = Number.NEGATIVE_INFINITY
+    const answers: Answers = { askedMs: never, knownMs: never, life: 'dead' }
+    this.#answers.set(hostId, answers)
+    return answers
+  }
+}
