@@ -6,6 +6,8 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { parseStoreAddress, type StoreAddress } from './adapters/store-address.ts'
 import { HostError } from './errors.ts'
+import { errorText } from './log.ts'
+import { toVllmSettings, vllmEnvironment } from './vllm/vllm-settings.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -21,6 +23,7 @@ const whole = (fallback: number, min: number, max: number) =>
   z.coerce.number().int().min(min).max(max).default(fallback)
 
 const environment = z.object({
+  ...vllmEnvironment,
   NOZZLE_HOST_PORT: whole(0, 0, 65_535),
   /** Listens beyond loopback only where asked to: the edge may sit on the same machine. */
   NOZZLE_HOST_ADDRESS: z.string().default('127.0.0.1'),
@@ -126,6 +129,14 @@ function toReserveBytes(env: z.infer<typeof environment>): number {
   return env.NOZZLE_JOURNAL_SEGMENT_BYTES_MAX + openMax * SETTLEMENT_BYTES
 }
 
+function toVllmConfig(env: z.infer<typeof environment>, hostDirectory: string) {
+  try {
+    return toVllmSettings(env, hostDirectory)
+  } catch (error) {
+    throw new HostError('invalid_request', `configuration: ${errorText(error)}`)
+  }
+}
+
 function toConfig(env: z.infer<typeof environment>) {
   const hostDirectory = join(env.NOZZLE_DATA_DIR, 'host')
   return Object.freeze({
@@ -142,6 +153,8 @@ function toConfig(env: z.infer<typeof environment>) {
     ramTierBytesMax: env.NOZZLE_RAM_TIER_BYTES_MAX,
     diskTierBytesMax: env.NOZZLE_DISK_TIER_BYTES_MAX,
     drainGraceMs: env.NOZZLE_DRAIN_GRACE_MS,
+    /** null = the native engine. */
+    vllm: toVllmConfig(env, hostDirectory),
     engine: Object.freeze({
       modelPath: env.NOZZLE_BASE_MODEL_PATH,
       modelName: env.NOZZLE_BASE_MODEL_NAME,

@@ -7,9 +7,10 @@ import { randomInt } from 'node:crypto'
 import packageJson from '../package.json' with { type: 'json' }
 import { AdapterCache } from './adapters/adapter-cache.ts'
 import { PeftIntake } from './adapters/adapter-intake.ts'
+import type { AdapterTarget } from './adapters/base-shape.ts'
 import { DiskTier } from './adapters/disk-tier.ts'
 import { openStore } from './adapters/open-store.ts'
-import { RamTier } from './adapters/ram-tier.ts'
+import { type PayloadMemory, RamTier } from './adapters/ram-tier.ts'
 import { systemClock } from './clock.ts'
 import { type HostConfig, readConfig } from './config.ts'
 import type { Engine } from './engine.ts'
@@ -18,7 +19,8 @@ import { Host } from './host.ts'
 import { runHostProcess } from './host-process.ts'
 import { createLog, errorText } from './log.ts'
 import { openNativeEngine } from './native-engine.ts'
-import { serveNative } from './serving-engine.ts'
+import { type ServingEngine, serveNative } from './serving-engine.ts'
+import { openVllm } from './vllm/open-vllm.ts'
 
 const EXIT_START_FAILED = 1
 const EXIT_CONFIGURATION = 2
@@ -30,6 +32,7 @@ const FIXES: Readonly<Record<string, string>> = {
   model_invalid: 'set NOZZLE_BASE_MODEL_PATH to a whole GGUF file that this release reads',
   unsupported_architecture: 'set NOZZLE_BASE_MODEL_PATH to a model of a served architecture',
   out_of_memory: 'lower NOZZLE_SLOTS, NOZZLE_RANK_MAX or NOZZLE_KV_TOKENS, or take a smaller model',
+  engine_failed: 'start the vLLM server, or correct NOZZLE_VLLM_URL',
   engine_not_built: 'run `npm run setup`',
   backend_failed: 'check the device and its driver, or set NOZZLE_DEVICE=cpu',
   invalid_argument: 'correct the engine sizes in the environment',
@@ -43,7 +46,28 @@ const FIXES: Readonly<Record<string, string>> = {
 
 const log = createLog((line) => process.stderr.write(line), systemClock.nowMs)
 
-async function createHost(config: HostConfig, engine: Engine): Promise<Host> {
+interface OpenedEngine {
+  readonly serving: ServingEngine
+  /** Where the adapter tiers load to. */
+  readonly slots: AdapterTarget & Pick<Engine, 'loadSlot' | 'clearSlot'>
+  /** What is told which payloads stay in RAM; null = nobody asks. */
+  readonly memory: PayloadMemory | null
+  /** One line for the log. */
+  readonly summary: string
+}
+
+async function openEngine(config: HostConfig): Promise<OpenedEngine> {
+  const { vllm } = config
+  if (vllm !== null) {
+    const opened = await openVllm({ ...config, vllm, clock: systemClock, log, fetch })
+    return { ...opened, memory: null }
+  }
+  const { engine, summary } = await openNativeEngine(config.engine)
+  return { serving: serveNative(engine), slots: engine, memory: engine, summary }
+}
+
+async function createHost(config: HostConfig, opened: OpenedEngine): Promise<Host> {
+  const { serving, slots, memory } = opened
   const { store } = openStore(config.store, { clock: systemClock, log, fetch })
   const disk = await DiskTier.open({
     directory: config.diskTierDirectory,
@@ -51,12 +75,12 @@ async function createHost(config: HostConfig, engine: Engine): Promise<Host> {
     log,
   })
   disk.warm()
-  const ram = new RamTier(config.ramTierBytesMax, engine)
+  const ram = new RamTier(config.ramTierBytesMax, memory)
   return new Host({
     settings: config,
-    engine: serveNative(engine),
-    adapters: new AdapterCache({ engine, store, disk, ram, clock: systemClock, log }),
-    intake: new PeftIntake({ engine, store, disk, log }),
+    engine: serving,
+    adapters: new AdapterCache({ engine: slots, store, disk, ram, clock: systemClock, log }),
+    intake: new PeftIntake({ engine: slots, store, disk, log }),
     clock: systemClock,
     log,
     fetch,
@@ -72,9 +96,10 @@ async function start(config: HostConfig): Promise<void> {
   // It may have gone while the modules were loaded.
   if (process.connected === false) abandon()
   process.on('disconnect', abandon)
-  const { engine, summary } = await openNativeEngine(config.engine)
+  const opened = await openEngine(config)
+  const { summary } = opened
   log('info', 'engine open', { summary })
-  const host = await createHost(config, engine)
+  const host = await createHost(config, opened)
   process.off('disconnect', abandon)
   await runHostProcess({ host, log, drainGraceMs: config.drainGraceMs, summary })
 }

@@ -8,13 +8,14 @@ import { createReadStream } from 'node:fs'
 import { readFile, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { AdapterIntake } from '../adapter-upload.ts'
-import type { AdapterImage, Engine } from '../engine.ts'
+import type { AdapterImage } from '../engine.ts'
 import { errorText, type Log } from '../log.ts'
 import type { AdapterReceipt } from '../protocol.ts'
 import { adapterDigest, sha256OfFile } from './adapter-digest.ts'
 import { adapterInvalid } from './adapter-invalid.ts'
 import type { PackManifest } from './adapter-pack.ts'
 import { planModules } from './adapter-plan.ts'
+import type { AdapterTarget } from './base-shape.ts'
 import type { DiskTier } from './disk-tier.ts'
 import { PackFileError, packFileBytes, writePack } from './pack-file.ts'
 import { checkPackFits } from './pack-fit.ts'
@@ -24,7 +25,7 @@ import { SafetensorsFile } from './safetensors-reader.ts'
 import type { AdapterStore } from './store-tier.ts'
 
 export interface PeftIntakeOptions {
-  readonly engine: Pick<Engine, 'info' | 'limits'>
+  readonly engine: AdapterTarget
   readonly store: AdapterStore
   readonly disk: DiskTier
   readonly log: Log

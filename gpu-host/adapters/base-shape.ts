@@ -2,7 +2,7 @@
  * Pure: which linear layers of a base model an adapter may change, as PEFT and as GGUF name them,
  * and the shapes that their weights have.
  */
-import type { EngineInfo } from '../engine.ts'
+import type { EngineInfo, EngineLimits } from '../engine.ts'
 import type { TargetModule } from './adapter-pack.ts'
 
 export type BaseShape = Pick<
@@ -15,6 +15,12 @@ export type BaseShape = Pick<
   | 'headCountKv'
   | 'headLength'
 >
+
+/** What adapters are made for and held against; an engine is one. */
+export interface AdapterTarget {
+  readonly info: BaseShape & Pick<EngineInfo, 'baseModel' | 'baseDigest'>
+  readonly limits: Pick<EngineLimits, 'slotCount' | 'slotBytes' | 'rankMax'>
+}
 
 /** Path of a target inside a PEFT layer. */
 export const PEFT_PATHS: Readonly<Record<TargetModule, string>> = {

@@ -4,9 +4,10 @@
  * cannot fill the memory. Nothing is remembered of a failure here: the next call tries again, and
  * the store has its own guard (guarded-store.ts).
  */
-import type { AdapterImage, Engine } from '../engine.ts'
+import type { AdapterImage } from '../engine.ts'
 import { HostError } from '../errors.ts'
 import type { AdapterDemand } from './adapter-demand.ts'
+import type { AdapterTarget } from './base-shape.ts'
 import type { DiskTier } from './disk-tier.ts'
 import { checkPackFits } from './pack-fit.ts'
 import { type PlaceClaim, Places } from './places.ts'
@@ -23,7 +24,7 @@ const FETCHES_MAX = 4
 const HINTS_MAX = 64
 
 export interface ImageFetcherOptions {
-  readonly engine: Pick<Engine, 'info' | 'limits'>
+  readonly engine: AdapterTarget
   readonly ram: RamTier
   readonly disk: DiskTier
   readonly store: AdapterStore

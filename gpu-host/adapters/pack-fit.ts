@@ -1,13 +1,10 @@
 /** Pure: whether a pack, however whole, can be served by this host's engine as it was started. */
-import type { Engine } from '../engine.ts'
 import { HostError } from '../errors.ts'
 import type { PackManifest } from './adapter-pack.ts'
+import type { AdapterTarget } from './base-shape.ts'
 
 /** Throws `adapter_invalid`. */
-export function checkPackFits(
-  manifest: PackManifest,
-  { info, limits }: Pick<Engine, 'info' | 'limits'>,
-): void {
+export function checkPackFits(manifest: PackManifest, { info, limits }: AdapterTarget): void {
   if (manifest.base_digest !== info.baseDigest) {
     const fix = 'deploy it again'
     throw refuse(`was made for ${manifest.base_model} as it was then; ${fix}`, 'base_digest')

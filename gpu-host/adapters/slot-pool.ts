@@ -8,6 +8,7 @@ import type { AdapterImage, Engine } from '../engine.ts'
 import { errorText, type Log } from '../log.ts'
 import { abortable, requestAborted } from './abortable.ts'
 import type { AdapterDemand } from './adapter-demand.ts'
+import type { AdapterTarget } from './base-shape.ts'
 import { packFileBytes } from './pack-file.ts'
 import { Places } from './places.ts'
 import { type SlotPin, SlotTable } from './slot-table.ts'
@@ -39,7 +40,7 @@ interface Waiter {
 }
 
 export interface SlotPoolOptions {
-  readonly engine: Pick<Engine, 'loadSlot' | 'clearSlot' | 'limits'>
+  readonly engine: Pick<AdapterTarget, 'limits'> & Pick<Engine, 'loadSlot' | 'clearSlot'>
   readonly clock: Clock
   readonly log: Log
   readonly demand: AdapterDemand

@@ -24,16 +24,24 @@ export function createPrompt(
   renderChat: RenderChat,
   request: Pick<GenerateRequest, 'input' | 'max_tokens' | 'sampling'>,
 ): Prompt {
-  const { contextLength } = engine.limits
   checkBias(request.sampling.logit_bias, engine.info.vocabularySize)
   const tokens = toTokens(engine, renderChat, request.input)
+  return fitPrompt(tokens, engine.limits.contextLength, request.max_tokens)
+}
+
+/** Throws `invalid_request` or `context_length_exceeded`. `tokensMax` null = as many as fit. */
+export function fitPrompt(
+  tokens: Int32Array,
+  contextLength: number,
+  tokensMax: number | null,
+): Prompt {
   if (tokens.length === 0) {
     throw new HostError('invalid_request', 'the prompt is empty', { param: 'prompt' })
   }
   if (tokens.length >= contextLength)
     throw contextExceeded(contextLength, `${tokens.length} tokens`)
   const room = contextLength - tokens.length
-  return { tokens, completionTokensMax: Math.min(request.max_tokens ?? room, room) }
+  return { tokens, completionTokensMax: Math.min(tokensMax ?? room, room) }
 }
 
 function toTokens(
@@ -43,11 +51,7 @@ function toTokens(
 ): Int32Array {
   if (input.kind === 'tokens') return checkedTokens(input.tokens, engine.info.vocabularySize)
   const text = input.kind === 'chat' ? renderChat(input.messages) : input.prompt
-  const { contextLength } = engine.limits
-  const textBytes = Buffer.byteLength(text)
-  if (textBytes > contextLength * BYTES_PER_TOKEN_MAX) {
-    throw contextExceeded(contextLength, `${textBytes} bytes of text`)
-  }
+  assertMayFit(Buffer.byteLength(text), engine.limits.contextLength)
   const tokens = engine.tokenize(text, { addSpecial: true, parseSpecial: true })
   // A template that writes the first token and a tokenizer that adds it would make two of it.
   const { bosToken } = engine.info
@@ -55,7 +59,14 @@ function toTokens(
   return isDoubled ? tokens.subarray(1) : tokens
 }
 
-function checkedTokens(tokens: readonly number[], vocabularySize: number): Int32Array {
+/** Throws `context_length_exceeded` for text that need not be tokenised to know. */
+export function assertMayFit(textBytes: number, contextLength: number): void {
+  if (textBytes <= contextLength * BYTES_PER_TOKEN_MAX) return
+  throw contextExceeded(contextLength, `${textBytes} bytes of text`)
+}
+
+/** Throws `invalid_request` for a token that does not exist. */
+export function checkedTokens(tokens: readonly number[], vocabularySize: number): Int32Array {
   const bad = tokens.findIndex((token) => token >= vocabularySize)
   if (bad >= 0) {
     throw new HostError(
@@ -67,7 +78,8 @@ function checkedTokens(tokens: readonly number[], vocabularySize: number): Int32
   return Int32Array.from(tokens)
 }
 
-function checkBias(bias: Readonly<Record<string, number>>, vocabularySize: number): void {
+/** Throws `invalid_request` for a bias on a token that does not exist. */
+export function checkBias(bias: Readonly<Record<string, number>>, vocabularySize: number): void {
   const bad = Object.keys(bias).find((token) => Number(token) >= vocabularySize)
   if (bad === undefined) return
   const message = `logit_bias: token ${bad} is outside the vocabulary of ${vocabularySize}`

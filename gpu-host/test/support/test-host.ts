@@ -11,7 +11,7 @@ import { SignJWT } from 'jose'
 import type { AdapterIntake } from '../../adapter-upload.ts'
 import { systemClock } from '../../clock.ts'
 import { readConfig } from '../../config.ts'
-import { Host, type HostSettings } from '../../host.ts'
+import { Host, type HostParts, type HostSettings } from '../../host.ts'
 import type { Disk } from '../../journal/disk.ts'
 import type { LogFields, LogLevel } from '../../log.ts'
 import {
@@ -37,6 +37,8 @@ export interface TestHostOptions {
   readonly engine?: FakeEngineOptions
   readonly adapters?: ReadonlyMap<string, AdapterScript>
   readonly intake?: AdapterIntake
+  /** What it serves with, instead of the fake engine and scripted adapters. */
+  readonly parts?: Pick<HostParts, 'engine' | 'adapters' | 'intake'>
   readonly settings?: Partial<HostSettings>
   readonly directory?: string
   readonly isEdgeAway?: () => boolean
@@ -72,6 +74,7 @@ export class TestHost {
       engine: serveNative(this.engine),
       adapters: this.adapters,
       intake: options.intake ?? { install: () => Promise.reject(new Error('no intake')) },
+      ...options.parts,
       clock: systemClock,
       ...(options.disk === undefined ? {} : { disk: options.disk }),
       log: (level, message, fields) => this.logs.push({ level, message, fields: fields ?? {} }),

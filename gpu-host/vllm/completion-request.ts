@@ -1,0 +1,43 @@
+/**
+ * Pure: one choice of a request → the body of a completion. The prompt goes as tokens, which the
+ * server made before; every sampling field has its counterpart. Tenants do not share the server's
+ * prefix cache: its key is salted with the tenant.
+ */
+import type { GenerateRequest } from '../protocol.ts'
+import type { Prompt } from '../text/prompt.ts'
+
+export interface CompletionInput {
+  readonly request: Pick<
+    GenerateRequest,
+    'tenant_id' | 'sampling' | 'stop' | 'ignore_eos' | 'logprobs' | 'top_logprobs'
+  >
+  readonly prompt: Prompt
+  readonly seed: number
+  /** What the server calls the base, or the adapter. */
+  readonly model: string
+}
+
+export function toCompletionBody({ request, prompt, seed, model }: CompletionInput): object {
+  const { sampling } = request
+  return {
+    model,
+    prompt: [...prompt.tokens],
+    max_tokens: prompt.completionTokensMax,
+    temperature: sampling.temperature,
+    top_p: sampling.top_p,
+    top_k: sampling.top_k,
+    min_p: sampling.min_p,
+    frequency_penalty: sampling.frequency_penalty,
+    presence_penalty: sampling.presence_penalty,
+    repetition_penalty: sampling.repetition_penalty,
+    logit_bias: sampling.logit_bias,
+    seed,
+    stop: request.stop,
+    ignore_eos: request.ignore_eos,
+    ...(sampling.grammar === null ? {} : { structured_outputs: { grammar: sampling.grammar } }),
+    ...(request.logprobs ? { logprobs: request.top_logprobs } : {}),
+    cache_salt: request.tenant_id,
+    stream: true,
+    stream_options: { include_usage: true, continuous_usage_stats: true },
+  }
+}

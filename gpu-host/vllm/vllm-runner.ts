@@ -1,0 +1,389 @@
+/**
+ * Runs requests on a vLLM server: one completion for each choice, started in the queue's fair order
+ * as places and adapters become free. Tokens that arrived since the last turn of the loop go to the
+ * journal and to their consumers together (scheduler/hand-over.ts), as those of a step do; a stream
+ * is read on when its last tokens were taken, so a consumer that is behind holds up its own alone.
+ *
+ * A server that has lost an adapter is given it again, and a server that is away is told as such,
+ * before the first token; after it the request ends with an error, billed for what it got.
+ */
+import { HostError } from '../errors.ts'
+import type { CancelReceipt, CancelRequest, GenerateRequest } from '../protocol.ts'
+import type { SlotLease } from '../scheduler/adapter-port.ts'
+import { AdapterReadiness } from '../scheduler/adapter-readiness.ts'
+import { Admission } from '../scheduler/admission.ts'
+import { toEndOrder } from '../scheduler/end-order.ts'
+import type { OwnedChunk } from '../scheduler/hand-over.ts'
+import type { LiveRequest } from '../scheduler/live-request.ts'
+import { LiveRequests } from '../scheduler/live-requests.ts'
+import { hearSockets, LoopBell } from '../scheduler/loop-bell.ts'
+import type { PageCounts } from '../scheduler/page-pool.ts'
+import type { Generation, RequestRunner, SchedulerLoad } from '../scheduler/request-runner.ts'
+import type { RunnerParts } from '../scheduler/scheduler-options.ts'
+import type { Settlement } from '../scheduler/settlement.ts'
+import { StepObserver } from '../scheduler/step-observer.ts'
+import { pickStarts } from '../scheduler/swap-policy.ts'
+import { BusyTime } from './busy-time.ts'
+import { toCompletionBody } from './completion-request.ts'
+import type { CompletionDelta } from './completion-stream.ts'
+import type { VllmClient } from './vllm-client.ts'
+import { serverFailed, VllmError } from './vllm-errors.ts'
+import type { VllmLoras } from './vllm-loras.ts'
+import { createVllmPrompt } from './vllm-prompt.ts'
+import { VllmSequence } from './vllm-sequence.ts'
+import type { VllmWatch } from './vllm-watch.ts'
+
+export interface VllmRunnerOptions extends RunnerParts {
+  readonly client: VllmClient
+  readonly loras: VllmLoras
+  readonly watch: VllmWatch
+  /** What the server calls the base. */
+  readonly model: string
+  readonly vocabularySize: number
+  readonly contextLength: number
+  /** Completions asked for at once at most. */
+  readonly sequenceCount: number
+  /** Adapters that run at once at most. */
+  readonly slotCount: number
+  /** Adapters that the server holds at most. */
+  readonly placeCount: number
+}
+
+interface Arrival {
+  readonly sequence: VllmSequence
+  readonly delta: CompletionDelta
+}
+
+const IDLE_TICK_MS = 50
+const CANDIDATES_MAX = 64
+/** Times that an adapter is given to the server anew for one sequence. */
+const RELOADS_MAX = 2
+const NO_PAGES: PageCounts = { used: 0, cached: 0, free: 0 }
+
+export class VllmRunner implements RequestRunner {
+  readonly kvPages = NO_PAGES
+  readonly #options: VllmRunnerOptions
+  readonly #admission: Admission<VllmSequence>
+  readonly #readiness: AdapterReadiness<VllmSequence>
+  readonly #requests: LiveRequests<VllmSequence>
+  readonly #observer: StepObserver
+  readonly #bell: LoopBell
+  readonly #busy = new BusyTime()
+  /** Started and not ended. */
+  readonly #held = new Set<VllmSequence>()
+  #arrived: Arrival[] = []
+  /** Streams that are not read until their consumers have room. */
+  readonly #paused = new Map<VllmSequence, () => void>()
+  #isClosed = false
+  readonly #loop: Promise<void>
+
+  constructor(options: VllmRunnerOptions) {
+    this.#options = options
+    this.#observer = new StepObserver(options.metrics)
+    this.#bell = new LoopBell(options.clock)
+    this.#admission = new Admission(options.limits)
+    this.#readiness = new AdapterReadiness(options.adapters, this.#admission, {
+      onReady: () => this.#bell.ring(),
+      onFailed: (digest, error) => this.#failQueued(digest, error),
+    })
+    this.#requests = new LiveRequests({
+      ...options,
+      queue: this.#admission,
+      createChoice: (owner, choice, acceptedUs) => this.#createSequence(owner, choice, acceptedUs),
+      onSettled: (settlement) => this.#giveBack(settlement),
+      wake: () => this.#bell.ring(),
+    })
+    this.#loop = this.#run()
+  }
+
+  /**
+   * Accepts a request into the queue. Rejects with HostError: `host_draining`, `engine_failed`,
+   * `queue_full`, `journal_full`, `request_duplicate`, `invalid_request`,
+   * `context_length_exceeded`.
+   */
+  async submit(request: GenerateRequest): Promise<Generation> {
+    const { adapters, watch } = this.#options
+    this.#requests.assertMayEnter(request)
+    if (!watch.isUp) throw serverFailed(null)
+    const prompt = await createVllmPrompt(this.#options, request)
+    this.#requests.assertMayEnter(request)
+    const { adapter_digest: digest } = request
+    const source = digest === null ? 'none' : adapters.locate(digest)
+    const generation = this.#requests.accept({ request, prompt, source })
+    this.#readiness.fetch()
+    this.#bell.ring()
+    return generation
+  }
+
+  cancel(cancel: CancelRequest): CancelReceipt['outcome'] {
+    return this.#requests.cancel(cancel)
+  }
+
+  load(): SchedulerLoad {
+    const { limits, sequenceCount, placeCount } = this.#options
+    const { depth } = this.#admission
+    return {
+      sequencesRunning: this.#held.size,
+      sequencesMax: sequenceCount,
+      queueDepth: depth,
+      queueDepthMax: limits.queueDepthMax,
+      slots: placeCount,
+      slotsInUse: this.#pinned().size,
+      kvTokensMax: 0,
+      kvTokensFree: 0,
+      waitMs: this.#admission.waitMs(depth, sequenceCount),
+    }
+  }
+
+  sequencesByAdapter(): Map<string, number> {
+    return this.#requests.sequencesByAdapter()
+  }
+
+  get isDraining(): boolean {
+    return this.#requests.isDraining
+  }
+
+  get isFailing(): boolean {
+    return !this.#options.watch.isUp
+  }
+
+  get isServing(): boolean {
+    return !this.isDraining && !this.isFailing
+  }
+
+  startDraining(): void {
+    this.#requests.startDraining()
+  }
+
+  idle(): Promise<void> {
+    return this.#requests.idle()
+  }
+
+  async close(): Promise<void> {
+    this.#requests.endAll(new HostError('host_draining', 'the host has shut down'))
+    this.#isClosed = true
+    this.#bell.ring()
+    await this.#loop
+  }
+
+  async #run(): Promise<void> {
+    while (true) {
+      this.#requests.reap()
+      if (this.#isClosed) return
+      this.#startFair()
+      this.#apply(this.#arrived.splice(0))
+      this.#resume()
+      await this.#rest()
+    }
+  }
+
+  async #rest(): Promise<void> {
+    if (this.#requests.size === 0) return this.#bell.heard(null)
+    const startUs = this.#options.clock.nowUs()
+    await this.#bell.heard(IDLE_TICK_MS)
+    await hearSockets(this.#options.clock, startUs)
+  }
+
+  #createSequence(
+    owner: LiveRequest<VllmSequence>,
+    choice: number,
+    acceptedUs: number,
+  ): VllmSequence {
+    const { adapter_digest: digest } = owner.request
+    const leaveQueue = digest === null ? () => {} : this.#readiness.join(digest)
+    return new VllmSequence({ owner, choice, acceptedUs, leaveQueue })
+  }
+
+  #startFair(): void {
+    const { clock, limits, sequenceCount, slotCount } = this.#options
+    const sequencesFree = sequenceCount - this.#held.size
+    if (this.#admission.depth === 0 || sequencesFree <= 0) return
+    const nowUs = clock.nowUs()
+    const { starts, blocked } = pickStarts(
+      this.#readiness.ready(CANDIDATES_MAX).map((sequence) => ({
+        request: sequence,
+        digest: sequence.digest,
+        blockedMs: (nowUs - (sequence.blockedSinceUs ?? nowUs)) / 1000,
+      })),
+      { pinned: this.#pinned(), slotCount, sequencesFree, slotWaitMaxMs: limits.slotWaitMaxMs },
+    )
+    for (const sequence of blocked) sequence.blockedSinceUs ??= nowUs
+    for (const sequence of starts) this.#start(sequence)
+  }
+
+  #start(sequence: VllmSequence): void {
+    this.#admission.start(sequence)
+    sequence.leaveQueue()
+    sequence.state = 'starting'
+    this.#held.add(sequence)
+    this.#follow(sequence).catch((error: unknown) => {
+      // Whoever ended it closed its stream: that is no failure of the server.
+      if (sequence.state === 'ended' || sequence.order !== null) return
+      this.#requests.order(sequence.owner, toEndOrder(this.#toRequestError(sequence, error)))
+    })
+  }
+
+  async #follow(sequence: VllmSequence): Promise<void> {
+    const { adapters } = this.#options
+    const { digest, abortStart } = sequence
+    if (digest !== null) {
+      const lease = await adapters.acquire(digest, abortStart.signal)
+      if (!this.#takeLease(sequence, lease)) return
+    }
+    sequence.state = 'prefilling'
+    const nowUs = this.#options.clock.nowUs()
+    this.#busy.start(nowUs)
+    const queueUs = sequence.timing.markRow(nowUs)
+    if (queueUs !== null && sequence.choice === 0) {
+      this.#options.metrics.queueSeconds.observe(queueUs / 1e6)
+    }
+    for (let reloads = 0; ; reloads += 1) {
+      try {
+        await this.#read(sequence)
+        return
+      } catch (error) {
+        if (!isAdapterLost(error) || digest === null || reloads >= RELOADS_MAX) throw error
+        this.#options.loras.forget(digest)
+      }
+    }
+  }
+
+  /** False = the sequence has ended while it waited. */
+  #takeLease(sequence: VllmSequence, lease: SlotLease): boolean {
+    if (sequence.state === 'ended') {
+      this.#observer.swapUnused(lease.swapUs)
+      lease.release()
+      return false
+    }
+    sequence.lease = lease
+    if (lease.swapUs > 0) {
+      const { source } = sequence.owner
+      this.#options.metrics.swapSeconds.observe({ source }, lease.swapUs / 1e6)
+    }
+    return true
+  }
+
+  async #read(sequence: VllmSequence): Promise<void> {
+    const { client, loras, model } = this.#options
+    const { digest, owner, seed, abortStart } = sequence
+    if (digest !== null) await loras.ensure(digest)
+    const body = toCompletionBody({
+      request: owner.request,
+      prompt: owner.prompt,
+      seed,
+      model: digest === null ? model : loras.nameOf(digest),
+    })
+    for await (const delta of client.complete(body, abortStart.signal)) {
+      assertSamePrompt(sequence, delta)
+      this.#arrived.push({ sequence, delta })
+      this.#bell.ring()
+      await new Promise<void>((resume) => this.#paused.set(sequence, resume))
+    }
+  }
+
+  #apply(arrivals: readonly Arrival[]): void {
+    // What comes after its client left is dropped: neither sent, journalled nor billed.
+    const live = arrivals.filter(({ sequence }) => sequence.order === null)
+    if (live.length === 0) return
+    const { clock } = this.#options
+    const nowUs = clock.nowUs()
+    const tokens = live.map(({ sequence, delta }) => sequence.tokensWith(delta))
+    const shares = tokens.some((count) => count > 0) ? this.#busy.share(nowUs, tokens) : []
+    const started = new Set<LiveRequest<VllmSequence>>()
+    const chunks: OwnedChunk<VllmSequence>[] = []
+    for (const [index, { sequence, delta }] of live.entries()) {
+      const { owner } = sequence
+      sequence.gpuUs += shares[index] ?? 0
+      this.#admission.charge(sequence.tenantId, tokens[index] ?? 0)
+      if (!owner.hasDrawn) started.add(owner)
+      if (sequence.drawnTokens === 0) {
+        this.#options.metrics.tokens.inc({ kind: 'prompt' }, owner.prompt.tokens.length)
+      }
+      const chunk = sequence.accept(delta)
+      if (chunk !== null) chunks.push({ owner, chunk })
+      for (let token = 0; token < delta.tokens; token += 1) this.#observer.token(sequence, nowUs)
+    }
+    const progressed = new Set(live.map(({ sequence }) => sequence.owner))
+    const turn = { started: [...started], progressed, chunks, endings: [] }
+    this.#requests.handOver.commit(turn)
+    for (const { sequence } of live) {
+      if (sequence.finish !== null) this.#release(sequence)
+    }
+  }
+
+  #resume(): void {
+    for (const [sequence, resume] of this.#paused) {
+      if (sequence.owner.buffer.isFull && sequence.state !== 'ended') continue
+      this.#paused.delete(sequence)
+      resume()
+    }
+  }
+
+  /** Gives everything back that the sequence held, and closes its stream. Idempotent. */
+  #release(sequence: VllmSequence): void {
+    const { state } = sequence
+    if (state === 'ended') return
+    sequence.state = 'ended'
+    const nowUs = this.#options.clock.nowUs()
+    if (state === 'queued') {
+      this.#admission.remove(sequence)
+      sequence.leaveQueue()
+    } else {
+      this.#held.delete(sequence)
+      sequence.lease?.release()
+      this.#admission.end(sequence, (nowUs - sequence.timing.acceptedUs) / 1000)
+    }
+    if (state === 'prefilling' || state === 'decoding') {
+      const us = this.#busy.end(nowUs)
+      this.#options.metrics.unattributedSeconds.inc({ kind: 'step' }, us / 1e6)
+    }
+    sequence.abortStart.abort('ended')
+    this.#bell.ring()
+  }
+
+  #giveBack({ ending: { owner, finish, error }, record }: Settlement<VllmSequence>): void {
+    if (record.event === null) this.#observer.owesNothing(owner)
+    for (const sequence of owner.sequences) this.#release(sequence)
+    this.#options.metrics.requests.inc({ outcome: error?.code ?? finish })
+  }
+
+  #failQueued(digest: string, cause: unknown): void {
+    for (const sequence of this.#admission.waiting()) {
+      if (sequence.digest === digest) sequence.owner.orderEnd(toEndOrder(cause))
+    }
+    this.#bell.ring()
+  }
+
+  #toRequestError(sequence: VllmSequence, error: unknown): unknown {
+    if (!(error instanceof VllmError)) return error
+    const { log, watch } = this.#options
+    const { grammar } = sequence.owner.request.sampling
+    if (error.failure === 'refused') {
+      const param = grammar === null ? 'body' : 'grammar'
+      return new HostError('invalid_request', error.message, { param, cause: error })
+    }
+    if (error.failure === 'unreachable') watch.lost(error)
+    else log('error', 'the vLLM server failed a request', { reason: error.message })
+    return serverFailed(error)
+  }
+
+  /** Adapters that running and starting requests pin, with the most tokens that one has left. */
+  #pinned(): Map<string, number> {
+    const pinned = new Map<string, number>()
+    for (const { digest, rowsLeftMax } of this.#held) {
+      if (digest !== null) pinned.set(digest, Math.max(pinned.get(digest) ?? 0, rowsLeftMax))
+    }
+    return pinned
+  }
+}
+
+/** Of the very tokens that were sent: anything else would be billed for another prompt. */
+function assertSamePrompt({ owner }: VllmSequence, { promptTokens }: CompletionDelta): void {
+  const sent = owner.prompt.tokens.length
+  if (promptTokens === sent) return
+  throw new VllmError('failed', `vLLM read ${promptTokens} prompt tokens of ${sent}`)
+}
+
+function isAdapterLost(error: unknown): boolean {
+  return error instanceof VllmError && error.failure === 'unknown_model'
+}
