@@ -60,6 +60,13 @@ const REFRESH = 2
 const FAULT = 3
 const RESTART = 4
 
+/** Where a request is. */
+interface Place {
+  readonly edge: SimEdge
+  readonly view: HostView
+  readonly leave: (atMs: number) => void
+}
+
 interface Totals {
   readonly loads: number
   readonly diskReads: number
@@ -88,7 +95,7 @@ class FleetSimulation {
   readonly #result: Omit<FleetResult, 'measured' | 'attempts' | 'events'>
   readonly #attemptsOf: Uint8Array
   /** By request, while a host has it. */
-  readonly #places = new Map<number, { readonly edge: SimEdge; readonly view: HostView }>()
+  readonly #places = new Map<number, Place>()
   #open = 0
   #attempts = 0
 
@@ -102,7 +109,7 @@ class FleetSimulation {
     const events = {
       firstToken: (request: SimRequest, atMs: number) => this.#onFirstToken(request, atMs),
       end: (request: SimRequest, atMs: number) => this.#onServed(request, atMs),
-      tooLate: (request: SimRequest) => this.#onLost(request, OUTCOMES.refused),
+      tooLate: (request: SimRequest, atMs: number) => this.#onTooLate(request, atMs),
     }
     this.#hosts = Array.from({ length: hosts }, (_, i) => new SimHost(i, costs, events))
     this.#edges = Array.from(
@@ -225,8 +232,7 @@ class FleetSimulation {
         continue
       }
       if (!host.accept(this.#toRequest(index, adapter, nowMs), nowMs)) continue
-      this.#places.set(index, { edge, view })
-      edge.enter(view, wish.digest)
+      this.#places.set(index, { edge, view, leave: edge.enter(view, wish.digest) })
       this.#wake(host, nowMs)
       return
     }
@@ -310,7 +316,7 @@ class FleetSimulation {
     this.#wakesMs[host.index] = Number.POSITIVE_INFINITY
     this.#heap.push(atMs + RESTART_MS, RESTART, host.index, 0)
     for (const request of lost) {
-      const place = this.#leave(request)
+      const place = this.#leave(request, atMs)
       if (request.hasBegun) {
         this.#finish(request.index, OUTCOMES.cut)
         continue
@@ -325,14 +331,14 @@ class FleetSimulation {
   }
 
   #onServed(request: SimRequest, atMs: number): void {
-    this.#leave(request)
+    this.#leave(request, atMs)
     this.#result.totalMs[request.index] = this.#sinceArrival(request.index, atMs)
     this.#finish(request.index, OUTCOMES.served)
   }
 
-  #onLost(request: SimRequest, outcome: number): void {
-    this.#leave(request)
-    this.#finish(request.index, outcome)
+  #onTooLate(request: SimRequest, atMs: number): void {
+    this.#leave(request, atMs)
+    this.#finish(request.index, OUTCOMES.refused)
   }
 
   /** From the first attempt on, way there and back included. */
@@ -341,9 +347,9 @@ class FleetSimulation {
     return atMs - (traffic.arrivedMs[index] ?? 0) + costs.pathMs
   }
 
-  #leave({ index, byte }: SimRequest) {
+  #leave({ index }: SimRequest, atMs: number): Place | undefined {
     const place = this.#places.get(index)
-    place?.edge.leave(place.view, byte.digest)
+    place?.leave(atMs)
     this.#places.delete(index)
     return place
   }

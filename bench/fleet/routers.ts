@@ -1,6 +1,7 @@
 /**
  * Who decides where a request goes: the edge's own code, and the policies it is compared with. All
- * see the same heartbeats, of the same age, and the edge's own requests in flight.
+ * see the same heartbeats, of the same age, and the edge's own requests in flight; what the edge
+ * makes of them (edge/pool/host-load.ts) is its own.
  */
 import { type HostState, pickHosts } from '../../edge/pool/pick-host.ts'
 import { Random } from '../../native/test/support/random.ts'
@@ -48,8 +49,8 @@ export function createRouter(policy: PolicyName, options: RouterOptions): Router
       }
     case 'least-load':
       return (edge) =>
-        best(edge.serving, attempts, random, ({ sequences, sequencesMax }) => {
-          return -sequences / sequencesMax
+        best(edge.serving, attempts, random, ({ plainSequences, sequencesMax }) => {
+          return -plainSequences / sequencesMax
         })
     case 'in-flight-affinity':
       return (edge, { digest }) =>
@@ -83,7 +84,7 @@ function affinityScore(view: HostView, digest: string, slots: number): number {
   const isFull = view.activeCount > slots
   let score = view.activeCount < slots ? 0.8 : 0
   if (view.isActive(digest)) score = isFull ? 0.6 : 1
-  return score - LOAD_SHARE * Math.min(1, view.sequences / (2 * view.sequencesMax))
+  return score - LOAD_SHARE * Math.min(1, view.plainSequences / (2 * view.sequencesMax))
 }
 
 /** The few with the highest scores, suspects last; ties are drawn. One pass. */

@@ -4,6 +4,7 @@
  * calls that failed a moment ago. As edge/pool/pool-view.ts, without a database and a network.
  */
 import { HOST_SEEN_MS_MAX } from '../../edge/limits.ts'
+import { HostLoad } from '../../edge/pool/host-load.ts'
 import type { AdapterTier, HostState } from '../../edge/pool/pick-host.ts'
 import type { Residency } from './residency.ts'
 import type { SimHost } from './sim-host.ts'
@@ -37,13 +38,12 @@ export class HostView implements HostState {
   weight = 1
   beat: Beat
   suspectUntilMs = Number.NEGATIVE_INFINITY
-  /** Requests of this edge in flight there, all and by adapter. */
-  own = 0
+  /** Requests of this edge in flight there, by adapter. */
   readonly ownActive = new Map<string, number>()
   readonly #residency: Residency
-  readonly #edge: { readonly nowMs: number }
+  readonly #edge: SimEdge
 
-  constructor(host: SimHost, sequencesMax: number, beat: Beat, edge: { readonly nowMs: number }) {
+  constructor(host: SimHost, sequencesMax: number, beat: Beat, edge: SimEdge) {
     this.index = host.index
     this.hostId = `hst_${host.index}`
     this.sequencesMax = sequencesMax
@@ -52,9 +52,13 @@ export class HostView implements HostState {
     this.#edge = edge
   }
 
-  /** Between two heartbeats the edge's own count is newer. */
   get sequences(): number {
-    return Math.max(this.beat.sequences, this.own)
+    return this.#edge.load.sequencesOf(this.hostId)
+  }
+
+  /** Without a reckoning: reported, or the edge's own, whichever are more. */
+  get plainSequences(): number {
+    return Math.max(this.beat.sequences, this.#edge.load.ownOf(this.hostId))
   }
 
   get waitMs(): number {
@@ -83,6 +87,7 @@ export class HostView implements HostState {
 export class SimEdge {
   readonly views: readonly HostView[]
   nowMs = 0
+  readonly load = new HostLoad({ nowMs: () => this.nowMs })
   readonly #byId: ReadonlyMap<string, HostView>
   /** Hosts that take requests, as far as it knows. */
   serving: readonly HostView[]
@@ -109,6 +114,7 @@ export class SimEdge {
   hear(host: number, beat: Beat): void {
     const view = this.views[host]
     if (view === undefined) return
+    this.nowMs = beat.atMs
     this.#take(view, beat)
     view.suspectUntilMs = Number.NEGATIVE_INFINITY
   }
@@ -128,20 +134,17 @@ export class SimEdge {
     view.suspectUntilMs = this.nowMs + HOST_SUSPECT_MS
   }
 
-  enter(view: HostView, digest: string): void {
-    view.own += 1
+  /** A request goes to the host. The returned function must be called when it is over there. */
+  enter(view: HostView, digest: string): (atMs: number) => void {
+    const leave = this.load.enter(view.hostId)
     add(view.ownActive, digest, 1)
     const views = this.#inFlight.get(digest) ?? new Set()
     this.#inFlight.set(digest, views.add(view))
-  }
-
-  leave(view: HostView, digest: string): void {
-    view.own -= 1
-    add(view.ownActive, digest, -1)
-    if (view.ownActive.has(digest)) return
-    const views = this.#inFlight.get(digest)
-    views?.delete(view)
-    if (views?.size === 0) this.#inFlight.delete(digest)
+    return (atMs) => {
+      this.nowMs = atMs
+      leave()
+      this.#leave(view, digest)
+    }
   }
 
   /** Sequences with the adapter in the pool: on each host as reported, or as many as are own. */
@@ -154,8 +157,19 @@ export class SimEdge {
     return demand
   }
 
+  #leave(view: HostView, digest: string): void {
+    add(view.ownActive, digest, -1)
+    if (view.ownActive.has(digest)) return
+    const views = this.#inFlight.get(digest)
+    views?.delete(view)
+    if (views?.size === 0) this.#inFlight.delete(digest)
+  }
+
   #take(view: HostView, beat: Beat): void {
     if (view.beat === beat) return
+    if (view.beat.number !== beat.number) {
+      this.load.heard(view.hostId, beat.sequences, beat.atMs)
+    }
     for (const [digest, count] of view.beat.active) add(this.#reported, digest, -count)
     for (const [digest, count] of beat.active) add(this.#reported, digest, count)
     view.beat = beat
