@@ -116,7 +116,7 @@ describe("Nozzle's routing, simulated", () => {
   it.each(ARRIVALS)('loads less than what does not know residency (%s)', (arrivals) => {
     const loads = (policy: PolicyName): number => simulate(policy, { arrivals }).report.loads_per_1k
     const ours = loads('nozzle')
-    for (const other of ['round-robin', 'least-load', 'in-flight-affinity'] as const) {
+    for (const other of ['round-robin', 'least-load'] as const) {
       expect(ours, other).toBeLessThan(loads(other))
     }
   })

@@ -41,14 +41,14 @@ interface StoredReport {
 
 export class Membership {
   /** Told of each report that was newer than what was known. */
-  readonly #onNewer: (heartbeat: Heartbeat) => void
+  readonly #onNewer: (heartbeat: Heartbeat, seenMs: number) => void
   readonly #members = new Map<string, Member>()
   /** By URL, which only one host can have. */
   readonly #owners = new Map<string, string>()
   /** As the last snapshot had them. */
   #stored = new Map<string, StoredReport>()
 
-  constructor(onNewer: (heartbeat: Heartbeat) => void) {
+  constructor(onNewer: (heartbeat: Heartbeat, seenMs: number) => void) {
     this.#onNewer = onNewer
   }
 
@@ -76,7 +76,7 @@ export class Membership {
     if (known !== undefined) this.#disown(known)
     this.#owners.set(url, hostId)
     this.#members.set(hostId, { heartbeat, seenMs, isDirect, adapters: null })
-    this.#onNewer(heartbeat)
+    this.#onNewer(heartbeat, seenMs)
     return 'taken'
   }
 

@@ -22,6 +22,7 @@ import type { Log } from '../log.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import { OutageWindow, type OutageWindowOptions } from '../outage-window.ts'
 import { type HostHealth, withoutEjected } from './host-health.ts'
+import { HostLoad } from './host-load.ts'
 import type { HostPace } from './host-pace.ts'
 import { adaptersOf, type Member, Membership, type Refusal, type Taken } from './membership.ts'
 import type { HostState } from './pick-host.ts'
@@ -48,7 +49,7 @@ export type KeepAlive = (work: Promise<void>) => void
 export class PoolView {
   readonly #options: PoolViewOptions
   readonly #members: Membership
-  readonly #inFlight = new Map<string, number>()
+  readonly #load: HostLoad
   readonly #outage: OutageWindow
   #readMs = Number.NEGATIVE_INFINITY
   #readingSinceMs = Number.NEGATIVE_INFINITY
@@ -60,9 +61,12 @@ export class PoolView {
     this.#options = options
     this.#outage = new OutageWindow(options)
     const { health } = options
-    this.#members = new Membership(({ host_id: hostId, epoch, uptime_ms: uptimeMs }) =>
-      health.heard(hostId, epoch, uptimeMs),
-    )
+    this.#load = new HostLoad(options)
+    this.#members = new Membership((heartbeat, seenMs) => {
+      const { host_id: hostId, load } = heartbeat
+      health.heard(hostId, heartbeat.epoch, heartbeat.uptime_ms)
+      this.#load.heard(hostId, load.sequences_running + load.queue_depth, seenMs)
+    })
   }
 
   /** Takes a heartbeat that came to this edge. */
@@ -77,6 +81,7 @@ export class PoolView {
   /** Forgets a host whose report turned out to be of an older start. */
   forget(hostId: string): void {
     this.#members.forget(hostId)
+    this.#load.forget(hostId)
   }
 
   /** The host refused a request since it drains: it gets none until it says otherwise. */
@@ -92,15 +97,7 @@ export class PoolView {
 
   /** Counts a request of this edge as load of the host until the returned function is called. */
   enter(hostId: string): () => void {
-    this.#inFlight.set(hostId, (this.#inFlight.get(hostId) ?? 0) + 1)
-    let isIn = true
-    return () => {
-      if (!isIn) return
-      isIn = false
-      const left = (this.#inFlight.get(hostId) ?? 1) - 1
-      if (left === 0) this.#inFlight.delete(hostId)
-      else this.#inFlight.set(hostId, left)
-    }
+    return this.#load.enter(hostId)
   }
 
   /**
@@ -148,7 +145,7 @@ export class PoolView {
     const oldestMs = this.#options.nowMs() - HOST_SEEN_MS_MAX
     for (const { seenMs, heartbeat } of this.#members.all()) {
       if (seenMs >= oldestMs || this.#outage.covers(seenMs, HOST_SEEN_MS_MAX)) continue
-      this.#members.forget(heartbeat.host_id)
+      this.forget(heartbeat.host_id)
     }
     return this.#members.all()
   }
@@ -252,14 +249,12 @@ export class PoolView {
     const standing = health.standing(hostId)
     const isQuiet =
       this.#isSilent(member) && !prober.isWellSince(hostId, monotonicMs() - 2 * PROBE_PAUSE_MS)
-    const reported = load.sequences_running + load.queue_depth
     return {
       hostId,
       url: heartbeat.url,
       baseModel: heartbeat.base_model,
       contextLength: heartbeat.context_length,
-      // Between two heartbeats this edge's own count is newer.
-      sequences: Math.max(reported, this.#inFlight.get(hostId) ?? 0),
+      sequences: this.#load.sequencesOf(hostId),
       sequencesMax: load.sequences_max,
       waitMs: load.wait_ms,
       weight: standing.share * pace.shareOf(hostId),
