@@ -74,8 +74,16 @@ export function createDeps(input: DepsInput): Deps {
   const { probeMs } = patience
   const prober = new HostProber({ health, metrics, fetch, nowMs: monotonicMs, probeMs })
   const trust = { health, pace, prober, metrics }
-  const pool = new PoolView({ db, nowMs: clock.nowMs, monotonicMs, downForMs, log, ...trust })
-  const choice = new HostChoice(pool)
+  const pool = new PoolView({
+    db,
+    nowMs: clock.nowMs,
+    monotonicMs,
+    downForMs,
+    log,
+    ...trust,
+    onHeard: (hostId, epoch) => choice.heard(hostId, epoch),
+  })
+  const choice = new HostChoice({ pool, nowMs: monotonicMs })
   const voids = new VoidOutbox({ db, metrics, log, nowMs: clock.nowMs })
   // Hosts check grants by their own clocks, which are set as this machine's is.
   const signer = new GrantSigner(config.poolSecret, wallMs)

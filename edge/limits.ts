@@ -101,8 +101,41 @@ export const HOST_REFUSAL_KEPT_MS = 250
 /** Clients that are refused together come back apart: up to this part later. */
 export const RETRY_AFTER_JITTER = 0.25
 
-/** A host takes its share and a quarter more before its requests go elsewhere. */
+/** In a full pool a host takes the average load and a quarter more … */
 export const LOAD_BOUND_FACTOR = 1.25
+/** … and never loses a claim while it is less busy than this part of its capacity. */
+export const LOAD_CLAIM_SHARE = 1
+/** A wait of so long counts as much as all of a host's sequences. */
+export const WAIT_FULL_MS = 1000
+/** An adapter that takes more than this part of its hosts' capacity gets one host more … */
+export const REPLICA_SHARE = 0.75
+/** … and keeps it until its demand is below this part of what would give it one. */
+export const REPLICA_KEEP_SHARE = 0.75
+/** Demand counts when it lasts: a burst that is over before another host has loaded needs none. */
+export const REPLICA_RISE_MS = 3000
+export const REPLICA_FALL_MS = 30_000
+/** Adapters and tenants of which an edge remembers how they fare. */
+export const PLACEMENTS_MAX = 20_000
+/** An adapter that was sent to a host counts as there until heartbeats can have said so. */
+export const COMING_MS = 3000
+
+/** Hosts that a tenant may break before it is held: two of 8 to 31, one more of each four times. */
+export const SHARD_HOSTS_MIN = 2
+export const SHARD_HOSTS_AT = 8
+export const SHARD_GROWTH = 4
+/** Answers in a row that let a tenant be on one host more at a time. */
+export const ANSWERS_PER_HOST = 4
+/** A request has done a host no harm when it has given so many chunks, or has ended. */
+export const PROOF_CHUNKS = 32
+/** A tenant under whose requests host after host was lost: longer than a host takes to restart. */
+export const HOLD_MS = 15_000
+export const HOLD_MS_MAX = 600_000
+/** So long after its last loss a tenant is as any other. */
+export const STRIKE_KEPT_MS = 1_800_000
+/** A heartbeat so long after a host was lost is not one from before: above POOL_VIEW_TTL_MS. */
+export const LOSS_SEEN_MS = 3000
+/** Hosts ordered for one request: more than are tried, since some may be known to refuse. */
+export const HOSTS_ORDERED_MAX = 16
 /** Hosts tried for one request. */
 export const HOST_ATTEMPTS_MAX = 3
 export const HOST_PATIENCE: HostPatience = {

@@ -2,6 +2,8 @@
  * Remembers values for a while, a bounded number of them. Holds values, never promises: in workerd
  * one request must not wait for what another one started.
  */
+import { putLast } from './bounded-map.ts'
+
 export class TtlCache<V> {
   readonly #ttlMs: number
   readonly #entriesMax: number
@@ -25,12 +27,8 @@ export class TtlCache<V> {
   }
 
   set(key: string, value: V): void {
-    this.#entries.delete(key)
-    if (this.#entries.size >= this.#entriesMax) {
-      const [oldest] = this.#entries.keys()
-      if (oldest !== undefined) this.#entries.delete(oldest)
-    }
-    this.#entries.set(key, { value, untilMs: this.#nowMs() + this.#ttlMs })
+    const entry = { value, untilMs: this.#nowMs() + this.#ttlMs }
+    putLast(this.#entries, key, entry, this.#entriesMax)
   }
 
   delete(key: string): void {

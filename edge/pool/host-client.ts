@@ -23,7 +23,7 @@ import {
 import type { EdgeMetrics } from '../metrics.ts'
 import { clientLeft, runAttempt } from './attempt.ts'
 import type { GrantCall, GrantSigner } from './grant.ts'
-import type { ChoiceWish, HostChoice } from './host-choice.ts'
+import { type ChoiceWish, type HostChoice, toEnding } from './host-choice.ts'
 import type { HostFailure } from './host-failure.ts'
 import type { HostHealth } from './host-health.ts'
 import type { HostPace } from './host-pace.ts'
@@ -118,9 +118,8 @@ export class HostClient {
   ): Promise<void> {
     const { choice, metrics } = this.#options
     try {
-      const [host] = await choice.order(wish)
-      const tier = host?.tierOf(wish.digest)
-      if (host === undefined || tier === 'slot' || tier === 'ram') return
+      const host = await choice.hint(wish)
+      if (host === null) return
       const call = {
         request_id: requestId,
         tenant_id: wish.tenantId,
@@ -148,8 +147,8 @@ export class HostClient {
     asked: ReadonlySet<string>,
   ): Promise<HostState[]> {
     const { choice, refusals } = this.#options
-    const all = await choice.order(toWish(request), listener.keepAlive)
-    const ordered = all.filter(({ hostId }) => !asked.has(hostId))
+    const { keepAlive } = listener
+    const ordered = await choice.order(toWish(request), { asked, keepAlive })
     const said = ordered.map(({ hostId }) => refusals.recall(hostId, request.tenant_id))
     const open = ordered.filter((_, i) => said[i] === null)
     const [refusal] = said.filter((error) => error !== null)
@@ -214,11 +213,12 @@ export class HostClient {
     const startMs = nowMs()
     let isFirst = true
     let hasBegun = false
-    const leave = choice.enter(host, toWish(request))
+    const visit = choice.enter(host, toWish(request))
     try {
       for await (const event of runAttempt(call)) {
         if (event.type === 'failure') {
           this.#learn(host, request, event, listener)
+          visit.leave(toEnding(event))
           if (!hasBegun) return event
           // No attempt follows: where the host lives, it shall know what the client has.
           void cancel()
@@ -226,6 +226,8 @@ export class HostClient {
         }
         if (isFirst) this.#learnPace(host, request, nowMs() - startMs)
         isFirst = false
+        if (event.type === 'chunk') visit.chunk()
+        else visit.leave('answered')
         if (listener.isWhole && event.type === 'chunk') {
           held.push(event)
           continue
@@ -236,7 +238,7 @@ export class HostClient {
         if (event.type === 'end') metrics.hostAttempts.add({ outcome: 'ok' })
       }
     } finally {
-      leave()
+      visit.leave('other')
     }
     return null
   }

@@ -36,6 +36,8 @@ export interface PoolViewOptions extends OutageWindowOptions {
   readonly prober: HostProber
   readonly metrics: EdgeMetrics
   readonly log: Log
+  /** A newer report of the host: of which of its starts. */
+  readonly onHeard?: (hostId: string, epoch: number) => void
   /** Of `prober` and `health`. */
   readonly monotonicMs: () => number
 }
@@ -60,12 +62,13 @@ export class PoolView {
   constructor(options: PoolViewOptions) {
     this.#options = options
     this.#outage = new OutageWindow(options)
-    const { health } = options
+    const { health, onHeard } = options
     this.#load = new HostLoad(options)
     this.#members = new Membership((heartbeat, seenMs) => {
       const { host_id: hostId, load } = heartbeat
       health.heard(hostId, heartbeat.epoch, heartbeat.uptime_ms)
       this.#load.heard(hostId, load.sequences_running + load.queue_depth, seenMs)
+      onHeard?.(hostId, heartbeat.epoch)
     })
   }
 

@@ -18,6 +18,7 @@ import {
 import { createHeartbeat } from '../../db/test/support/records.ts'
 import { Gate } from '../../gpu-host/test/support/gate.ts'
 import { VoidOutbox } from '../pool/void-outbox.ts'
+import { firstHostId } from './support/first-host-id.ts'
 import type { TestTenant } from './support/pool-client.ts'
 import { expectedReply, promptTokens, TestPool, until } from './support/test-pool.ts'
 
@@ -46,7 +47,7 @@ const chat = {
   temperature: 0,
 }
 
-/** A host that says what `answer` writes; its name puts it before real ones with the same load. */
+/** A host that says what `answer` writes; it comes before real ones. */
 async function addOddHost(answer: (response: ServerResponse) => void): Promise<GenerateRequest[]> {
   const asked: GenerateRequest[] = []
   const server = createServer(async (request, response) => {
@@ -64,8 +65,8 @@ async function addOddHost(answer: (response: ServerResponse) => void): Promise<G
   const address = server.address()
   const port = typeof address === 'object' && address !== null ? address.port : 0
   const { load, ...rest } = createHeartbeat()
-  const where = { host_id: `first_${port}`, url: `http://127.0.0.1:${port}` }
-  const idle = { ...load, sequences_running: 0 }
+  const where = { host_id: firstHostId(tenant.id), url: `http://127.0.0.1:${port}` }
+  const idle = { ...load, sequences_running: 0, sequences_max: 64 }
   pool.deps.pool.observe(
     heartbeat.parse({ ...rest, ...where, load: idle, base_model: 'fake-base', adapters: [] }),
   )

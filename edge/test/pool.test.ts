@@ -8,6 +8,7 @@ import { EDGE_ROUTES, generateRequest, type Heartbeat } from '#protocol'
 import { systemClock } from '../../gpu-host/clock.ts'
 import { signForEdge } from '../../gpu-host/grants.ts'
 import { Gate } from '../../gpu-host/test/support/gate.ts'
+import { firstHostId } from './support/first-host-id.ts'
 import type { TestTenant } from './support/pool-client.ts'
 import { expectedReply, POOL_SECRET, promptTokens, TestPool, until } from './support/test-pool.ts'
 
@@ -49,7 +50,7 @@ async function beat(
     status: 'ready',
     load: {
       sequences_running: 0,
-      sequences_max: 8,
+      sequences_max: 64,
       queue_depth: 0,
       queue_depth_max: 8,
       slots: 4,
@@ -75,7 +76,7 @@ function postSigned(body: string, authorization: string): Promise<Response> {
   })
 }
 
-/** A host that answers as told; its name puts it before real ones with the same load. */
+/** A host that answers as told; its name puts it before real ones, which are as idle. */
 async function addOddHost(answer: Parameters<typeof createServer>[1]): Promise<string> {
   const server = createServer(answer)
   server.listen(0, '127.0.0.1')
@@ -83,7 +84,7 @@ async function addOddHost(answer: Parameters<typeof createServer>[1]): Promise<s
   servers.push(server)
   const address = server.address()
   const port = typeof address === 'object' && address !== null ? address.port : 0
-  const hostId = `first_${newHostId()}`
+  const hostId = firstHostId(tenant.id)
   await beat({ host_id: hostId, url: `http://127.0.0.1:${port}` })
   return hostId
 }
@@ -180,7 +181,7 @@ describe('a host that refuses', () => {
 describe('a host that dies', () => {
   it('before it answers costs nothing but the next host', async () => {
     await pool.addHost({ hostId: newHostId() })
-    await beat({ host_id: `first_${newHostId()}` })
+    await beat({ host_id: firstHostId(tenant.id) })
     for (let i = 0; i < 8; i++) {
       const reply = await pool.sdk(tenant.key).chat.completions.create({ ...chat, max_tokens: 2 })
       expect(reply.usage?.completion_tokens).toBe(2)
