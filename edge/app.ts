@@ -25,7 +25,7 @@ import { listOpenaiModels, showOpenaiModel } from './routes/openai-models.ts'
 import { showOrganizationCosts, showOrganizationUsage } from './routes/organization.ts'
 import { showHosts, takeHeartbeat, takeUsage } from './routes/pool.ts'
 import { setPrice, showPrices } from './routes/prices.ts'
-import { addTenant, showTenants } from './routes/tenants.ts'
+import { addTenant, changeTenant, showTenant, showTenants } from './routes/tenants.ts'
 import { showUsage, showUsageEvents } from './routes/usage.ts'
 
 export function createApp(deps: Deps): Hono<EdgeEnv> {
@@ -58,6 +58,8 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
 
   app.post('/v1/tenants', addTenant(deps))
   app.get('/v1/tenants', showTenants(deps))
+  app.get('/v1/tenants/:tenant', showTenant(deps))
+  app.patch('/v1/tenants/:tenant', changeTenant(deps))
   app.post('/v1/tenants/:tenant/keys', addKey(deps))
   app.get('/v1/tenants/:tenant/keys', showKeys(deps))
   app.delete('/v1/tenants/:tenant/keys/:key', dropKey(deps))

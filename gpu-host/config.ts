@@ -65,6 +65,8 @@ const environment = z.object({
   NOZZLE_QUEUE_DEPTH_MAX: whole(256, 1, 100_000),
   NOZZLE_QUEUE_DEPTH_TENANT_MAX: whole(64, 1, 100_000),
   NOZZLE_QUEUE_WAIT_MAX_MS: whole(60_000, 100, 3_600_000),
+  /** Forecast wait up to which requests are let in; 0 = as long as requests take, 1 s at least. */
+  NOZZLE_QUEUE_WAIT_TARGET_MS: whole(0, 0, 3_600_000),
   NOZZLE_SLOT_WAIT_MAX_MS: whole(2000, 0, 600_000),
   NOZZLE_CONSUMER_STALL_MAX_MS: whole(30_000, 100, 3_600_000),
   NOZZLE_RAM_TIER_BYTES_MAX: whole(2 * GIB, MIB, Number.MAX_SAFE_INTEGER),
@@ -171,6 +173,7 @@ function toConfig(env: z.infer<typeof environment>) {
       queueDepthMax: env.NOZZLE_QUEUE_DEPTH_MAX,
       queueDepthTenantMax: env.NOZZLE_QUEUE_DEPTH_TENANT_MAX,
       queueWaitMaxMs: env.NOZZLE_QUEUE_WAIT_MAX_MS,
+      waitTargetMs: env.NOZZLE_QUEUE_WAIT_TARGET_MS || null,
       slotWaitMaxMs: env.NOZZLE_SLOT_WAIT_MAX_MS,
       consumerStallMaxMs: env.NOZZLE_CONSUMER_STALL_MAX_MS,
       eventsBufferedMax: EVENTS_BUFFERED_MAX,

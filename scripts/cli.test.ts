@@ -54,6 +54,7 @@ const edgeEnv = () => ({
   NOZZLE_TENANT: 'acme',
 })
 
+const ACME = { id: 'ten_1', name: 'acme', weight: 1, created_at: '2026-11-01T00:00:00Z' }
 const limitOf = (key_id: string | null) => ({
   ...{ key_id, requests_per_minute: 60, tokens_per_minute: null, concurrency: null },
   ...{ monthly_spend_pusd: null, updated_at: 'now' },
@@ -92,6 +93,8 @@ describe('exit codes', () => {
     ['tenant', 2, 'unknown command "tenant"'],
     ['tenant ls --colour', 2, 'unknown flag --colour'],
     ['tenant create', 2, '<name> is needed'],
+    ['tenant set acme', 2, '--weight is needed'],
+    ['tenant set acme --weight 0', 2, '--weight must be a number from 1 to 1000'],
     ['deploy ./nowhere', 2, '--model is needed'],
     ['deploy ./nowhere --model m', 3, 'nowhere does not exist'],
     ['tenant ls', 6, 'no pool runs from'],
@@ -142,10 +145,12 @@ describe('exit codes', () => {
 
 describe('commands', () => {
   it('send the given key to the given edge, and print what comes back', async () => {
-    const tenant = { id: 'ten_1', name: 'acme', created_at: '2026-11-01T00:00:00Z', plan: 'new' }
+    const tenant = { ...ACME, plan: 'new' }
     routes['GET /v1/tenants'] = { status: 200, body: JSON.stringify({ data: [tenant] }) }
     const table = await run('tenant ls', edgeEnv())
-    expect(table.stdout).toBe('NAME  ID     CREATED\nacme  ten_1  2026-11-01T00:00:00Z\n')
+    expect(table.stdout).toBe(
+      'NAME  ID     WEIGHT  CREATED\nacme  ten_1  1       2026-11-01T00:00:00Z\n',
+    )
     const json = await run('tenant ls --json', edgeEnv())
     expect(JSON.parse(json.stdout)).toEqual({ data: [tenant] })
     expect(seen[0]?.key).toBe('Bearer nz_given')
@@ -162,6 +167,8 @@ describe('commands', () => {
 
   it.each([
     ['tenant create acme', 0],
+    ['tenant set acme --weight 3', 0],
+    ['tenant set nobody --weight 3', 3],
     ['key create', 0],
     ['key revoke key_1', 3],
     ['model rm m', 3],
@@ -181,6 +188,7 @@ describe('commands', () => {
     const list = (...data: object[]) => ({ status: 200, body: JSON.stringify({ data }) })
     for (const path of ['', '/acme/keys', '/acme/invoices']) routes[`GET /v1/tenants${path}`] = none
     routes['GET /v1/tenants/acme/limits'] = list(limitOf('key_2'))
+    routes['GET /v1/tenants/acme'] = { status: 200, body: JSON.stringify(ACME) }
     routes['GET /v1/prices?base_model=base'] = list(priceOf('200000'))
     routes['GET /v1/prices?base_model=nobody'] = none
     const result = await run(`${line} --dry-run`, edgeEnv())

@@ -258,6 +258,7 @@ class FleetSimulation {
       byte,
       arrivedMs,
       tenantId: this.#tenantIds[adapter % tenants] ?? '',
+      weight: 1,
       costTokens: promptTokens + completionTokens,
       promptRemaining: promptTokens,
       tokensLeft: completionTokens,

@@ -8,6 +8,7 @@ import type { SlotPin } from '../../gpu-host/adapters/slot-table.ts'
 import { Admission, type QueuedRequest } from '../../gpu-host/scheduler/admission.ts'
 import { planStep } from '../../gpu-host/scheduler/step-plan.ts'
 import { pickStarts } from '../../gpu-host/scheduler/swap-policy.ts'
+import { forecastSteps } from '../../gpu-host/scheduler/wait-forecast.ts'
 import { type CostModel, stepTimeMs } from './cost-model.ts'
 import { HostTiers, type NamedByte } from './host-tiers.ts'
 
@@ -55,6 +56,8 @@ const FETCHES_MAX = 4
 /** While somebody waits for a slot, the start policy is asked at least so often. */
 const BLOCKED_LOOK_MS = 50
 const REAP_MS = 1000
+/** Whose wait a heartbeat tells. */
+const NOBODY = ''
 /** Sums of floating-point times that should be equal differ by less. */
 const EPSILON_MS = 1e-6
 
@@ -76,6 +79,8 @@ export class SimHost {
   #run: Run | null = null
   #steps = 0
   #copierFreeMs = 0
+  /** Of the last step. */
+  #stepMs = 0
   #dragMs = 0
   #reapMs = 0
   #isBlocked = false
@@ -93,8 +98,15 @@ export class SimHost {
     return this.#running.length + this.#admission.depth
   }
 
+  /** Of a newcomer's request, as the host reckons it. */
   get waitMs(): number {
-    return this.#admission.waitMs(this.#admission.depth, this.#costs.host.sequences)
+    const steps = forecastSteps({
+      running: this.#running.map(stepsLeft),
+      ahead: this.#admission.ahead(NOBODY, 1).map(stepsLeft),
+      sequenceCount: this.#costs.host.sequences,
+      reserved: 0,
+    })
+    return Math.round(steps * this.#stepMs)
   }
 
   /** Sequences that run or wait, by the digest of their adapter. */
@@ -112,7 +124,7 @@ export class SimHost {
   accept(request: SimRequest, nowMs: number): boolean {
     if (this.isDraining) return false
     try {
-      this.#admission.assertRoom(request.tenantId, this.#costs.host.sequences, 1)
+      this.#admission.assertRoom(request.tenantId, 1, 0)
     } catch {
       return false
     }
@@ -213,6 +225,8 @@ export class SimHost {
         sequencesFree: this.#freeSequences.length,
         slotWaitMaxMs: SLOT_WAIT_MS_MAX,
       },
+      ({ tenantId, weight }, starting) =>
+        this.#admission.reservedFrom(tenantId, weight, this.#costs.host.sequences, starting),
     )
     for (const request of blocked) request.blockedSinceMs ??= nowMs
     this.#isBlocked = blocked.length > 0
@@ -304,6 +318,7 @@ export class SimHost {
     }
     const stepMs = stepTimeMs(this.#costs.step, { decode, prompt, distinct: slots.size })
     const startMs = nowMs + this.#dragMs
+    this.#stepMs = stepMs
     this.busyMs += this.#dragMs
     this.#dragMs = 0
     return { rows, promptRows, startMs, stepMs, steps }
@@ -323,7 +338,7 @@ export class SimHost {
     for (const [i, request] of run.rows.entries()) {
       const promptRows = run.promptRows[i] ?? 0
       request.lastStep = this.#steps
-      this.#admission.charge(request.tenantId, promptRows > 0 ? promptRows : run.steps)
+      this.#admission.charge(request, promptRows > 0 ? promptRows : run.steps)
       request.promptRemaining -= promptRows
       if (request.promptRemaining > 0) continue
       // The step that ends a prompt draws the first token.
@@ -338,7 +353,7 @@ export class SimHost {
     if (request.pin !== null) this.tiers.unpin(request.pin)
     this.#running.splice(this.#running.indexOf(request), 1)
     this.#freeSequences.push(request.sequence)
-    this.#admission.end(request, endMs - request.arrivedMs)
+    this.#admission.end(request)
     this.#events.end(request, endMs)
   }
 }
@@ -350,4 +365,9 @@ function endOf({ startMs, stepMs, steps }: Run): number {
 /** Steps until the first boundary at or after `atMs`; at least the one that runs. */
 function stepsUntil({ startMs, stepMs }: Run, atMs: number): number {
   return Math.max(1, Math.ceil((atMs - startMs) / stepMs - EPSILON_MS))
+}
+
+/** Prompts are read within a step or two. */
+function stepsLeft({ promptRemaining, tokensLeft }: SimRequest): number {
+  return tokensLeft + (promptRemaining > 0 ? 1 : 0)
 }

@@ -59,6 +59,7 @@ export const RUN_MAX_MS =
 interface Request {
   readonly digest: string
   readonly tenantId: string
+  readonly weight: number
   readonly costTokens: number
   readonly arrivedMs: number
   readonly endWait: () => void
@@ -137,6 +138,7 @@ class Simulation {
     this.#admission.push({
       digest,
       tenantId: digest,
+      weight: 1,
       costTokens: tokensLeft,
       arrivedMs: this.#nowMs,
       endWait: this.#demand.wait(digest),
@@ -250,17 +252,17 @@ class Simulation {
   }
 
   #advance(request: Request): void {
-    const { slot, generation, tenantId } = request
+    const { slot, generation } = request
     if (this.#table.stateOf(slot) === 'loading') this.#table.finishLoading(slot)
     this.#tokens += 1
-    this.#admission.charge(tenantId, 1)
+    this.#admission.charge(request, 1)
     request.tokensLeft -= 1
     if (request.isFirstToken) this.#ttftMs.push(this.#nowMs - request.arrivedMs)
     request.isFirstToken = false
     if (request.tokensLeft > 0) return
     this.#table.unpin({ slot, generation })
     this.#running.delete(request)
-    this.#admission.end(request, this.#nowMs - request.arrivedMs)
+    this.#admission.end(request)
     this.#ask()
   }
 }

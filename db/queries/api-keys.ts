@@ -10,6 +10,7 @@ import type { ScopeLimits } from './limits.ts'
 export type { ApiKey }
 export type ApiKeyWithTenant = ApiKey & {
   tenantName: string
+  tenantWeight: number
   /** The tenant's and the key's own, where they are set. */
   limits: ScopeLimits[]
 }
@@ -43,6 +44,7 @@ export async function findApiKey(db: Db, id: string): Promise<ApiKeyWithTenant |
     .select({
       ...getTableColumns(apiKeys),
       tenantName: tenants.name,
+      tenantWeight: tenants.weight,
       ofTenant: tenantLimits,
       ofKey: keyLimits,
     })

@@ -22,6 +22,7 @@ export interface ServedVersion {
 export interface ResolvedModel extends ServedVersion {
   tenantId: string
   tenantName: string
+  tenantWeight: number
   modelId: string
   modelName: string
   /** null = none runs, or a version was asked for. */
@@ -68,6 +69,7 @@ export async function resolveModel(
     .select({
       tenantId: tenants.id,
       tenantName: tenants.name,
+      tenantWeight: tenants.weight,
       modelId: models.id,
       modelName: models.name,
       versionId: adapterVersions.id,

@@ -2,9 +2,9 @@
 import { asc, eq, or } from 'drizzle-orm'
 import type { Db } from '../database.ts'
 import { createId } from '../ids.ts'
-import { type Tenant, tenants } from '../schema/tenants.ts'
+import { TENANT_WEIGHT_MAX, type Tenant, tenants } from '../schema/tenants.ts'
 
-export type { Tenant }
+export { TENANT_WEIGHT_MAX, type Tenant }
 
 /** null when the name is taken. */
 export async function createTenant(db: Db, input: { name: string }): Promise<Tenant | null> {
@@ -13,6 +13,15 @@ export async function createTenant(db: Db, input: { name: string }): Promise<Ten
     .values({ id: createId('ten'), name: input.name })
     .onConflictDoNothing({ target: tenants.name })
     .returning()
+  return row ?? null
+}
+
+/** `weight`: 1 … TENANT_WEIGHT_MAX. null when there is no such tenant. */
+export async function setTenantWeight(
+  db: Db,
+  { id, weight }: { id: string; weight: number },
+): Promise<Tenant | null> {
+  const [row] = await db.update(tenants).set({ weight }).where(eq(tenants.id, id)).returning()
   return row ?? null
 }
 

@@ -8,7 +8,7 @@ import {
   revokeApiKey,
 } from '../queries/api-keys.ts'
 import { listAuditEntries, recordAuditEntry } from '../queries/audit-log.ts'
-import { createTenant, findTenant, listTenants } from '../queries/tenants.ts'
+import { createTenant, findTenant, listTenants, setTenantWeight } from '../queries/tenants.ts'
 import { describeOnEachDatabase } from './support/database.ts'
 import { addTenant, uniqueName } from './support/records.ts'
 
@@ -36,6 +36,26 @@ describeOnEachDatabase((db) => {
     })
   })
 
+  describe('weights of tenants', () => {
+    it('are 1 until they are set, and known with a key and a model of the tenant', async () => {
+      const tenant = await addTenant(db())
+      const other = await addTenant(db())
+      const key = createKey(tenant.id)
+      await insertApiKey(db(), key)
+      expect(tenant.weight).toBe(1)
+      const changed = await setTenantWeight(db(), { id: tenant.id, weight: 3 })
+      expect(changed).toEqual({ ...tenant, weight: 3 })
+      expect(await findApiKey(db(), key.id)).toMatchObject({ tenantWeight: 3 })
+      expect(await findTenant(db(), other.id)).toEqual(other)
+      expect(await setTenantWeight(db(), { id: 'ten_nobody', weight: 3 })).toBeNull()
+    })
+
+    it.each([0, -1, 1001])('are not %i', async (weight) => {
+      const { id } = await addTenant(db())
+      await expect(setTenantWeight(db(), { id, weight })).rejects.toThrow()
+    })
+  })
+
   describe('API keys', () => {
     it('are found with the name of their tenant', async () => {
       const tenant = await addTenant(db())
@@ -45,6 +65,7 @@ describeOnEachDatabase((db) => {
       expect(await findApiKey(db(), key.id)).toEqual({
         ...row,
         tenantName: tenant.name,
+        tenantWeight: 1,
         limits: [],
       })
       expect(await findApiKey(db(), 'key_unknown')).toBeNull()

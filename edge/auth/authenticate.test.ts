@@ -63,6 +63,7 @@ describe('Authenticator', () => {
       keyId: id,
       tenantId,
       tenantName: expect.any(String),
+      tenantWeight: 1,
       scopes: ['deploy'],
       limits: [],
     })

@@ -25,6 +25,7 @@ export type Identity =
       readonly keyId: string
       readonly tenantId: string
       readonly tenantName: string
+      readonly tenantWeight: number
       readonly scopes: readonly string[]
       /** The tenant's and the key's own, where they are set. */
       readonly limits: readonly ScopeLimits[]
@@ -79,8 +80,8 @@ export class Authenticator {
     if (row === null) throw refusal('unknown')
     if (!isSameHash(row.keyHash, hash)) throw refusal('wrong_secret')
     if (row.revokedAt !== null) throw refusal('revoked')
-    const { id: keyId, tenantId, tenantName, scopes, limits } = row
-    return { kind: 'tenant', keyId, tenantId, tenantName, scopes, limits }
+    const { id: keyId, tenantId, tenantName, tenantWeight, scopes, limits } = row
+    return { kind: 'tenant', keyId, tenantId, tenantName, tenantWeight, scopes, limits }
   }
 
   /** This edge reads the key's row anew before it lets it in again; others within KEY_TTL_MS. */

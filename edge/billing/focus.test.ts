@@ -85,7 +85,7 @@ const DOCUMENT: InvoiceDocument = {
     ...{ billedPusd: null, exactPusd: null, unbilledPusd: null },
     ...{ requests: 9n, unpricedRequests: 1n, recoveredRequests: 0n },
   },
-  tenant: { id: 'ten_01k2g5w8x0q4r7t1v3z6b9d2fh', name: 'acme', createdAt: SEPTEMBER },
+  tenant: { id: 'ten_01k2g5w8x0q4r7t1v3z6b9d2fh', name: 'acme', weight: 1, createdAt: SEPTEMBER },
   issuer: 'Nozzle',
   lines: LINES,
   billedPusd: LINES.reduce((sum, { billedPusd }) => sum + billedPusd, 0n),

@@ -15,6 +15,8 @@ import { chooseVersion } from './version-choice.ts'
 /** What a request is served with, and who pays for it. */
 export interface ModelTarget {
   readonly tenantId: string
+  /** Its share of a host under contention. */
+  readonly tenantWeight: number
   /** Name in usage: `<model>`, `<model>@<version>` where the caller chose, or the base model's. */
   readonly usageName: string
   /** null = the base model alone. */
@@ -74,6 +76,7 @@ export class Catalog {
     const { versionId, digest, baseModel } = chooseVersion(model, affinity)
     return {
       tenantId: model.tenantId,
+      tenantWeight: model.tenantWeight,
       usageName: `${modelName}${suffix}`,
       adapter: { modelId: model.modelId, versionId, digest },
       baseModel,
@@ -110,7 +113,8 @@ function baseTarget(identity: Identity, baseModel: string): ModelTarget {
       "The operator key has no tenant to bill the base model to. Use a tenant's key.",
     )
   }
-  return { tenantId: identity.tenantId, usageName: baseModel, adapter: null, baseModel }
+  const { tenantId, tenantWeight } = identity
+  return { tenantId, tenantWeight, usageName: baseModel, adapter: null, baseModel }
 }
 
 function ownName(identity: Identity): string | null {

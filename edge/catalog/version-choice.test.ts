@@ -6,7 +6,7 @@ const versionOf = (version: number) => ({
   ...{ baseModel: 'base', packBytes: 1 },
 })
 const modelOf = (weight: number | null, canary = 4) => ({
-  ...{ tenantId: 'ten_1', tenantName: 'acme', modelId: 'mod_1', modelName: 'bot' },
+  ...{ tenantId: 'ten_1', tenantName: 'acme', tenantWeight: 1, modelId: 'mod_1', modelName: 'bot' },
   ...versionOf(3),
   canary: weight === null ? null : { ...versionOf(canary), weight, deployedAt: new Date(0) },
 })

@@ -11,6 +11,7 @@ import {
   type GenerateRequest,
   HOST_ROUTES,
 } from '#protocol'
+import { deadlineExceeded, remainingDeadline } from '../admission/deadline.ts'
 import { EDGE_ERRORS, EdgeError } from '../errors.ts'
 import {
   CANCEL_TIMEOUT_MS,
@@ -80,7 +81,8 @@ export class HostClient {
     request: GenerateRequest,
     listener: Listener,
   ): AsyncGenerator<ChunkEvent | EndEvent, void, void> {
-    const { budget, voids } = this.#options
+    const { budget, voids, nowMs } = this.#options
+    const startMs = nowMs()
     const asked = new Set<string>()
     let hosts = await this.#hostsFor(request, listener, asked)
     budget.begin()
@@ -89,9 +91,14 @@ export class HostClient {
     /** A host may bill an attempt of which the client got nothing. */
     let mayOwe = false
     for (let [host] = hosts; host !== undefined; [host] = hosts) {
+      const deadline_ms = remainingDeadline(request.deadline_ms, nowMs() - startMs)
+      if (deadline_ms === 0) {
+        refusal = deadlineExceeded()
+        break
+      }
       attempt += 1
       asked.add(host.hostId)
-      const outcome = yield* this.#try(host, { ...request, attempt }, listener)
+      const outcome = yield* this.#try(host, { ...request, attempt, deadline_ms }, listener)
       if (outcome === null) return
       refusal = outcome.error
       mayOwe ||= outcome.mayOwe

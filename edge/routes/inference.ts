@@ -5,6 +5,7 @@
  */
 import { withinTime } from '#db/within-time.ts'
 import type { ChunkEvent, GenerateRequest } from '#protocol'
+import { readDeadline, remainingDeadline } from '../admission/deadline.ts'
 import { type OpenRequest, openRequest } from '../admission/open-request.ts'
 import { type Identity, requireScope } from '../auth/authenticate.ts'
 import { type ModelTarget, modelNotFound } from '../catalog/catalog.ts'
@@ -43,6 +44,8 @@ interface ModelEndpoint {
 
 export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Promise<Response> {
   return async function handleInference(c) {
+    const startMs = deps.monotonicMs()
+    const deadlineMs = readDeadline((name) => c.req.header(name))
     const identity = await identify(deps, c)
     requireScope(identity, 'generate')
     const work = new AbortController()
@@ -69,8 +72,8 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
       adapter_version_id: target.adapter?.versionId ?? null,
       adapter_digest: target.adapter?.digest ?? null,
       base_model: target.baseModel,
-      deadline_ms: null,
-      tenant_weight: 1,
+      deadline_ms: remainingDeadline(deadlineMs, deps.monotonicMs() - startMs),
+      tenant_weight: target.tenantWeight,
       is_whole: !isStream,
       ...generate,
     }

@@ -1,13 +1,19 @@
-/** Tenants, by the operator alone: POST and GET /v1/tenants. */
+/** Tenants, by the operator alone: created, listed, shown, and weighed against each other. */
 import { z } from 'zod'
-import { createTenant, listTenants, type Tenant } from '#db/queries/tenants.ts'
+import {
+  createTenant,
+  listTenants,
+  setTenantWeight,
+  TENANT_WEIGHT_MAX,
+  type Tenant,
+} from '#db/queries/tenants.ts'
 import { isTenantName } from '../catalog/model-reference.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
 import { ADMIN_BYTES_MAX } from '../limits.ts'
 import { readJson } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
-import { accessAsOperator, audit } from '../tenant-access.ts'
+import { accessAsOperator, accessTenant, audit } from '../tenant-access.ts'
 
 const body = z.object({
   name: z
@@ -35,6 +41,28 @@ export function showTenants(deps: Deps): (c: EdgeContext) => Promise<Response> {
   }
 }
 
-function toWire({ id, name, createdAt }: Tenant) {
-  return { id, name, created_at: createdAt.toISOString() }
+export function showTenant(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    await accessAsOperator(deps, c)
+    return c.json(toWire(await accessTenant(deps, c)))
+  }
+}
+
+const changes = z.strictObject({ weight: z.int().min(1).max(TENANT_WEIGHT_MAX) })
+
+/** In force at every edge within KEY_TTL_MS. */
+export function changeTenant(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    await accessAsOperator(deps, c)
+    const { id, name } = await accessTenant(deps, c)
+    const { weight } = await readJson(c.req.raw, changes, ADMIN_BYTES_MAX)
+    const tenant = await setTenantWeight(deps.db, { id, weight })
+    if (tenant === null) throw new EdgeError('not_found', `There is no tenant "${name}".`)
+    await audit(deps, c, { tenantId: id, action: 'tenant.set', subject: name })
+    return c.json(toWire(tenant))
+  }
+}
+
+function toWire({ id, name, weight, createdAt }: Tenant) {
+  return { id, name, weight, created_at: createdAt.toISOString() }
 }

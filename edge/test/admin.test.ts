@@ -27,6 +27,7 @@ describe('tenants', () => {
     expect(data).toContainEqual({
       id: tenant.id,
       name: tenant.name,
+      weight: 1,
       created_at: expect.stringMatching(/^\d{4}-.*Z$/),
     })
   })
@@ -41,6 +42,21 @@ describe('tenants', () => {
       const response = await pool.call('POST', '/v1/tenants', pool.operatorKey, { name })
       expect(await refusal(response)).toEqual({ status, code })
     }
+  })
+
+  it('get the weight that the operator sets, and nobody else', async () => {
+    const path = `/v1/tenants/${other.name}`
+    expect(await pool.admin('PATCH', path, { weight: 5 })).toMatchObject({ weight: 5 })
+    expect(await pool.admin('GET', path)).toMatchObject({ id: other.id, weight: 5 })
+    for (const weight of [0, 1001, 1.5, '3', null]) {
+      const response = await pool.call('PATCH', path, pool.operatorKey, { weight })
+      expect(await refusal(response)).toEqual({ status: 400, code: 'invalid_request' })
+    }
+    const own = await pool.call('PATCH', path, other.key, { weight: 9 })
+    expect(await refusal(own)).toEqual({ status: 403, code: 'permission_denied' })
+    const nobody = await pool.call('PATCH', '/v1/tenants/nobody', pool.operatorKey, { weight: 9 })
+    expect(await refusal(nobody)).toEqual({ status: 404, code: 'not_found' })
+    expect(await pool.admin('GET', path)).toMatchObject({ weight: 5 })
   })
 
   it('are closed to everybody else', async () => {

@@ -131,6 +131,48 @@ async function charges(of: TestTenant) {
     .sort((a, b) => a.attempt - b.attempt)
 }
 
+describe('what a host is told of the caller', () => {
+  const refuse = (response: ServerResponse): void => {
+    say(response, { type: 'error', code: 'queue_full', message: 'no room', usage: null })
+    response.end()
+  }
+
+  it('is the weight of the tenant, and at each attempt what is left of the deadline', async () => {
+    tenant = await pool.addTenant()
+    await pool.admin('PATCH', `/v1/tenants/${tenant.name}`, { weight: 7 })
+    const slow = (response: ServerResponse): void => void setTimeout(() => refuse(response), 50)
+    const asked = [await addOddHost(slow), await addOddHost(slow)]
+    const reply = await fetch(`${pool.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${tenant.key}`, 'x-nozzle-deadline-ms': '60000' },
+      body: JSON.stringify(chat),
+    })
+    expect(reply.status).toBe(503)
+    const requests = asked.flat().sort((a, b) => a.attempt - b.attempt)
+    expect(requests.map(({ tenant_weight }) => tenant_weight)).toEqual([7, 7])
+    const [first, second] = requests.map(({ deadline_ms }) => deadline_ms ?? 0)
+    expect(first).toBeLessThanOrEqual(60_000)
+    // The first took 50 ms of it.
+    expect(second).toBeLessThanOrEqual((first ?? 0) - 49)
+    expect(second).toBeGreaterThan(0)
+  })
+
+  it('is no other host once the deadline has passed', async () => {
+    tenant = await pool.addTenant()
+    const slow = (response: ServerResponse): void => void setTimeout(() => refuse(response), 300)
+    const asked = [await addOddHost(slow), await addOddHost(slow)]
+    const reply = await fetch(`${pool.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${tenant.key}`, 'x-nozzle-deadline-ms': '250' },
+      body: JSON.stringify(chat),
+    })
+    expect(reply.status).toBe(503)
+    expect(await reply.json()).toMatchObject({ error: { code: 'deadline_exceeded' } })
+    expect(asked.flat().length).toBeLessThanOrEqual(1)
+    expect(await charges(tenant)).toEqual([])
+  })
+})
+
 describe('a whole reply', () => {
   it.each([
     ['dies', breakOff],

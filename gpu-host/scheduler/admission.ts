@@ -1,14 +1,23 @@
 /**
- * The waiting line: one bounded queue per tenant, served by tokens. Each tenant has a counter of
- * the tokens that the engine ran for it; the lowest counter goes first, so a tenant that floods the
- * host waits behind its own flood. A tenant that comes back from idle starts at the lowest active
- * counter: idle time earns no credit, and a newcomer is not behind anybody.
+ * The waiting line: one bounded queue per tenant, served by tokens (start-time fair queueing). Each
+ * tenant has a counter of tokens ÷ its weight; the lowest goes first, so a tenant that floods the
+ * host waits behind its own flood. A start is charged what it is expected to cost, and put right as
+ * its rows run and when it ends: many starts at once do not go unseen, and what was not used is
+ * given back. A tenant whose queue was empty joins where the last start stood: idle time earns no
+ * credit, and a newcomer is behind nobody.
+ *
+ * Bounds. Of two tenants that both have requests waiting all the time, the tokens ÷ weight that ran
+ * differ by no more than what their running requests may cost. The last eighth of the sequences is
+ * kept for tenants that run less than they would beside one more tenant: nobody holds all of them,
+ * however long its requests are. One tenant alone never fills more than half of the queue's room.
  */
 import { HostError } from '../errors.ts'
 
 export interface QueuedRequest {
   readonly tenantId: string
-  /** Tokens it is expected to cost, for the order among those that start together. */
+  /** Its tenant's share of a host that cannot serve all, as a multiple of others'. */
+  readonly weight: number
+  /** What it is expected to cost, in tokens drawn; see step-cost.ts for prompts. */
   readonly costTokens: number
 }
 
@@ -17,23 +26,44 @@ export interface AdmissionLimits {
   readonly queueDepthTenantMax: number
 }
 
-interface TenantLine<T> {
-  readonly queue: T[]
-  tokens: number
-  /** Requests that left the queue and have not ended. */
-  running: number
+interface Bill {
+  readonly weight: number
+  charged: number
+  used: number
 }
 
-const RETRY_MS_MIN = 500
-const RETRY_MS_MAX = 30_000
-const SERVICE_MS_ASSUMED = 2000
-const SERVICE_WEIGHT = 0.1
+interface TenantLine<T> {
+  readonly queue: T[]
+  readonly running: Map<T, Bill>
+  weight: number
+  /** Tokens ÷ weight, charged so far. */
+  counter: number
+}
+
+/** A line while an order is being made. */
+interface Turn<T> {
+  readonly queue: readonly T[]
+  readonly weight: number
+  readonly running: number
+  counter: number
+  at: number
+}
+
+/** Of the sequences; hosts with fewer than its inverse keep none back. */
+const RESERVE_SHARE = 1 / 8
+/** Idle tenants remembered before the first look at who may be forgotten. */
+const DEBTS_MIN = 64
 
 export class Admission<T extends QueuedRequest> {
   readonly #limits: AdmissionLimits
-  readonly #tenants = new Map<string, TenantLine<T>>()
+  /** Of tenants with requests that wait or run. */
+  readonly #lines = new Map<string, TenantLine<T>>()
+  /** Counters of idle tenants that are above where they would join. */
+  readonly #debts = new Map<string, number>()
+  #debtsSwept = 0
   #depth = 0
-  #serviceMs = SERVICE_MS_ASSUMED
+  /** Counter of the tenant that started last, as it was then. */
+  #lastStart = 0
 
   constructor(limits: AdmissionLimits) {
     this.#limits = limits
@@ -43,123 +73,189 @@ export class Admission<T extends QueuedRequest> {
     return this.#depth
   }
 
-  /** Milliseconds until `count` requests that wait have had their turn. */
-  waitMs(count: number, sequenceCount: number): number {
-    return Math.round((count * this.#serviceMs) / sequenceCount)
-  }
-
   /**
-   * Throws `queue_full`, with a retry hint, before any of `count` places is taken. An empty queue
-   * has room for all.
+   * Throws `queue_full`, with `retryAfterMs`, before any of `count` places is taken. An empty queue
+   * has room for all; a tenant may take as much as it leaves to others.
    */
-  assertRoom(tenantId: string, sequenceCount: number, count: number): void {
+  assertRoom(tenantId: string, count: number, retryAfterMs: number): void {
     const { queueDepthMax, queueDepthTenantMax } = this.#limits
-    const own = this.#tenants.get(tenantId)?.queue.length ?? 0
+    const own = this.#lines.get(tenantId)?.queue.length ?? 0
     const isFull = this.#depth > 0 && this.#depth + count > queueDepthMax
-    if (!isFull && (own === 0 || own + count <= queueDepthTenantMax)) return
-    const ahead = isFull ? this.#depth : own
-    const waitMs = this.waitMs(ahead, sequenceCount)
+    const ownMax = Math.min(queueDepthTenantMax, queueDepthMax - this.#depth)
+    if (!isFull && (own === 0 || own + count <= ownMax)) return
     throw new HostError(
       'queue_full',
       isFull
         ? 'the host has no room for more requests'
         : 'this tenant has too many requests waiting',
-      { retryAfterMs: Math.max(RETRY_MS_MIN, Math.min(RETRY_MS_MAX, waitMs)) },
+      { retryAfterMs },
     )
   }
 
   push(request: T): void {
-    const line = this.#activeLine(request.tenantId)
+    const { tenantId, weight } = request
+    const line = this.#lines.get(tenantId) ?? {
+      queue: [],
+      running: new Map<T, Bill>(),
+      weight,
+      counter: this.#debts.get(tenantId) ?? 0,
+    }
+    this.#debts.delete(tenantId)
+    line.weight = weight
+    if (line.queue.length === 0) line.counter = Math.max(line.counter, this.#floor())
     line.queue.push(request)
+    this.#lines.set(tenantId, line)
     this.#depth += 1
   }
 
-  /** Takes `request` out of its queue to run; `end` must follow. */
+  /** Takes a waiting request out of its queue to run; `end` must follow. */
   start(request: T): void {
-    // Counted as running before it leaves the queue: in between the tenant would look idle.
-    const line = this.#activeLine(request.tenantId)
-    line.running += 1
+    const line = this.#lines.get(request.tenantId)
+    if (line === undefined) throw new Error('started a request that does not wait')
+    this.#lastStart = line.counter
+    const { weight, costTokens } = request
+    line.running.set(request, { weight, charged: costTokens, used: 0 })
+    line.counter += costTokens / weight
     this.remove(request)
   }
 
-  /** A request that was started has ended. */
-  end(request: T, serviceMs: number): void {
-    const line = this.#tenants.get(request.tenantId)
-    if (line !== undefined) line.running -= 1
-    this.#serviceMs += SERVICE_WEIGHT * (serviceMs - this.#serviceMs)
-    this.#forgetIdle()
+  /** A running request cost `tokens` more. */
+  charge(request: T, tokens: number): void {
+    const line = this.#lines.get(request.tenantId)
+    const bill = line?.running.get(request)
+    if (line === undefined || bill === undefined) return
+    bill.used += tokens
+    const beyond = Math.max(0, bill.used - bill.charged)
+    bill.charged += beyond
+    line.counter += beyond / bill.weight
+  }
+
+  /** A request that was started has ended: what it was charged beyond its use is given back. */
+  end(request: T): void {
+    const line = this.#lines.get(request.tenantId)
+    const bill = line?.running.get(request)
+    if (line === undefined || bill === undefined) return
+    line.running.delete(request)
+    line.counter -= (bill.charged - bill.used) / bill.weight
+    this.#leave(request.tenantId, line)
   }
 
   /** Takes `request` out of its queue, wherever it stands; false when it is not there. */
   remove(request: T): boolean {
-    const queue = this.#tenants.get(request.tenantId)?.queue
-    const at = queue?.indexOf(request) ?? -1
-    if (queue === undefined || at < 0) return false
-    queue.splice(at, 1)
+    const line = this.#lines.get(request.tenantId)
+    const at = line?.queue.indexOf(request) ?? -1
+    if (line === undefined || at < 0) return false
+    line.queue.splice(at, 1)
     this.#depth -= 1
-    this.#forgetIdle()
+    this.#leave(request.tenantId, line)
     return true
   }
 
-  charge(tenantId: string, tokens: number): void {
-    const line = this.#tenants.get(tenantId)
-    if (line !== undefined) line.tokens += tokens
-  }
-
   *waiting(): Iterable<T> {
-    for (const line of this.#tenants.values()) yield* line.queue
+    for (const line of this.#lines.values()) yield* line.queue
   }
 
   /** Up to `countMax` ready requests in the order in which they should start. */
   fairOrder(isReady: (request: T) => boolean, countMax: number): T[] {
-    const lines = [...this.#tenants.values()]
-      .map((line) => ({ tokens: line.tokens, ready: line.queue.filter(isReady), at: 0 }))
-      .filter((line) => line.ready.length > 0)
+    const turns = Array.from(this.#lines.values(), (line) => toTurn(line, isReady))
     const order: T[] = []
     while (order.length < countMax) {
-      let best: (typeof lines)[number] | null = null
-      for (const line of lines) {
-        if (line.at >= line.ready.length) continue
-        if (best === null || line.tokens < best.tokens) best = line
-      }
-      const request = best?.ready[best.at]
-      if (best === null || request === undefined) break
-      best.at += 1
-      best.tokens += request.costTokens
-      order.push(request)
+      const best = pickTurn(turns)
+      if (best === null) break
+      order.push(takeTurn(best))
     }
     return order
   }
 
-  #activeLine(tenantId: string): TenantLine<T> {
-    const known = this.#tenants.get(tenantId)
-    if (known !== undefined && isActive(known)) return known
-    const lowest = this.#lowestActive()
-    const line = known ?? { queue: [], tokens: 0, running: 0 }
-    if (lowest !== null) line.tokens = Math.max(line.tokens, lowest)
-    this.#tenants.set(tenantId, line)
-    return line
+  /** The waiting requests that would start before one that the tenant brought now. */
+  ahead(tenantId: string, weight: number): T[] {
+    const turns: Turn<T>[] = []
+    const counter = this.#debts.get(tenantId) ?? 0
+    let own: Turn<T> = { queue: [], weight, running: 0, counter, at: 0 }
+    for (const [id, line] of this.#lines) {
+      const turn = toTurn(line, () => true)
+      if (id === tenantId) own = turn
+      else if (turn.queue.length > 0) turns.push(turn)
+    }
+    if (own.queue.length === 0) own.counter = Math.max(own.counter, this.#floor())
+    const before: T[] = []
+    while (true) {
+      const other = pickTurn(turns)
+      const isOwn = other === null || !isBefore(other, own)
+      if (isOwn && own.at >= own.queue.length) return before
+      before.push(takeTurn(isOwn ? own : other))
+    }
   }
 
-  #lowestActive(): number | null {
-    let lowest: number | null = null
-    for (const line of this.#tenants.values()) {
-      if (isActive(line) && (lowest === null || line.tokens < lowest)) lowest = line.tokens
-    }
-    return lowest
+  /** Free sequences that the tenant may not take now; `starting` = what starts with it. */
+  reservedFrom(
+    tenantId: string,
+    weight: number,
+    sequenceCount: number,
+    starting: readonly T[] = [],
+  ): number {
+    const own = this.#lines.get(tenantId)
+    const along = starting.filter((request) => request.tenantId === tenantId).length
+    let weights = own === undefined ? weight : 0
+    for (const line of this.#lines.values()) weights += line.weight
+    // Beside one more tenant of weight 1.
+    const share = (sequenceCount * weight) / (weights + 1)
+    const isBelow = (own?.running.size ?? 0) + along < share
+    return isBelow ? 0 : Math.floor(sequenceCount * RESERVE_SHARE)
   }
 
-  /** An idle counter at or below the lowest active one says nothing any more. */
-  #forgetIdle(): void {
-    const lowest = this.#lowestActive()
-    for (const [tenantId, line] of this.#tenants) {
-      if (!isActive(line) && (lowest === null || line.tokens <= lowest)) {
-        this.#tenants.delete(tenantId)
-      }
+  /** Where a tenant joins: the last start, or the lowest that waits where that is lower. */
+  #floor(): number {
+    let floor = this.#lastStart
+    for (const { queue, counter } of this.#lines.values()) {
+      if (queue.length > 0) floor = Math.min(floor, counter)
     }
+    return floor
+  }
+
+  /** A tenant without requests owes what it is ahead by, until the others have caught up. */
+  #leave(tenantId: string, line: TenantLine<T>): void {
+    if (line.queue.length > 0 || line.running.size > 0) return
+    this.#lines.delete(tenantId)
+    if (this.#lines.size === 0) {
+      this.#debts.clear()
+      this.#lastStart = 0
+      return
+    }
+    const floor = this.#floor()
+    if (line.counter > floor) this.#debts.set(tenantId, line.counter)
+    if (this.#debts.size < this.#debtsSwept * 2 + DEBTS_MIN) return
+    for (const [debtor, counter] of this.#debts) {
+      if (counter <= floor) this.#debts.delete(debtor)
+    }
+    this.#debtsSwept = this.#debts.size
   }
 }
 
-function isActive<T>(line: TenantLine<T>): boolean {
-  return line.queue.length > 0 || line.running > 0
+function toTurn<T>(line: TenantLine<T>, isReady: (request: T) => boolean): Turn<T> {
+  const { queue, running, weight, counter } = line
+  return { queue: queue.filter(isReady), running: running.size, weight, counter, at: 0 }
+}
+
+function takeTurn<T extends QueuedRequest>(turn: Turn<T>): T {
+  const request = turn.queue[turn.at]
+  if (request === undefined) throw new Error('took a turn that nobody waits for')
+  turn.at += 1
+  turn.counter += request.costTokens / turn.weight
+  return request
+}
+
+function pickTurn<T>(turns: readonly Turn<T>[]): Turn<T> | null {
+  let best: Turn<T> | null = null
+  for (const turn of turns) {
+    if (turn.at >= turn.queue.length) continue
+    if (best === null || isBefore(turn, best)) best = turn
+  }
+  return best
+}
+
+/** The lower counter; of equals whoever runs less for its weight. */
+function isBefore<T>(one: Turn<T>, other: Turn<T>): boolean {
+  if (one.counter !== other.counter) return one.counter < other.counter
+  return one.running / one.weight < other.running / other.weight
 }

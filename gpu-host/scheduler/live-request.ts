@@ -82,6 +82,11 @@ export class LiveRequest<C extends Choice = Choice> {
     return this.request.is_whole && this.order?.finish === 'abort'
   }
 
+  /** Microseconds. */
+  get acceptedUs(): number {
+    return Math.min(...this.sequences.map(({ timing }) => timing.acceptedUs))
+  }
+
   get hasDrawn(): boolean {
     return this.sequences.some(({ drawnTokens }) => drawnTokens > 0)
   }

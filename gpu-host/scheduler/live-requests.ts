@@ -6,6 +6,7 @@ import { HostError } from '../errors.ts'
 import type { AdapterSource, CancelReceipt, CancelRequest, GenerateRequest } from '../protocol.ts'
 import type { Prompt } from '../text/prompt.ts'
 import type { Admission } from './admission.ts'
+import type { AdmissionControl } from './admission-control.ts'
 import type { Choice } from './choice.ts'
 import type { EndOrder } from './end-order.ts'
 import { EventBuffer } from './event-buffer.ts'
@@ -18,8 +19,7 @@ import type { Ending, Settlement } from './settlement.ts'
 export interface LiveRequestsOptions<C extends Choice>
   extends Pick<RunnerParts, 'journal' | 'clock' | 'hostId' | 'limits' | 'randomSeed'> {
   readonly queue: Admission<C>
-  /** Sequences that run at once at most. */
-  readonly sequenceCount: number
+  readonly control: AdmissionControl<C>
   /** A choice that is about to be queued. */
   readonly createChoice: (owner: LiveRequest<C>, choice: number, acceptedUs: number) => C
   /** In the journal for good: gives back what its choices held. */
@@ -68,10 +68,10 @@ export class LiveRequests<C extends Choice> {
 
   /** Throws HostError: `host_draining`, `request_duplicate`, `queue_full`, `journal_full`. */
   assertMayEnter(request: GenerateRequest): void {
-    const { queue, journal, sequenceCount } = this.#options
+    const { control, journal } = this.#options
     if (this.#isDraining) throw new HostError('host_draining', 'the host is shutting down')
     this.handOver.attempts.assertNewer(request)
-    queue.assertRoom(request.tenant_id, sequenceCount, request.n)
+    control.assertAdmits(request)
     journal.assertRoom()
   }
 
@@ -137,16 +137,12 @@ export class LiveRequests<C extends Choice> {
 
   /** Ends what was ordered to, what waited too long, and what its consumer does not read. */
   reap(): void {
-    const { clock, limits, queue } = this.#options
+    const { clock, limits, control } = this.#options
     const nowUs = clock.nowUs()
-    for (const { owner, timing } of queue.waiting()) {
-      // The choices of a request that has begun wait for their turn as long as it takes.
-      if (owner.hasStarted || nowUs - timing.acceptedUs <= limits.queueWaitMaxMs * 1000) continue
-      const error = new HostError('deadline_exceeded', 'waited too long for a place on the host')
-      owner.orderEnd({ finish: 'error', error })
-    }
     const endings: Ending<C>[] = []
     for (const owner of this.#live) {
+      const expiry = owner.order === null ? control.expiry(owner, nowUs) : null
+      if (expiry !== null) owner.orderEnd({ finish: 'error', error: expiry })
       owner.stalledSinceUs = owner.isHeldUp ? (owner.stalledSinceUs ?? nowUs) : null
       const stalledUs = nowUs - (owner.stalledSinceUs ?? nowUs)
       if (stalledUs > limits.consumerStallMaxMs * 1000) {

@@ -24,7 +24,7 @@ export interface SchedulerLoad {
   readonly kvTokensMax: number
   /** Of prefixes that nobody uses now too: they are given up for whoever needs room. */
   readonly kvTokensFree: number
-  /** How long a request that came now would wait for its turn. */
+  /** How long the request of a tenant that has none here would wait for its start. */
   readonly waitMs: number
 }
 

@@ -9,7 +9,12 @@ import type { AdapterPort } from './adapter-port.ts'
 import type { AdmissionLimits } from './admission.ts'
 
 export interface SchedulerLimits extends AdmissionLimits {
-  /** Longest wait before the first row. */
+  /**
+   * Forecast wait up to which requests are let in; null = as long as requests take, a second at
+   * least.
+   */
+  readonly waitTargetMs: number | null
+  /** Longest wait before the first row, whatever was forecast. */
   readonly queueWaitMaxMs: number
   /** Longest wait for a slot before a pinned adapter is drained. */
   readonly slotWaitMaxMs: number

@@ -14,6 +14,7 @@ import { createPrompt } from '../text/prompt.ts'
 import type { SlotLease } from './adapter-port.ts'
 import { AdapterReadiness } from './adapter-readiness.ts'
 import { Admission } from './admission.ts'
+import { AdmissionControl } from './admission-control.ts'
 import { toEndOrder } from './end-order.ts'
 import { NOTHING, type OwnedChunk } from './hand-over.ts'
 import { KvMemory } from './kv-memory.ts'
@@ -30,6 +31,8 @@ import { StepObserver } from './step-observer.ts'
 import { planStep, prefillBudget, shareStepTime } from './step-plan.ts'
 import { pickStarts } from './swap-policy.ts'
 
+/** Of nobody: a newcomer's wait is asked for in its name. */
+const NO_TENANT = ''
 /** How often deadlines are looked at while no step runs. */
 const IDLE_TICK_MS = 50
 const CANDIDATES_MAX = 64
@@ -40,6 +43,7 @@ const FAILED_STEPS_MAX = 3
 export class Scheduler implements RequestRunner {
   readonly #options: SchedulerOptions
   readonly #admission: Admission<Sequence>
+  readonly #control: AdmissionControl<Sequence>
   readonly #readiness: AdapterReadiness<Sequence>
   readonly #observer: StepObserver
   readonly #bell: LoopBell
@@ -65,10 +69,19 @@ export class Scheduler implements RequestRunner {
       onFailed: (digest, error) => this.#failQueued(digest, error),
     })
     const count = options.engine.limits.sequenceCount
+    this.#control = new AdmissionControl({
+      queue: this.#admission,
+      limits: options.limits,
+      sequenceCount: count,
+      running: () => this.#held.values(),
+      isShort: () => this.#kv.isShort,
+      stepMs: () => this.#observer.cost.stepMs,
+      stepsLeft: (sequence) => sequence.stepsLeft(this.#prefillRows),
+    })
     this.#requests = new LiveRequests({
       ...options,
       queue: this.#admission,
-      sequenceCount: count,
+      control: this.#control,
       createChoice: (owner, choice, acceptedUs) => this.#createSequence(owner, choice, acceptedUs),
       onSettled: (settlement) => this.#giveBack(settlement),
       wake: () => this.#bell.ring(),
@@ -78,8 +91,8 @@ export class Scheduler implements RequestRunner {
   }
 
   /**
-   * Accepts a request into the queue. Throws HostError: `host_draining`, `queue_full`,
-   * `journal_full`, `request_duplicate`, `invalid_request`, `context_length_exceeded`.
+   * Accepts a request into the queue. Throws HostError: `host_draining`, `queue_full` (also where
+   * its first token would come too late), `journal_full`, `request_duplicate`, `invalid_request`, `context_length_exceeded`.
    */
   submit(request: GenerateRequest): Generation {
     const { engine, adapters, renderChat } = this.#options
@@ -100,17 +113,16 @@ export class Scheduler implements RequestRunner {
   load(): SchedulerLoad {
     const { engine, limits } = this.#options
     const { sequenceCount, pageCells, pageCount } = engine.limits
-    const { depth } = this.#admission
     return {
       sequencesRunning: this.#held.size,
       sequencesMax: sequenceCount,
-      queueDepth: depth,
+      queueDepth: this.#admission.depth,
       queueDepthMax: limits.queueDepthMax,
       slots: engine.limits.slotCount,
       slotsInUse: this.#pinned().size,
       kvTokensMax: pageCount * pageCells,
       kvTokensFree: (pageCount - this.#kv.counts.used) * pageCells,
-      waitMs: this.#admission.waitMs(depth, sequenceCount),
+      waitMs: this.#control.waitMs(NO_TENANT, 1),
     }
   }
 
@@ -174,7 +186,12 @@ export class Scheduler implements RequestRunner {
   #createSequence(owner: LiveRequest<Sequence>, choice: number, acceptedUs: number): Sequence {
     const { adapter_digest: digest } = owner.request
     const leaveQueue = digest === null ? () => {} : this.#readiness.join(digest)
-    return new Sequence({ owner, choice, acceptedUs, leaveQueue })
+    const { request, prompt } = owner
+    const estimate = {
+      expectedTokens: this.#control.expectedTokens(request.tenant_id, prompt.completionTokensMax),
+      promptCost: this.#observer.cost.promptCost,
+    }
+    return new Sequence({ owner, choice, acceptedUs, estimate, leaveQueue })
   }
 
   #startReady(): void {
@@ -200,15 +217,18 @@ export class Scheduler implements RequestRunner {
         sequencesFree: this.#freeSequences.length,
         slotWaitMaxMs: limits.slotWaitMaxMs,
       },
+      ({ tenantId, weight }, starting) =>
+        this.#admission.reservedFrom(tenantId, weight, engine.limits.sequenceCount, starting),
     )
     for (const sequence of blocked) sequence.blockedSinceUs ??= nowUs
-    for (const sequence of starts) this.#start(sequence)
+    for (const sequence of starts) this.#start(sequence, nowUs)
   }
 
-  #start(sequence: Sequence): void {
+  #start(sequence: Sequence, nowUs: number): void {
     const engineSequence = this.#freeSequences.pop()
     if (engineSequence === undefined) throw new Error('started a sequence without a free position')
     this.#admission.start(sequence)
+    this.#control.started(sequence, nowUs)
     sequence.leaveQueue()
     sequence.state = 'starting'
     sequence.engineSequence = engineSequence
@@ -244,7 +264,7 @@ export class Scheduler implements RequestRunner {
   }
 
   #plan(): SequenceRows[] {
-    const { engine, limits } = this.#options
+    const { engine } = this.#options
     const plannable = this.#kv.begin((sequence, error) => {
       this.#requests.order(sequence.owner, toEndOrder(error))
     })
@@ -256,13 +276,16 @@ export class Scheduler implements RequestRunner {
       })),
       {
         rowsMax: engine.limits.rowsMax,
-        prefillRowsMax: prefillBudget(this.#observer.rowUs, limits.stepTargetUs, {
-          min: limits.prefillRowsMin,
-          max: limits.prefillRowsMax,
-        }),
+        prefillRowsMax: this.#prefillRows,
       },
     )
     return this.#kv.fit(plan)
+  }
+
+  /** Prompt rows that a step may run. */
+  get #prefillRows(): number {
+    const { stepTargetUs, prefillRowsMin: min, prefillRowsMax: max } = this.#options.limits
+    return prefillBudget(this.#observer.rowUs, stepTargetUs, { min, max })
   }
 
   async #step(rows: readonly SequenceRows[]): Promise<void> {
@@ -281,7 +304,7 @@ export class Scheduler implements RequestRunner {
       return
     }
     this.#failedStepsInRow = 0
-    this.#observer.step(rows, result.engineUs)
+    this.#observer.step(rows, result.engineUs, { startUs, endUs: clock.nowUs() })
     this.#apply(rows, result)
   }
 
@@ -295,8 +318,11 @@ export class Scheduler implements RequestRunner {
     for (const [i, { sequence, rows: count }] of rows.entries()) {
       sequence.gpuUs += shares[i] ?? 0
       sequence.lastStep = this.#steps
-      this.#admission.charge(sequence.tenantId, count)
-      this.#observer.rows(sequence, sequence.advance(count), nowUs)
+      const ran = sequence.advance(count)
+      // What is run again is nobody's fault: it is not charged twice.
+      const drawing = count - ran.prompt - ran.again
+      this.#admission.charge(sequence, drawing + ran.prompt * this.#observer.cost.promptCost)
+      this.#observer.rows(sequence, ran, nowUs)
     }
     const started: LiveRequest<Sequence>[] = []
     const chunks: OwnedChunk<Sequence>[] = []
@@ -340,8 +366,8 @@ export class Scheduler implements RequestRunner {
       this.#held.delete(sequence.engineSequence)
       this.#freeSequences.push(sequence.engineSequence)
       sequence.lease?.release()
-      const nowUs = this.#options.clock.nowUs()
-      this.#admission.end(sequence, (nowUs - sequence.timing.acceptedUs) / 1000)
+      this.#admission.end(sequence)
+      this.#control.ended(sequence, this.#options.clock.nowUs())
     }
     sequence.state = 'ended'
     sequence.abortStart.abort('ended')

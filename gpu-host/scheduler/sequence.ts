@@ -23,13 +23,25 @@ import type { EventBuffer } from './event-buffer.ts'
 import type { LiveRequest } from './live-request.ts'
 import type { TokenText } from './page-pool.ts'
 
+/** What the queue goes by until the sequence has run. */
+export interface SequenceEstimate {
+  /** Tokens that it will draw. */
+  readonly expectedTokens: number
+  /** What a token of its prompt costs, in tokens drawn. */
+  readonly promptCost: number
+}
+
 export interface SequenceInput {
   readonly owner: LiveRequest<Sequence>
   readonly choice: number
   readonly acceptedUs: number
+  readonly estimate: SequenceEstimate
   /** Called once, when the sequence leaves the queue. */
   readonly leaveQueue: () => void
 }
+
+/** One that draws more than was expected goes on for this share of it, say. */
+const OVERDUE_SHARE = 1 / 4
 
 type TokenEngine = Pick<Engine, 'tokenBytes' | 'isEndOfGeneration'>
 
@@ -42,6 +54,8 @@ export class Sequence implements TokenText, Choice {
   readonly timing: RequestTiming
   readonly abortStart = new AbortController()
   readonly leaveQueue: () => void
+  /** In tokens drawn: of its prompt, which the first choice reads for all, and of its answer. */
+  readonly costTokens: number
 
   state: SequenceState = 'queued'
   /** Position in the engine; −1 = none. */
@@ -61,6 +75,7 @@ export class Sequence implements TokenText, Choice {
   /** Since when a slot was missing; null = it was not. */
   blockedSinceUs: number | null = null
 
+  readonly #expectedTokens: number
   /** Cells that its tokens have filled at least once. */
   #reachedCells = 0
   #hasRun = false
@@ -75,6 +90,10 @@ export class Sequence implements TokenText, Choice {
     this.prompt = input.owner.prompt
     this.timing = new RequestTiming(input.acceptedUs)
     this.leaveQueue = input.leaveQueue
+    const { expectedTokens, promptCost } = input.estimate
+    this.#expectedTokens = expectedTokens
+    const prompt = input.choice === 0 ? this.prompt.tokens.length * promptCost : 0
+    this.costTokens = prompt + expectedTokens
     this.#output = new TextOutput(this.request.stop)
     this.#tally = new ChunkTally({ choice: this.choice, withLogprobs: this.request.logprobs })
   }
@@ -91,6 +110,10 @@ export class Sequence implements TokenText, Choice {
     return this.request.tenant_id
   }
 
+  get weight(): number {
+    return this.request.tenant_weight
+  }
+
   /** Of its adapter; null = base model alone. */
   get digest(): string | null {
     return this.request.adapter_digest
@@ -98,11 +121,17 @@ export class Sequence implements TokenText, Choice {
 
   /** Rows that it may still run before it ends. */
   get rowsLeftMax(): number {
-    return this.costTokens - this.filledCells
+    return this.prompt.tokens.length + this.prompt.completionTokensMax - this.filledCells
   }
 
-  get costTokens(): number {
-    return this.prompt.tokens.length + this.prompt.completionTokensMax
+  /** Steps until it ends, where a step reads `prefillRows` of its prompt or draws one token. */
+  stepsLeft(prefillRows: number): number {
+    const prefill = this.isDecoding ? 0 : Math.ceil(this.rowsDue / prefillRows)
+    const leftMax = this.prompt.completionTokensMax - this.drawnTokens
+    const expected = Math.ceil(
+      Math.max(this.#expectedTokens - this.drawnTokens, this.#expectedTokens * OVERDUE_SHARE),
+    )
+    return prefill + Math.max(1, Math.min(leftMax, expected))
   }
 
   get slot(): number {

@@ -1,18 +1,24 @@
 /**
- * What a step tells: metrics, and the measured cost of a row that prefill is fitted to.
+ * What a step tells: metrics, the measured cost of a row that prefill is fitted to, and what the
+ * queue reckons with.
  */
 import type { HostMetrics } from '../telemetry/metrics.ts'
 import type { Choice } from './choice.ts'
 import type { LiveRequest } from './live-request.ts'
 import type { SequenceRows } from './step-batch.ts'
+import { StepCost } from './step-cost.ts'
 
 /** Below it a step's fixed cost hides the cost of its rows. */
 const ROW_COST_ROWS_MIN = 16
 const ROW_COST_WEIGHT = 0.2
+/** What the host did before a step counts as its part up to this; beyond it the host was idle. */
+const PAUSE_US_MAX = 20_000
 
 export class StepObserver {
   readonly #metrics: HostMetrics
+  readonly cost = new StepCost()
   #rowUs: number | null = null
+  #lastEndUs = Number.NEGATIVE_INFINITY
 
   constructor(metrics: HostMetrics) {
     this.#metrics = metrics
@@ -23,12 +29,21 @@ export class StepObserver {
     return this.#rowUs
   }
 
-  step(planned: readonly SequenceRows[], engineUs: number): void {
+  /** `at`: from the call of the engine to its answer, before any of it was applied. */
+  step(
+    planned: readonly SequenceRows[],
+    engineUs: number,
+    at: { readonly startUs: number; readonly endUs: number },
+  ): void {
     const rows = planned.reduce((sum, { rows: count }) => sum + count, 0)
     const slots = new Set(planned.map(({ sequence }) => sequence.slot).filter((slot) => slot !== 0))
     this.#metrics.stepSeconds.observe(engineUs / 1e6)
     this.#metrics.stepRows.observe(rows)
     this.#metrics.stepDistinctSlots.observe(slots.size)
+    const sinceUs = Math.max(this.#lastEndUs, at.startUs - PAUSE_US_MAX)
+    this.#lastEndUs = at.endUs
+    const decodes = planned.filter(({ sequence }) => sequence.isDecoding).length
+    this.cost.observe({ rows, decodes, engineUs, wallUs: at.endUs - sinceUs })
     if (rows < ROW_COST_ROWS_MIN) return
     const rowUs = engineUs / rows
     this.#rowUs =

@@ -22,6 +22,9 @@ export interface SlotSituation {
   readonly slotWaitMaxMs: number
 }
 
+/** Of the free sequences, those that a request may not take; `starting` = what starts before it. */
+export type Reserve<T> = (request: T, starting: readonly T[]) => number
+
 export interface StartDecision<T> {
   readonly starts: readonly T[]
   /** Would have started, had there been a slot. */
@@ -31,6 +34,7 @@ export interface StartDecision<T> {
 export function pickStarts<T>(
   candidates: readonly StartCandidate<T>[],
   situation: SlotSituation,
+  reserve: Reserve<T> = () => 0,
 ): StartDecision<T> {
   const { slotCount, sequencesFree, slotWaitMaxMs } = situation
   const pinned = new Set(situation.pinned.keys())
@@ -46,19 +50,20 @@ export function pickStarts<T>(
   for (const candidate of [...starved, ...candidates]) {
     if (starts.length >= sequencesFree) break
     if (started.has(candidate)) continue
-    const { digest } = candidate
+    const { digest, request } = candidate
+    if (sequencesFree - starts.length <= reserve(request, starts)) continue
     if (digest !== null && !pinned.has(digest)) {
       if (pinned.size >= slotCount) {
-        blocked.push(candidate.request)
+        blocked.push(request)
         continue
       }
       pinned.add(digest)
     } else if (digest !== null && draining.has(digest)) {
-      blocked.push(candidate.request)
+      blocked.push(request)
       continue
     }
     started.add(candidate)
-    starts.push(candidate.request)
+    starts.push(request)
   }
   return { starts, blocked }
 }

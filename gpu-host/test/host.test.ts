@@ -213,7 +213,7 @@ describe('refusals before the stream', () => {
         scheduler: {
           queueDepthMax: 1,
           queueDepthTenantMax: 1,
-          queueWaitMaxMs: 60_000,
+          ...{ queueWaitMaxMs: 60_000, waitTargetMs: null },
           slotWaitMaxMs: 100,
           consumerStallMaxMs: 60_000,
           eventsBufferedMax: 64,

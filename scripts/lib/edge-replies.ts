@@ -8,6 +8,7 @@ const picoUsd = z.string().regex(/^-?\d+$/)
 export const tenantReply = z.looseObject({
   id: z.string(),
   name: z.string(),
+  weight: z.int(),
   created_at: z.string(),
 })
 export const tenantList = z.looseObject({ data: z.array(tenantReply) })

@@ -20,6 +20,7 @@ export const RIG_LIMITS: SchedulerLimits = {
   queueDepthMax: 40,
   queueDepthTenantMax: 15,
   queueWaitMaxMs: 5000,
+  waitTargetMs: null,
   slotWaitMaxMs: 100,
   consumerStallMaxMs: 1000,
   eventsBufferedMax: 8,
