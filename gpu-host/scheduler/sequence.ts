@@ -128,10 +128,7 @@ export class Sequence implements TokenText, Choice {
   stepsLeft(prefillRows: number): number {
     const prefill = this.isDecoding ? 0 : Math.ceil(this.rowsDue / prefillRows)
     const leftMax = this.prompt.completionTokensMax - this.drawnTokens
-    const expected = Math.ceil(
-      Math.max(this.#expectedTokens - this.drawnTokens, this.#expectedTokens * OVERDUE_SHARE),
-    )
-    return prefill + Math.max(1, Math.min(leftMax, expected))
+    return prefill + toStepsLeft(this.#expectedTokens, this.drawnTokens, leftMax)
   }
 
   get slot(): number {
@@ -241,6 +238,12 @@ function toLogprobs(engine: TokenEngine, sampled: SampledToken): TokenLogprobs {
     ...entry(sampled.token, sampled.logprob ?? 0),
     top: sampled.top.map(({ token, logprob }) => entry(token, logprob)),
   }
+}
+
+/** Tokens that one will still draw which was expected to draw `expectedTokens` in all, ≥ 1. */
+export function toStepsLeft(expectedTokens: number, drawnTokens: number, leftMax: number): number {
+  const expected = Math.max(expectedTokens - drawnTokens, expectedTokens * OVERDUE_SHARE)
+  return Math.max(1, Math.min(leftMax, Math.ceil(expected)))
 }
 
 /**

@@ -12,6 +12,7 @@ import type { CancelReceipt, CancelRequest, GenerateRequest } from '../protocol.
 import type { SlotLease } from '../scheduler/adapter-port.ts'
 import { AdapterReadiness } from '../scheduler/adapter-readiness.ts'
 import { Admission } from '../scheduler/admission.ts'
+import { AdmissionControl } from '../scheduler/admission-control.ts'
 import { toEndOrder } from '../scheduler/end-order.ts'
 import type { OwnedChunk } from '../scheduler/hand-over.ts'
 import type { LiveRequest } from '../scheduler/live-request.ts'
@@ -58,12 +59,15 @@ const IDLE_TICK_MS = 50
 const CANDIDATES_MAX = 64
 /** Times that an adapter is given to the server anew for one sequence. */
 const RELOADS_MAX = 2
+/** Of nobody: a newcomer's wait is asked for in its name. */
+const NO_TENANT = ''
 const NO_PAGES: PageCounts = { used: 0, cached: 0, free: 0 }
 
 export class VllmRunner implements RequestRunner {
   readonly kvPages = NO_PAGES
   readonly #options: VllmRunnerOptions
   readonly #admission: Admission<VllmSequence>
+  readonly #control: AdmissionControl<VllmSequence>
   readonly #readiness: AdapterReadiness<VllmSequence>
   readonly #requests: LiveRequests<VllmSequence>
   readonly #observer: StepObserver
@@ -86,9 +90,19 @@ export class VllmRunner implements RequestRunner {
       onReady: () => this.#bell.ring(),
       onFailed: (digest, error) => this.#failQueued(digest, error),
     })
+    this.#control = new AdmissionControl({
+      queue: this.#admission,
+      limits: options.limits,
+      sequenceCount: options.sequenceCount,
+      running: () => this.#held,
+      isShort: () => false,
+      stepMs: () => this.#observer.cost.stepMs,
+      stepsLeft: (sequence) => sequence.stepsLeft,
+    })
     this.#requests = new LiveRequests({
       ...options,
       queue: this.#admission,
+      control: this.#control,
       createChoice: (owner, choice, acceptedUs) => this.#createSequence(owner, choice, acceptedUs),
       onSettled: (settlement) => this.#giveBack(settlement),
       wake: () => this.#bell.ring(),
@@ -121,17 +135,16 @@ export class VllmRunner implements RequestRunner {
 
   load(): SchedulerLoad {
     const { limits, sequenceCount, placeCount } = this.#options
-    const { depth } = this.#admission
     return {
       sequencesRunning: this.#held.size,
       sequencesMax: sequenceCount,
-      queueDepth: depth,
+      queueDepth: this.#admission.depth,
       queueDepthMax: limits.queueDepthMax,
       slots: placeCount,
       slotsInUse: this.#pinned().size,
       kvTokensMax: 0,
       kvTokensFree: 0,
-      waitMs: this.#admission.waitMs(depth, sequenceCount),
+      waitMs: this.#control.waitMs(NO_TENANT, 1),
     }
   }
 
@@ -191,7 +204,12 @@ export class VllmRunner implements RequestRunner {
   ): VllmSequence {
     const { adapter_digest: digest } = owner.request
     const leaveQueue = digest === null ? () => {} : this.#readiness.join(digest)
-    return new VllmSequence({ owner, choice, acceptedUs, leaveQueue })
+    const { request, prompt } = owner
+    const estimate = {
+      expectedTokens: this.#control.expectedTokens(request.tenant_id, prompt.completionTokensMax),
+      promptCost: this.#observer.cost.promptCost,
+    }
+    return new VllmSequence({ owner, choice, acceptedUs, estimate, leaveQueue })
   }
 
   #startFair(): void {
@@ -206,13 +224,16 @@ export class VllmRunner implements RequestRunner {
         blockedMs: (nowUs - (sequence.blockedSinceUs ?? nowUs)) / 1000,
       })),
       { pinned: this.#pinned(), slotCount, sequencesFree, slotWaitMaxMs: limits.slotWaitMaxMs },
+      ({ tenantId, weight }, starting) =>
+        this.#admission.reservedFrom(tenantId, weight, sequenceCount, starting),
     )
     for (const sequence of blocked) sequence.blockedSinceUs ??= nowUs
-    for (const sequence of starts) this.#start(sequence)
+    for (const sequence of starts) this.#start(sequence, nowUs)
   }
 
-  #start(sequence: VllmSequence): void {
+  #start(sequence: VllmSequence, nowUs: number): void {
     this.#admission.start(sequence)
+    this.#control.started(sequence, nowUs)
     sequence.leaveQueue()
     sequence.state = 'starting'
     this.#held.add(sequence)
@@ -294,7 +315,8 @@ export class VllmRunner implements RequestRunner {
     for (const [index, { sequence, delta }] of live.entries()) {
       const { owner } = sequence
       sequence.gpuUs += shares[index] ?? 0
-      this.#admission.charge(sequence.tenantId, tokens[index] ?? 0)
+      this.#admission.charge(sequence, sequence.costOf(delta))
+      this.#observePace(sequence, delta, nowUs)
       if (!owner.hasDrawn) started.add(owner)
       if (sequence.drawnTokens === 0) {
         this.#options.metrics.tokens.inc({ kind: 'prompt' }, owner.prompt.tokens.length)
@@ -309,6 +331,16 @@ export class VllmRunner implements RequestRunner {
     for (const { sequence } of live) {
       if (sequence.finish !== null) this.#release(sequence)
     }
+  }
+
+  /** From token to token of a stream: the server's steps, as far as they can be seen from here. */
+  #observePace(sequence: VllmSequence, { tokens }: CompletionDelta, nowUs: number): void {
+    if (tokens === 0) return
+    const { lastTokenUs } = sequence
+    sequence.lastTokenUs = nowUs
+    if (lastTokenUs === null) return
+    const wallUs = (nowUs - lastTokenUs) / tokens
+    this.#observer.cost.observe({ rows: 1, decodes: 1, engineUs: wallUs, wallUs })
   }
 
   #resume(): void {
@@ -331,7 +363,8 @@ export class VllmRunner implements RequestRunner {
     } else {
       this.#held.delete(sequence)
       sequence.lease?.release()
-      this.#admission.end(sequence, (nowUs - sequence.timing.acceptedUs) / 1000)
+      this.#admission.end(sequence)
+      this.#control.ended(sequence, nowUs)
     }
     if (state === 'prefilling' || state === 'decoding') {
       const us = this.#busy.end(nowUs)

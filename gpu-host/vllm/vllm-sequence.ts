@@ -10,7 +10,7 @@ import type { Choice, SequenceState } from '../scheduler/choice.ts'
 import { ChunkTally } from '../scheduler/chunk-tally.ts'
 import type { EndOrder } from '../scheduler/end-order.ts'
 import type { LiveRequest } from '../scheduler/live-request.ts'
-import { choiceSeed } from '../scheduler/sequence.ts'
+import { choiceSeed, type SequenceEstimate, toStepsLeft } from '../scheduler/sequence.ts'
 import { RequestTiming } from '../telemetry/request-timing.ts'
 import type { CompletionDelta } from './completion-stream.ts'
 import { ShownTokens } from './shown-tokens.ts'
@@ -19,6 +19,7 @@ export interface VllmSequenceInput {
   readonly owner: LiveRequest<VllmSequence>
   readonly choice: number
   readonly acceptedUs: number
+  readonly estimate: SequenceEstimate
   /** Called once, when the sequence leaves the queue. */
   readonly leaveQueue: () => void
 }
@@ -29,24 +30,31 @@ export class VllmSequence implements Choice {
   readonly timing: RequestTiming
   readonly abortStart = new AbortController()
   readonly leaveQueue: () => void
+  readonly costTokens: number
 
   state: SequenceState = 'queued'
   lease: SlotLease | null = null
   finish: 'stop' | 'length' | null = null
   gpuUs = 0
   drawnTokens = 0
+  /** When its last token came; null = none has. */
+  lastTokenUs: number | null = null
   /** Since when a slot was missing; null = it was not. */
   blockedSinceUs: number | null = null
   #cachedTokens = 0
+  readonly #estimate: SequenceEstimate
   readonly #shown: ShownTokens
   readonly #tally: ChunkTally
 
-  constructor({ owner, choice, acceptedUs, leaveQueue }: VllmSequenceInput) {
+  constructor({ owner, choice, acceptedUs, estimate, leaveQueue }: VllmSequenceInput) {
     const { stop, logprobs } = owner.request
     this.owner = owner
     this.choice = choice
     this.timing = new RequestTiming(acceptedUs)
     this.leaveQueue = leaveQueue
+    this.#estimate = estimate
+    const prompt = choice === 0 ? owner.prompt.tokens.length * estimate.promptCost : 0
+    this.costTokens = prompt + estimate.expectedTokens
     this.#shown = new ShownTokens(stop)
     this.#tally = new ChunkTally({ choice, withLogprobs: logprobs })
   }
@@ -68,15 +76,21 @@ export class VllmSequence implements Choice {
     return choiceSeed(this.owner.seed, this.choice)
   }
 
-  get costTokens(): number {
-    const { tokens, completionTokensMax } = this.owner.prompt
-    return tokens.length + completionTokensMax
+  get weight(): number {
+    return this.owner.request.tenant_weight
   }
 
   /** Tokens that it may still draw, and the prompt while nothing is known of it. */
   get rowsLeftMax(): number {
+    const { tokens, completionTokensMax } = this.owner.prompt
     const { rows } = this.promptRead
-    return this.costTokens - rows - this.drawnTokens
+    return tokens.length + completionTokensMax - rows - this.drawnTokens
+  }
+
+  /** Times that the server will still go round for it, as far as can be told. */
+  get stepsLeft(): number {
+    const leftMax = this.owner.prompt.completionTokensMax - this.drawnTokens
+    return toStepsLeft(this.#estimate.expectedTokens, this.drawnTokens, leftMax)
   }
 
   get promptRead(): { readonly rows: number; readonly cachedTokens: number } {
@@ -88,6 +102,13 @@ export class VllmSequence implements Choice {
   tokensWith(delta: CompletionDelta): number {
     const prompt = this.drawnTokens === 0 && delta.tokens > 0 ? this.owner.prompt.tokens.length : 0
     return prompt + delta.tokens
+  }
+
+  /** What the delta cost, in tokens drawn; what the server had cached costs nothing. */
+  costOf(delta: CompletionDelta): number {
+    if (this.drawnTokens > 0 || this.choice > 0) return delta.tokens
+    const read = this.owner.prompt.tokens.length - (delta.cachedTokens ?? 0)
+    return delta.tokens + read * this.#estimate.promptCost
   }
 
   /** The chunk to send; null while there is nothing to show. */
