@@ -26,6 +26,7 @@ import { showOrganizationCosts, showOrganizationUsage } from './routes/organizat
 import { showHosts, takeHeartbeat, takeUsage } from './routes/pool.ts'
 import { setPrice, showPrices } from './routes/prices.ts'
 import { addTenant, changeTenant, showTenant, showTenants } from './routes/tenants.ts'
+import { completeUpload, planUpload } from './routes/uploads.ts'
 import { showUsage, showUsageEvents } from './routes/usage.ts'
 
 export function createApp(deps: Deps): Hono<EdgeEnv> {
@@ -69,6 +70,8 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
     app.delete(`${scope}/limits`, dropLimits(deps))
   }
   app.post('/v1/tenants/:tenant/models/:model/versions', deployVersion(deps))
+  app.post('/v1/tenants/:tenant/models/:model/uploads', planUpload(deps))
+  app.post('/v1/tenants/:tenant/models/:model/uploads/complete', completeUpload(deps))
   app.get('/v1/tenants/:tenant/models', showModels(deps))
   app.get('/v1/tenants/:tenant/models/:model', showModel(deps))
   app.delete('/v1/tenants/:tenant/models/:model', dropModel(deps))

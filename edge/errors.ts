@@ -33,6 +33,8 @@ export const EDGE_ERRORS = {
   not_found: { status: 404, type: 'invalid_request_error' },
   model_not_found: { status: 404, type: 'invalid_request_error' },
   host_epoch_stale: { status: 409, type: 'invalid_request_error', shouldRetry: false },
+  /** Some of its files have not arrived: to be planned anew, not tried again. */
+  upload_incomplete: { status: 409, type: 'invalid_request_error', shouldRetry: false },
   payload_too_large: { status: 413, type: 'invalid_request_error' },
   /** SDKs try it again, and find the reply. */
   idempotency_in_progress: { status: 409, type: 'invalid_request_error', retryAfterMs: 1000 },

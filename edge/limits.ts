@@ -7,6 +7,8 @@ const MIB = 1024 * KIB
 export const REQUEST_BYTES_MAX = 3.5 * MIB
 /** Body of an admin request: names and scopes. */
 export const ADMIN_BYTES_MAX = 64 * KIB
+/** Names up to 4096 parts of an upload by their hashes. */
+export const UPLOAD_FILES_BYTES_MAX = 320 * KIB
 /** A heartbeat names up to 100,000 adapters of about 100 bytes each. */
 export const HEARTBEAT_BYTES_MAX = 16 * MIB
 /** 1000 events of about 1 KiB each. */

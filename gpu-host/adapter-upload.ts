@@ -1,10 +1,9 @@
 /**
  * POST adapters: a multipart upload of exactly two files, `config` and `weights`, streamed to a
- * staging directory under byte caps, handed to the intake, and removed whatever happened. File
- * names of the client are never used.
+ * directory of its own under byte caps, and handed to the intake. File names of the client are
+ * never used.
  */
 import { createWriteStream } from 'node:fs'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
@@ -13,6 +12,7 @@ import type { Clock } from './clock.ts'
 import type { ServerLimits } from './config.ts'
 import { errorCodeOf, HostError, type HostErrorCode } from './errors.ts'
 import type { AdapterReceipt } from './protocol.ts'
+import type { UploadPlaces } from './upload-places.ts'
 
 /**
  * Checks, converts and stores an adapter. Rejects with `adapter_invalid`, naming file and field.
@@ -26,7 +26,7 @@ export interface AdapterIntake {
 
 export interface UploadDeps {
   readonly intake: AdapterIntake
-  readonly stagingDirectory: string
+  readonly places: UploadPlaces
   readonly clock: Clock
   readonly limits: ServerLimits
 }
@@ -36,34 +36,20 @@ type PartName = (typeof PARTS)[number]
 
 export class AdapterUpload {
   readonly #deps: UploadDeps
-  #running = 0
 
   constructor(deps: UploadDeps) {
     this.#deps = deps
   }
 
-  async handle(request: IncomingMessage): Promise<AdapterReceipt> {
-    const { intake, limits, stagingDirectory } = this.#deps
-    if (this.#running >= limits.uploadsMax) {
-      throw new HostError('upload_limit_reached', 'too many uploads at once')
-    }
-    this.#running += 1
-    let staging: string | null = null
-    try {
-      await mkdir(stagingDirectory, { recursive: true, mode: 0o700 })
-      staging = await mkdtemp(join(stagingDirectory, 'upload-'))
-      await this.#receive(request, staging)
-      return await intake.install({
-        configPath: join(staging, 'config'),
-        weightsPath: join(staging, 'weights'),
+  handle(request: IncomingMessage): Promise<AdapterReceipt> {
+    const { intake, places } = this.#deps
+    return places.run(async (directory) => {
+      await this.#receive(request, directory)
+      return intake.install({
+        configPath: join(directory, 'config'),
+        weightsPath: join(directory, 'weights'),
       })
-    } catch (error) {
-      if (errorCodeOf(error) !== 'ENOSPC') throw error
-      throw new HostError('disk_full', 'the host has no room for the upload', { cause: error })
-    } finally {
-      this.#running -= 1
-      if (staging !== null) await rm(staging, { recursive: true, force: true })
-    }
+    })
   }
 
   async #receive(request: IncomingMessage, staging: string): Promise<void> {

@@ -24,6 +24,7 @@ export const HOST_ERRORS = {
   method_not_allowed: { status: 405, isRetryable: false },
   request_timeout: { status: 408, isRetryable: true },
   request_duplicate: { status: 409, isRetryable: false },
+  upload_incomplete: { status: 409, isRetryable: false },
   payload_too_large: { status: 413, isRetryable: false },
   adapter_invalid: { status: 422, isRetryable: false },
   request_aborted: { status: 499, isRetryable: false },

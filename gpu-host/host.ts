@@ -9,6 +9,7 @@ import type { Server } from 'node:http'
 import type { AdapterIntake } from './adapter-upload.ts'
 import { type Clock, sleep } from './clock.ts'
 import type { HostConfig } from './config.ts'
+import type { DirectStore } from './direct-uploads.ts'
 import { GrantVerifier } from './grants.ts'
 import { type Disk, nodeDisk } from './journal/disk.ts'
 import { Journal } from './journal/journal.ts'
@@ -45,6 +46,8 @@ export interface HostParts {
   readonly engine: ServingEngine
   readonly adapters: AdapterPort
   readonly intake: AdapterIntake
+  /** Absent = adapters come through the edge only. */
+  readonly direct?: DirectStore
   readonly clock: Clock
   /** That the journal is on; the machine's own by default. */
   readonly disk?: Disk
@@ -278,10 +281,11 @@ export class Host {
   }
 
   #createServer(): Server {
-    const { settings, engine, adapters, intake, clock, log } = this.#parts
+    const { settings, engine, adapters, intake, direct, clock, log } = this.#parts
     return createHostServer({
       scheduler: this.scheduler,
       intake,
+      direct: direct ?? null,
       grants: new GrantVerifier(settings.poolSecret, clock),
       metrics: this.metrics,
       baseModel: engine.baseModel,

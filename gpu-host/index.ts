@@ -68,7 +68,7 @@ async function openEngine(config: HostConfig): Promise<OpenedEngine> {
 
 async function createHost(config: HostConfig, opened: OpenedEngine): Promise<Host> {
   const { serving, slots, memory } = opened
-  const { store } = openStore(config.store, { clock: systemClock, log, fetch })
+  const { store, staging } = openStore(config.store, { clock: systemClock, log, fetch })
   const disk = await DiskTier.open({
     directory: config.diskTierDirectory,
     bytesMax: config.diskTierBytesMax,
@@ -76,11 +76,14 @@ async function createHost(config: HostConfig, opened: OpenedEngine): Promise<Hos
   })
   disk.warm()
   const ram = new RamTier(config.ramTierBytesMax, memory)
+  const intake = new PeftIntake({ engine: slots, store, disk, log })
+  staging?.keepSwept()
   return new Host({
     settings: config,
     engine: serving,
     adapters: new AdapterCache({ engine: slots, store, disk, ram, clock: systemClock, log }),
-    intake: new PeftIntake({ engine: slots, store, disk, log }),
+    intake,
+    ...(staging && { direct: { staging, intake } }),
     clock: systemClock,
     log,
     fetch,

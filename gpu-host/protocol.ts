@@ -19,6 +19,8 @@ export const HOST_ROUTES = {
   generate: '/internal/v1/generate',
   cancel: '/internal/v1/cancel',
   adapters: '/internal/v1/adapters',
+  uploadPlan: '/internal/v1/uploads/plan',
+  uploadComplete: '/internal/v1/uploads/complete',
   prefetch: '/internal/v1/prefetch',
   residency: '/internal/v1/residency',
   drain: '/internal/v1/drain',
@@ -271,6 +273,57 @@ export const adapterReceipt = z.object({
   existed: z.boolean(),
 })
 export type AdapterReceipt = z.infer<typeof adapterReceipt>
+
+/** What goes straight to the pool's store goes in parts of so many bytes; the last may be less. */
+export const UPLOAD_PART_BYTES: number = 8 * 1024 * 1024
+
+const uploadFile = z
+  .object({
+    bytes: z.int().min(1),
+    sha256: sha256Hex,
+    /** Of each part, in order. */
+    part_sha256: z.array(sha256Hex).min(1).max(2048),
+  })
+  .refine(
+    ({ bytes, part_sha256: parts }) => parts.length === Math.ceil(bytes / UPLOAD_PART_BYTES),
+    {
+      path: ['part_sha256'],
+      message: `must name each part of ${UPLOAD_PART_BYTES} bytes`,
+    },
+  )
+export type UploadFile = z.infer<typeof uploadFile>
+
+/** The two files of a PEFT adapter, before they are sent. */
+export const uploadFiles = z.object({ config: uploadFile, weights: uploadFile })
+export type UploadFiles = z.infer<typeof uploadFiles>
+
+/** Edge → host, body of `uploadPlan` and `uploadComplete`. */
+export const uploadRequest = z.object({ files: uploadFiles })
+
+/** Where the files go: `through_edge` = this pool's store takes none directly. */
+export const uploadPlan = z.discriminatedUnion('mode', [
+  z.object({ mode: z.literal('through_edge') }),
+  z.object({
+    mode: z.literal('direct'),
+    /** What the adapter will be called. */
+    digest: adapterDigest,
+    /** Bytes that are there already. */
+    bytes_staged: z.int().min(0),
+    /** From then on the store refuses the URLs. */
+    expires_at: z.iso.datetime(),
+    /** To PUT, each with exactly these headers; what is there already is left out. */
+    parts: z.array(
+      z.object({
+        file: z.enum(['config', 'weights']),
+        /** Bytes from index × UPLOAD_PART_BYTES on. */
+        index: z.int().min(0),
+        url: z.url(),
+        headers: z.record(z.string(), z.string()),
+      }),
+    ),
+  }),
+])
+export type UploadPlan = z.infer<typeof uploadPlan>
 
 export const residencyState = z.enum([
   'absent',

@@ -6,18 +6,29 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AdapterIntake, AdapterUpload } from './adapter-upload.ts'
 import type { Clock } from './clock.ts'
 import type { ServerLimits } from './config.ts'
+import { type DirectStore, DirectUploads } from './direct-uploads.ts'
 import { HostError, toHostError } from './errors.ts'
 import { handleCancel, handleGenerate, readGranted } from './generate-route.ts'
 import type { GrantVerifier } from './grants.ts'
 import { errorText, type Log } from './log.ts'
-import { type GrantClaims, type Heartbeat, HOST_ROUTES, prefetchRequest } from './protocol.ts'
+import {
+  type GrantClaims,
+  type Heartbeat,
+  HOST_ROUTES,
+  prefetchRequest,
+  type UploadFiles,
+  uploadRequest,
+} from './protocol.ts'
 import { parseJsonBody } from './request-body.ts'
 import type { RequestRunner } from './scheduler/request-runner.ts'
 import type { HostMetrics } from './telemetry/metrics.ts'
+import { UploadPlaces } from './upload-places.ts'
 
 export interface ServerDeps {
   readonly scheduler: RequestRunner
   readonly intake: AdapterIntake
+  /** null = the store takes no files directly. */
+  readonly direct: DirectStore | null
   readonly grants: GrantVerifier
   readonly metrics: HostMetrics
   readonly baseModel: string
@@ -39,7 +50,16 @@ type SignedRoute = (
 
 export function createHostServer(deps: ServerDeps): Server {
   const { limits } = deps
-  const upload = new AdapterUpload({ ...deps })
+  const places = new UploadPlaces(deps.stagingDirectory, limits.uploadsMax)
+  const upload = new AdapterUpload({ ...deps, places })
+  const uploads = new DirectUploads({ ...deps, places })
+  const assertServing = (): void => {
+    if (deps.scheduler.isDraining) throw new HostError('host_draining', 'the host is shutting down')
+  }
+  const readFiles = async (claims: GrantClaims, request: IncomingMessage): Promise<UploadFiles> => {
+    assertServing()
+    return parseJsonBody(uploadRequest, await readGranted(deps, claims, request)).files
+  }
   const signed: Record<string, SignedRoute> = {
     [HOST_ROUTES.generate]: async (claims, request, response) => {
       await handleGenerate(deps, claims, request, response)
@@ -49,8 +69,7 @@ export function createHostServer(deps: ServerDeps): Server {
       json(202, await handleCancel(deps, claims, request)),
     // Streamed, so the grant cannot cover the bytes; the receipt's digest names them.
     [HOST_ROUTES.adapters]: async (claims, request) => {
-      if (deps.scheduler.isDraining)
-        throw new HostError('host_draining', 'the host is shutting down')
+      assertServing()
       const receipt = await upload.handle(request)
       if (claims.adapter_digest !== null && claims.adapter_digest !== receipt.digest) {
         throw new HostError('grant_mismatch', 'the grant is for another adapter', {
@@ -59,6 +78,10 @@ export function createHostServer(deps: ServerDeps): Server {
       }
       return json(200, receipt)
     },
+    [HOST_ROUTES.uploadPlan]: async (claims, request) =>
+      json(200, await uploads.plan(claims, await readFiles(claims, request))),
+    [HOST_ROUTES.uploadComplete]: async (claims, request) =>
+      json(200, await uploads.complete(claims, await readFiles(claims, request))),
     [HOST_ROUTES.prefetch]: async (claims, request) => {
       const body = await readGranted(deps, claims, request)
       const { adapter_digest } = parseJsonBody(prefetchRequest, body)

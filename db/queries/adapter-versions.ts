@@ -6,6 +6,7 @@ import { and, desc, eq, inArray, type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../database.ts'
 import { createId } from '../ids.ts'
 import { type AdapterVersion, adapterVersions } from '../schema/adapter-versions.ts'
+import { models } from '../schema/models.ts'
 
 export type { AdapterVersion }
 
@@ -123,6 +124,22 @@ function placeVersion(lane: number, weight: number): SQL {
     on conflict (model_id, lane) do update set id = excluded.id,
       version_id = excluded.version_id, weight = excluded.weight, deployed_at = now()
     returning model_id`
+}
+
+/**
+ * Whether the tenant has ever deployed that adapter, and so had its bytes; a removed model counts.
+ */
+export async function hasAdapter(
+  db: Db,
+  { tenantId, digest }: { readonly tenantId: string; readonly digest: string },
+): Promise<boolean> {
+  const rows = await db
+    .select({ id: adapterVersions.id })
+    .from(adapterVersions)
+    .innerJoin(models, eq(models.id, adapterVersions.modelId))
+    .where(and(eq(models.tenantId, tenantId), eq(adapterVersions.digest, digest)))
+    .limit(1)
+  return rows.length > 0
 }
 
 /** Newest first. Take the id from findModel, which knows the tenant, never from a request. */

@@ -38,6 +38,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   context_length_exceeded: { code: 'context_length_exceeded', isRetryable: false },
   payload_too_large: { code: 'payload_too_large', isRetryable: false },
   adapter_invalid: { code: 'adapter_invalid', isRetryable: false },
+  upload_incomplete: { code: 'upload_incomplete', isRetryable: false },
   // Clocks that differ: another host's may not.
   grant_expired: { code: 'host_failed', isRetryable: true, message: BROKEN },
   request_timeout: { code: 'host_failed', isRetryable: true, message: BROKEN },
@@ -65,7 +66,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   store_unavailable: {
     code: 'adapter_unavailable',
     isRetryable: true,
-    message: "The model's adapter cannot be fetched at the moment. Please retry.",
+    message: 'The adapter store does not answer at the moment. Please retry.',
   },
   deadline_exceeded: {
     code: 'deadline_exceeded',

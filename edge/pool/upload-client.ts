@@ -1,13 +1,22 @@
 /**
- * Passes an adapter upload on to a host, byte for byte and unread: files go through, they are never
- * held here. One attempt, since a stream cannot be sent twice.
+ * Brings an adapter to a host. Through this edge: byte for byte and unread, files are never held
+ * here, and in one attempt, since a stream cannot be sent twice. Or past it, straight to the pool's
+ * store: then a host says where, and fetches what has arrived.
  */
-import { type AdapterReceipt, adapterReceipt, HOST_ROUTES } from '#protocol'
+import type { z } from 'zod'
+import {
+  type AdapterReceipt,
+  adapterReceipt,
+  HOST_ROUTES,
+  type UploadFiles,
+  type UploadPlan,
+  uploadPlan,
+} from '#protocol'
 import { EdgeError } from '../errors.ts'
-import { UPLOAD_TIMEOUT_MS } from '../limits.ts'
+import { HOST_ATTEMPTS_MAX, UPLOAD_TIMEOUT_MS } from '../limits.ts'
 import type { GrantSigner } from './grant.ts'
-import { parseHostFailure, unreachable } from './host-failure.ts'
-import { pickHosts } from './pick-host.ts'
+import { type HostFailure, parseHostFailure, unreachable } from './host-failure.ts'
+import { type HostState, pickHosts } from './pick-host.ts'
 import type { PoolView } from './pool-view.ts'
 
 export interface UploadClientOptions {
@@ -21,6 +30,13 @@ export interface UploadCall {
   readonly tenantId: string
   readonly keyId: string | null
   readonly baseModel: string
+  /** Aborted when the client leaves. */
+  readonly signal: AbortSignal
+}
+
+interface Body {
+  readonly content: string | ReadableStream<Uint8Array>
+  readonly contentType: string
 }
 
 export class UploadClient {
@@ -32,7 +48,6 @@ export class UploadClient {
 
   /** Throws EdgeError with the host's own words when it refuses the adapter. */
   async install(upload: Request, call: UploadCall): Promise<AdapterReceipt> {
-    const { pool, signer, fetch } = this.#options
     const contentType = upload.headers.get('content-type') ?? ''
     if (!contentType.startsWith('multipart/form-data') || upload.body === null) {
       throw new EdgeError(
@@ -40,40 +55,100 @@ export class UploadClient {
         'Send multipart/form-data with the files "config" and "weights".',
       )
     }
-    const { baseModel, tenantId } = call
-    const wish = { baseModel, tenantId, digest: null, demand: 0 }
-    const [host] = pickHosts(await pool.ready(), wish)
-    if (host === undefined) {
-      throw new EdgeError('no_host_available', `No host serves ${call.baseModel} at the moment.`)
+    const [host] = await this.#hosts(call)
+    if (host === undefined) throw noHost(call)
+    const body = { content: upload.body, contentType }
+    const reply = await this.#post(host, HOST_ROUTES.adapters, call, body, null, adapterReceipt)
+    if (isFailure(reply)) throw reply.error
+    return reply
+  }
+
+  /** Where the files go, and what of them is there already. */
+  plan(files: UploadFiles, call: UploadCall): Promise<UploadPlan> {
+    return this.#ask(HOST_ROUTES.uploadPlan, files, null, call, uploadPlan)
+  }
+
+  /**
+   * Makes an adapter of what has arrived. `knownDigest`: the tenant has had this very adapter, so
+   * it need not arrive again.
+   */
+  complete(
+    files: UploadFiles,
+    knownDigest: string | null,
+    call: UploadCall,
+  ): Promise<AdapterReceipt> {
+    return this.#ask(HOST_ROUTES.uploadComplete, files, knownDigest, call, adapterReceipt)
+  }
+
+  /** One host after the other, for as long as another may do better. */
+  async #ask<T extends object>(
+    route: string,
+    files: UploadFiles,
+    digest: string | null,
+    call: UploadCall,
+    schema: z.ZodType<T>,
+  ): Promise<T> {
+    const body = { content: JSON.stringify({ files }), contentType: 'application/json' }
+    let error = noHost(call)
+    for (const host of (await this.#hosts(call)).slice(0, HOST_ATTEMPTS_MAX)) {
+      const reply = await this.#post(host, route, call, body, digest, schema)
+      if (!isFailure(reply)) return reply
+      error = reply.error
+      if (!reply.isRetryable) break
     }
+    throw error
+  }
+
+  async #hosts({ baseModel, tenantId }: UploadCall): Promise<HostState[]> {
+    const wish = { baseModel, tenantId, digest: null, demand: 0 }
+    return pickHosts(await this.#options.pool.ready(), wish)
+  }
+
+  /** Throws only when the client has left. */
+  async #post<T extends object>(
+    host: HostState,
+    route: string,
+    call: UploadCall,
+    { content, contentType }: Body,
+    digest: string | null,
+    schema: z.ZodType<T>,
+  ): Promise<T | HostFailure> {
+    const { pool, signer, fetch } = this.#options
     const authorization = await signer.sign({
-      route: HOST_ROUTES.adapters,
+      route,
       request_id: call.requestId,
       tenant_id: call.tenantId,
       key_id: call.keyId,
-      adapter_digest: null,
+      adapter_digest: digest,
       max_tokens: null,
-      body: null,
+      body: typeof content === 'string' ? content : null,
     })
     const leave = pool.enter(host.hostId)
     try {
-      const response = await fetch(new URL(HOST_ROUTES.adapters, host.url).href, {
+      const response = await fetch(new URL(route, host.url).href, {
         method: 'POST',
         headers: { authorization, 'content-type': contentType },
-        body: upload.body,
+        body: content,
         // A body that is a stream must say so.
-        duplex: 'half',
-        signal: AbortSignal.any([upload.signal, AbortSignal.timeout(UPLOAD_TIMEOUT_MS)]),
+        ...(typeof content === 'string' ? {} : { duplex: 'half' }),
+        signal: AbortSignal.any([call.signal, AbortSignal.timeout(UPLOAD_TIMEOUT_MS)]),
       } as RequestInit)
       const text = await response.text()
-      if (!response.ok) throw parseHostFailure(response.status, text).error
-      return adapterReceipt.parse(JSON.parse(text))
+      if (!response.ok) return parseHostFailure(response.status, text)
+      return schema.parse(JSON.parse(text))
     } catch (error) {
-      if (error instanceof EdgeError) throw error
-      if (upload.signal.aborted) throw new EdgeError('request_aborted', 'the client left')
-      throw unreachable(error).error
+      if (call.signal.aborted) throw new EdgeError('request_aborted', 'the client left')
+      return unreachable(error)
     } finally {
       leave()
     }
   }
+}
+
+function isFailure<T extends object>(reply: T | HostFailure): reply is HostFailure {
+  return 'type' in reply && reply.type === 'failure'
+}
+
+function noHost({ baseModel }: UploadCall): EdgeError {
+  return new EdgeError('no_host_available', `No host serves ${baseModel} at the moment.`)
 }

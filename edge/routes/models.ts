@@ -13,6 +13,7 @@ import type { AdapterReceipt } from '#protocol'
 import { MODEL_NAME } from '../catalog/model-reference.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
+import type { UploadCall } from '../pool/upload-client.ts'
 import { parseValue } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessTenant, audit } from '../tenant-access.ts'
@@ -29,23 +30,37 @@ export type DeployWish = z.infer<typeof deployWish>
 /** POST …/models/:model/versions: the upload goes to a host, whose receipt becomes the version. */
 export function deployVersion(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
-    const tenant = await accessTenant(deps, c)
-    const modelName = c.req.param('model') ?? ''
-    const wish = parseValue(deployWish, c.req.query())
-    await refuseDeploy(deps, tenant, modelName, wish)
-    const identity = c.get('identity')
-    const receipt = await deps.uploads.install(c.req.raw, {
-      requestId: c.get('requestId'),
-      tenantId: tenant.id,
-      keyId: identity?.kind === 'tenant' ? identity.keyId : null,
-      baseModel: c.req.query('base_model') ?? deps.config.baseModel,
-    })
-    return recordDeploy(deps, c, { tenant, modelName, receipt, wish })
+    const target = await openDeploy(deps, c)
+    const receipt = await deps.uploads.install(c.req.raw, target.call)
+    return recordDeploy(deps, c, { ...target, receipt })
   }
 }
 
-/** What is wrong is told before the upload. */
-export async function refuseDeploy(
+export interface DeployTarget {
+  readonly tenant: Tenant
+  readonly modelName: string
+  readonly wish: DeployWish
+  readonly call: UploadCall
+}
+
+/** Who deploys what, and how. What is wrong is told before the upload. */
+export async function openDeploy(deps: Deps, c: EdgeContext): Promise<DeployTarget> {
+  const tenant = await accessTenant(deps, c)
+  const modelName = c.req.param('model') ?? ''
+  const wish = parseValue(deployWish, c.req.query())
+  await refuseDeploy(deps, tenant, modelName, wish)
+  const identity = c.get('identity')
+  const call = {
+    requestId: c.get('requestId'),
+    tenantId: tenant.id,
+    keyId: identity?.kind === 'tenant' ? identity.keyId : null,
+    baseModel: c.req.query('base_model') ?? deps.config.baseModel,
+    signal: c.req.raw.signal,
+  }
+  return { tenant, modelName, wish, call }
+}
+
+async function refuseDeploy(
   deps: Deps,
   tenant: Tenant,
   modelName: string,
@@ -72,12 +87,7 @@ export async function refuseDeploy(
 export async function recordDeploy(
   deps: Deps,
   c: EdgeContext,
-  deploy: {
-    readonly tenant: Tenant
-    readonly modelName: string
-    readonly receipt: AdapterReceipt
-    readonly wish: DeployWish
-  },
+  deploy: Omit<DeployTarget, 'call'> & { readonly receipt: AdapterReceipt },
 ): Promise<Response> {
   const { tenant, modelName, receipt, wish } = deploy
   const known = await findModel(deps.db, { tenantId: tenant.id, name: modelName })

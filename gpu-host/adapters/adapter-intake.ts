@@ -47,21 +47,29 @@ export class PeftIntake implements AdapterIntake {
    * The pack is written beside the weights for a moment: the directory is the caller's to remove.
    */
   async install(files: UploadedFiles): Promise<AdapterReceipt> {
-    const { engine } = this.#options
     const config = await readConfig(files.configPath)
     const [configSha256, weightsSha256] = await Promise.all([
       sha256OfFile(files.configPath),
       sha256OfFile(files.weightsPath),
     ])
-    const digest = adapterDigest(configSha256, weightsSha256, engine.info.baseDigest)
-    const stored = await this.#findStored(digest)
-    if (stored !== null) {
-      checkPackFits(stored, engine)
-      return toReceipt(stored, true)
-    }
+    const digest = this.digestOf(configSha256, weightsSha256)
+    const stored = await this.find(digest)
+    if (stored !== null) return stored
     const image = await this.#convert(digest, config, files.weightsPath)
     await this.#keep(image, dirname(files.weightsPath))
     return toReceipt(image.manifest, false)
+  }
+
+  digestOf(configSha256: string, weightsSha256: string): string {
+    return adapterDigest(configSha256, weightsSha256, this.#options.engine.info.baseDigest)
+  }
+
+  /** What is stored under that digest; null when nothing is, or nothing that is whole. */
+  async find(digest: string): Promise<AdapterReceipt | null> {
+    const stored = await this.#findStored(digest)
+    if (stored === null) return null
+    checkPackFits(stored, this.#options.engine)
+    return toReceipt(stored, true)
   }
 
   /** Proves the stored pack by reading it through the disk tier; a damaged one is made anew. */

@@ -42,8 +42,8 @@ const PAUSE_MS = 100
 const REPLY_MS_MAX = 4000
 /** … and after so long no further attempt is begun. */
 const PATIENCE_MS = 8000
-/** Slowest upload that is waited for, in bytes a millisecond. */
-const UPLOAD_BYTES_PER_MS_MIN = 200
+/** Slowest transfer in one piece that is waited for. */
+const BYTES_PER_MS_MIN = 200
 const ERROR_BYTES_MAX = 16 * 1024
 
 export class S3Bucket {
@@ -68,6 +68,15 @@ export class S3Bucket {
       if (text.includes('<Error>')) throw toS3Error(500, text)
       return { text, headers: response.headers }
     })
+  }
+
+  /** The reply's body, of about so many bytes, which it is waited for accordingly. */
+  sendForBytes(call: S3Call, bytes: number): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#retry(
+      call,
+      async (response) => new Uint8Array(await response.arrayBuffer()),
+      bytes,
+    )
   }
 
   /** A URL that may be used once or often until it expires, with exactly these headers. */
@@ -96,12 +105,16 @@ export class S3Bucket {
     } while (token !== null)
   }
 
-  async #retry<T>(call: S3Call, read: (response: Response) => Promise<T>): Promise<T> {
+  async #retry<T>(
+    call: S3Call,
+    read: (response: Response) => Promise<T>,
+    bytes = call.body?.byteLength ?? 0,
+  ): Promise<T> {
     const { clock, random } = this.#options
     const beganUs = clock.nowUs()
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.#attempt(call, read)
+        return await this.#attempt(call, read, bytes)
       } catch (error) {
         if (call.signal?.aborted || !(error instanceof S3Error)) throw error
         const waitedMs = (clock.nowUs() - beganUs) / 1000
@@ -112,11 +125,15 @@ export class S3Bucket {
     }
   }
 
-  async #attempt<T>(call: S3Call, read: (response: Response) => Promise<T>): Promise<T> {
+  async #attempt<T>(
+    call: S3Call,
+    read: (response: Response) => Promise<T>,
+    bytes: number,
+  ): Promise<T> {
     const { clock, fetch } = this.#options
     const { method, body, signal } = call
     const silence = new AbortController()
-    const limitMs = REPLY_MS_MAX + (body?.byteLength ?? 0) / UPLOAD_BYTES_PER_MS_MIN
+    const limitMs = REPLY_MS_MAX + bytes / BYTES_PER_MS_MIN
     const cancel = clock.setTimer(limitMs, () =>
       silence.abort(new Error(`no reply within ${Math.round(limitMs)} ms`)),
     )

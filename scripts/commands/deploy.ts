@@ -17,6 +17,7 @@ import {
 } from '../lib/edge-target.ts'
 import { formatBytes, quoteForShell } from '../lib/output.ts'
 import { findPeftFiles } from '../lib/peft-directory.ts'
+import { progressOn } from '../lib/upload-progress.ts'
 import { checkAdapter, formatCheck } from './check.ts'
 
 export const deployCommand: Command = {
@@ -38,6 +39,8 @@ export const deployCommand: Command = {
   details:
     'The directory holds adapter_config.json and adapter_model.safetensors. The pool checks and\n' +
     'converts the adapter once; the same bytes are stored once. --dry-run checks it here instead.\n' +
+    'Where the pool keeps adapters in a bucket, the files go straight there in parts, and a deploy\n' +
+    'that was cut off goes on where it was when it is run again.\n' +
     'Without --canary the version serves all requests, and a canary that runs ends. A canary is\n' +
     'followed by `nozzle model split`, `nozzle model promote` or `nozzle model rollback`.',
   examples: [
@@ -61,12 +64,13 @@ export const deployCommand: Command = {
     const target = locateEdge(call)
     const tenant = resolveTenant(call, target)
     const { note } = call.output
+    const progress = progressOn(call.output)
     const { signal } = call
     // A wrong key or tenant is told before the upload, not after.
     const path = toPath('v1', 'tenants', tenant, 'models')
     await callEdge(target, { method: 'GET', path, signal }, modelList)
     note(`uploading ${formatBytes(files.bytes)} to ${tenant}/${model}`)
-    const request = { tenant, model, files, canary, isForced, note, signal }
+    const request = { tenant, model, files, canary, isForced, progress, signal }
     const deployed = await deployAdapter(target, request)
     if (deployed.unchanged) note(`version ${deployed.version} of these bytes serves already`)
     const curl = toCurlLine(deployed.endpoint, keyText(call, target, tenant), 'Hello')

@@ -19,6 +19,17 @@ export interface ApiRequest {
   readonly signal?: AbortSignal
 }
 
+/** The edge understood, and refused. */
+export class EdgeRefusal extends CliError {
+  /** Of the edge's table; null where the reply is not of the edge. */
+  readonly code: string | null
+
+  constructor(reason: ExitReason, message: string, fix: string | null, code: string | null) {
+    super(reason, message, fix)
+    this.code = code
+  }
+}
+
 /** The reply itself, for streams. Throws CliError on any non-2xx status. */
 export async function sendToEdge(target: ApiTarget, request: ApiRequest): Promise<Response> {
   let response: Response
@@ -33,7 +44,7 @@ export async function sendToEdge(target: ApiTarget, request: ApiRequest): Promis
     )
   }
   if (response.ok) return response
-  throw await toCliError(response)
+  throw await toRefusal(response)
 }
 
 /** The reply's JSON body, checked. Throws CliError on any non-2xx status. */
@@ -77,32 +88,42 @@ function causeOf(error: unknown): string {
   return ` (${String(cause.code)})`
 }
 
-async function toCliError(response: Response): Promise<CliError> {
-  const { message, field } = readErrorBody(await response.text(), response.status)
+async function toRefusal(response: Response): Promise<EdgeRefusal> {
+  const { message, field, code } = readErrorBody(await response.text(), response.status)
   const requestId = response.headers.get('x-request-id')
   const retryAfter = response.headers.get('retry-after')
   const hints = [
     field ? `Look at: ${field}` : null,
     retryAfter ? `Try again in ${retryAfter} s.` : null,
   ].filter((hint) => hint !== null)
-  return new CliError(
+  return new EdgeRefusal(
     toExitReason(response),
     requestId ? `${message} (request ${requestId})` : message,
     hints.length > 0 ? hints.join(' ') : null,
+    code,
   )
 }
 
-function readErrorBody(text: string, status: number): { message: string; field: string | null } {
+interface ErrorText {
+  readonly message: string
+  readonly field: string | null
+  readonly code: string | null
+}
+
+function readErrorBody(text: string, status: number): ErrorText {
   try {
-    const body = JSON.parse(text) as { error?: { message?: unknown; param?: unknown } } | null
-    const { message, param } = body?.error ?? {}
+    const body = JSON.parse(text) as {
+      error?: { message?: unknown; param?: unknown; code?: unknown }
+    } | null
+    const { message, param, code } = body?.error ?? {}
     if (typeof message === 'string') {
-      return { message, field: typeof param === 'string' ? param : null }
+      const field = typeof param === 'string' ? param : null
+      return { message, field, code: typeof code === 'string' ? code : null }
     }
   } catch {
     // Not ours (a proxy's page, say): its text is the best there is.
   }
-  return { message: text.slice(0, 500) || `the edge answered ${status}`, field: null }
+  return { message: text.slice(0, 500) || `the edge answered ${status}`, field: null, code: null }
 }
 
 function toExitReason({ status, headers }: Response): ExitReason {

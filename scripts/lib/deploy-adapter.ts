@@ -1,12 +1,13 @@
-/** Uploads a PEFT adapter as the next version of a model: streamed from disk, with progress. */
+/**
+ * Uploads a PEFT adapter as the next version of a model: straight to the pool's store where that
+ * takes files, else through the edge, streamed from disk.
+ */
 import { openAsBlob } from 'node:fs'
 import { type ApiTarget, callEdge, toPath } from './api-client.ts'
+import { uploadDirectly } from './direct-upload.ts'
 import { type DeployedVersion, deployedVersion } from './edge-replies.ts'
-import { formatBytes } from './output.ts'
 import type { PeftFiles } from './peft-directory.ts'
-
-/** Smaller uploads are over before anybody wonders. */
-const PROGRESS_BYTES_MIN = 16_000_000
+import type { StartProgress } from './upload-progress.ts'
 
 export interface DeployRequest {
   readonly tenant: string
@@ -16,7 +17,7 @@ export interface DeployRequest {
   readonly canary?: number | undefined
   /** A version of its own, though the main one is of the same bytes. */
   readonly isForced?: boolean
-  readonly note: (text: string) => void
+  readonly progress: StartProgress
   readonly signal: AbortSignal
 }
 
@@ -25,42 +26,44 @@ export async function deployAdapter(
   target: ApiTarget,
   request: DeployRequest,
 ): Promise<DeployedVersion> {
-  const { tenant, model, files, canary, isForced = false, note, signal } = request
+  const { canary, isForced = false } = request
+  const wish = new URLSearchParams({
+    ...(canary !== undefined && { canary: String(canary) }),
+    ...(isForced && { force: 'true' }),
+  })
+  const query = wish.size === 0 ? '' : `?${wish}`
+  const direct = await uploadDirectly(target, { ...request, query })
+  return direct ?? uploadThroughEdge(target, request, query)
+}
+
+async function uploadThroughEdge(
+  target: ApiTarget,
+  { tenant, model, files, progress: start, signal }: DeployRequest,
+  query: string,
+): Promise<DeployedVersion> {
   const form = new FormData()
   form.set('config', await openAsBlob(files.configPath), 'adapter_config.json')
   form.set('weights', await openAsBlob(files.weightsPath), 'adapter_model.safetensors')
   // A Response is the platform's own multipart encoder: a lazy stream and its boundary.
   const { body, headers } = new Response(form)
   if (body === null) throw new Error('a form has a body')
-  const watched = files.bytes < PROGRESS_BYTES_MIN ? body : watchProgress(body, files.bytes, note)
-  const stream = { body: watched, contentType: headers.get('content-type') ?? '' }
-  const query = new URLSearchParams({
-    ...(canary !== undefined && { canary: String(canary) }),
-    ...(isForced && { force: 'true' }),
-  })
-  const versions = toPath('v1', 'tenants', tenant, 'models', model, 'versions')
-  const path = query.size === 0 ? versions : `${versions}?${query}`
-  return callEdge(target, { method: 'POST', path, stream, signal }, deployedVersion)
-}
-
-/** Passes bytes through and notes every tenth of the way. */
-function watchProgress(
-  body: ReadableStream<Uint8Array>,
-  bytesTotal: number,
-  note: (text: string) => void,
-): ReadableStream<Uint8Array> {
-  let bytesSent = 0
-  let tenthsShown = 0
+  const progress = start(files.bytes)
   const counter = new TransformStream<Uint8Array, Uint8Array>({
     transform(chunk, controller) {
       controller.enqueue(chunk)
-      bytesSent += chunk.byteLength
-      const tenths = Math.min(10, Math.floor((bytesSent / bytesTotal) * 10))
-      if (tenths > tenthsShown) note(`  ${tenths * 10}% of ${formatBytes(bytesTotal)}`)
-      tenthsShown = tenths
+      progress.add(chunk.byteLength)
     },
   })
-  return body.pipeThrough(counter)
+  const stream = {
+    body: body.pipeThrough(counter),
+    contentType: headers.get('content-type') ?? '',
+  }
+  const path = toPath('v1', 'tenants', tenant, 'models', model, 'versions') + query
+  try {
+    return await callEdge(target, { method: 'POST', path, stream, signal }, deployedVersion)
+  } finally {
+    progress.end()
+  }
 }
 
 /**

@@ -4,6 +4,8 @@
  */
 export interface TextSink {
   write(text: string): unknown
+  /** A terminal, where a line may be drawn anew. */
+  readonly isTTY?: boolean | undefined
 }
 
 export interface Output {
@@ -16,6 +18,8 @@ export interface Output {
   piece(text: string): void
   /** Progress and remarks; never data. */
   note(text: string): void
+  /** Draws over the line that the cursor stands in, on stderr; null where that is no terminal. */
+  readonly redraw: ((text: string) => void) | null
 }
 
 export function createOutput(isJson: boolean, stdout: TextSink, stderr: TextSink): Output {
@@ -33,6 +37,7 @@ export function createOutput(isJson: boolean, stdout: TextSink, stderr: TextSink
     note(text) {
       stderr.write(`${text}\n`)
     },
+    redraw: stderr.isTTY ? (text) => stderr.write(`\r${text}\x1b[K`) : null,
   }
 }
 

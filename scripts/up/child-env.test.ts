@@ -41,6 +41,12 @@ describe('toEdgeEnv', () => {
     expect(toEdgeEnv(settings(env), null).NOZZLE_DATABASE_URL).toBe('postgres://here')
   })
 
+  it('knows nothing of the store, which hosts alone have a key to', () => {
+    const env = { NOZZLE_STORE: 's3://packs', NOZZLE_STORE_SECRET_ACCESS_KEY: 'secret' }
+    expect(toEdgeEnv(settings(env), null)).not.toHaveProperty('NOZZLE_STORE_SECRET_ACCESS_KEY')
+    expect(toHostEnv(settings(env), 'http://127.0.0.1:1')).toMatchObject(env)
+  })
+
   it('lets the port be any at first, and the same one after a restart', () => {
     const env = { NOZZLE_PORT: '0', NOZZLE_API_KEY: 'secret' }
     expect(toEdgeEnv(settings(env), null).NOZZLE_PORT).toBe('0')

@@ -16,6 +16,11 @@ const EDGE_ONLY = [
   ...['NOZZLE_PORT', 'NOZZLE_ADDRESS', 'NOZZLE_PUBLIC_URL'],
   ...['NOZZLE_CLOUDEVENTS_URL', 'NOZZLE_CLOUDEVENTS_TOKEN'],
 ]
+/** Settings that only the host may see: hosts alone read and write the store. */
+const HOST_ONLY = [
+  ...['NOZZLE_STORE_ACCESS_KEY_ID', 'NOZZLE_STORE_SECRET_ACCESS_KEY'],
+  'NOZZLE_STORE_SESSION_TOKEN',
+]
 
 export type ChildEnv = Record<string, string>
 
@@ -30,7 +35,7 @@ export interface PoolSettings {
 export function toEdgeEnv(settings: PoolSettings, boundUrl: string | null): ChildEnv {
   const { env, dir, secrets, baseModel } = settings
   const edgeEnv: ChildEnv = {
-    ...passThrough(env, []),
+    ...passThrough(env, HOST_ONLY),
     NOZZLE_POOL_SECRET: secrets.pool_secret,
     NOZZLE_KEY_PEPPER: secrets.key_pepper,
     NOZZLE_OPERATOR_KEY: secrets.operator_key,

@@ -13,6 +13,7 @@ import { deployAdapter } from '../lib/deploy-adapter.ts'
 import { createdKey, modelDetail, modelList, tenantList, tenantReply } from '../lib/edge-replies.ts'
 import { DEMO_TENANT } from '../lib/edge-target.ts'
 import { findPeftFiles, type PeftFiles } from '../lib/peft-directory.ts'
+import { noteProgress } from '../lib/upload-progress.ts'
 import { DEFAULT_BASE_MODEL } from '../setup/base-model.ts'
 
 export interface DemoOptions {
@@ -89,7 +90,8 @@ async function ensureExamples(options: DemoOptions): Promise<void> {
     const isKnown = known?.source_sha256 === source_sha256
     if (isKnown && (await hasVersion(options, model, known.digest))) continue
     note(`deploying the example adapter ${model}`)
-    const request = { tenant: DEMO_TENANT, model, files, note, signal }
+    const progress = noteProgress(note)
+    const request = { tenant: DEMO_TENANT, model, files, progress, signal }
     const { digest } = await deployAdapter(operator, request)
     record[model] = { source_sha256, digest }
     writePrivateFile(recordPath, `${JSON.stringify(record, null, 2)}\n`)

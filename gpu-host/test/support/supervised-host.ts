@@ -23,14 +23,16 @@ const engine = new FakeEngine({
   limits: { contextLength: 100_000 },
   delay: () => new Promise((resolve) => setTimeout(resolve, 2)),
 })
-const { store } = openStore(config.store, { clock: systemClock, log, fetch })
+const { store, staging } = openStore(config.store, { clock: systemClock, log, fetch })
 const disk = await DiskTier.open({ directory: config.diskTierDirectory, bytesMax: 1e9, log })
 const ram = new RamTier(1e9)
+const intake = new PeftIntake({ engine, store, disk, log })
 const host = new Host({
   settings: config,
   engine: serveNative(engine),
   adapters: new AdapterCache({ engine, store, disk, ram, clock: systemClock, log }),
-  intake: new PeftIntake({ engine, store, disk, log }),
+  intake,
+  ...(staging && { direct: { staging, intake } }),
   clock: systemClock,
   log,
   fetch,

@@ -68,6 +68,8 @@ export class S3Server {
   readonly requests: S3Request[] = []
   /** null = nothing befalls it. */
   fault: (request: S3Request) => Fault | null = () => null
+  /** The store's own clock. */
+  nowMs = Date.now
   /** Keys per page of a listing. */
   page = PAGE
   /** The least that a part may have which is not the last. */
@@ -150,7 +152,7 @@ export class S3Server {
 
   #authenticate(request: IncomingMessage, body: Buffer): void {
     const { method = '', url: target = '', headers } = request
-    const fault = findSignatureFault({ method, target, headers, body }, this.settings, Date.now())
+    const fault = findSignatureFault({ method, target, headers, body }, this.settings, this.nowMs())
     if (fault !== null) throw new Refusal(403, fault)
     const checksum = headers['x-amz-checksum-sha256']
     const actual = createHash('sha256').update(body).digest('base64')
