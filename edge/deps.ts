@@ -54,6 +54,7 @@ export interface Deps extends DepsInput {
   readonly authenticator: Authenticator
   readonly hostVerifier: HostVerifier
   readonly pool: PoolView
+  readonly health: HostHealth
   readonly catalog: Catalog
   readonly admission: Admission
   readonly idempotency: Idempotency
@@ -106,6 +107,7 @@ export function createDeps(input: DepsInput): Deps {
     downForMs,
     metrics,
     pool,
+    health,
     authenticator: new Authenticator({ ...remembering, keyPepper, operatorKey, metrics }),
     hostVerifier: new HostVerifier(config.poolSecret, wallMs),
     catalog: new Catalog({ ...remembering, isBaseModel }),

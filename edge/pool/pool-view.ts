@@ -233,7 +233,7 @@ export class PoolView {
       const { host_id: hostId, url } = member.heartbeat
       const isSilent =
         this.#isSilent(member) && !prober.isWellSince(hostId, monotonicMs() - PROBE_PAUSE_MS)
-      if (prober.isAsking(hostId) || !(health.isProbeDue(hostId) || isSilent)) continue
+      if (prober.isBusyWith(hostId) || !(health.isProbeDue(hostId) || isSilent)) continue
       const asking = prober.probe({ hostId, url }).then(() => {})
       keepAlive(
         asking.catch((error: unknown) => log('error', 'probe', { reason: errorText(error) })),

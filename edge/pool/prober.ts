@@ -31,12 +31,15 @@ interface Answers {
   life: Life
 }
 
+/** Questions of the pool's upkeep at once: all of a large pool may fall silent together. */
+const UNDER_WAY_MAX = 64
 /** Those that did not ask look again after so long. */
 const LOOK_AGAIN_MS = 20
 
 export class HostProber {
   readonly #options: ProberOptions
   readonly #answers = new Map<string, Answers>()
+  #underWay = 0
 
   constructor(options: ProberOptions) {
     this.#options = options
@@ -48,7 +51,9 @@ export class HostProber {
     const answers = this.#answersOf(host.hostId)
     const askedMs = nowMs()
     answers.askedMs = askedMs
+    this.#underWay += 1
     const life = await this.#ask(host)
+    this.#underWay -= 1
     if (askedMs >= answers.knownMs) Object.assign(answers, { knownMs: askedMs, life })
     metrics.probes.add({ outcome: life })
     health.probed(host.hostId, life)
@@ -60,7 +65,7 @@ export class HostProber {
     const answers = this.#answersOf(host.hostId)
     for (;;) {
       if (answers.knownMs > sinceMs) return answers.life !== 'dead'
-      const isBeingAsked = answers.askedMs > sinceMs && this.isAsking(host.hostId)
+      const isBeingAsked = answers.askedMs > sinceMs && this.#isAsking(host.hostId)
       if (!isBeingAsked) return (await this.probe(host)) !== 'dead'
       await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
     }
@@ -72,8 +77,12 @@ export class HostProber {
     return answers !== undefined && answers.life === 'well' && answers.knownMs > sinceMs
   }
 
-  /** Whether somebody is asking now. */
-  isAsking(hostId: string): boolean {
+  /** Whether somebody is asking now, or so many are asked that this one waits. */
+  isBusyWith(hostId: string): boolean {
+    return this.#underWay >= UNDER_WAY_MAX || this.#isAsking(hostId)
+  }
+
+  #isAsking(hostId: string): boolean {
     const { nowMs, probeMs } = this.#options
     const answers = this.#answers.get(hostId)
     if (answers === undefined || answers.askedMs === answers.knownMs) return false

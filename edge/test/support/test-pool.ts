@@ -51,7 +51,7 @@ export class TestPool extends PoolClient {
     databaseUrl = 'pglite:memory',
     operatorKey: given,
     ...options
-  }: Partial<Pick<DepsInput, 'fetch' | 'patience'>> & {
+  }: Partial<Pick<DepsInput, 'fetch' | 'patience' | 'monotonicMs'>> & {
     readonly databaseUrl?: string
     /** Absent = a new one. */
     readonly operatorKey?: string
