@@ -6,8 +6,15 @@ import type { z } from 'zod'
 import { EdgeError } from './errors.ts'
 import { inPlainWords } from './plain-words.ts'
 
-/** Throws `payload_too_large`, or `request_aborted` when the client leaves half-way. */
-export async function readBytes(request: Request, bytesMax: number): Promise<Uint8Array> {
+/**
+ * `onBytes` hears of each piece as it arrives. Throws `payload_too_large`, or `request_aborted` when
+ * the client leaves half-way.
+ */
+export async function readBytes(
+  request: Request,
+  bytesMax: number,
+  onBytes?: (bytes: Uint8Array) => void,
+): Promise<Uint8Array> {
   const tooLarge = (): EdgeError =>
     new EdgeError('payload_too_large', `the body may have at most ${bytesMax} bytes`)
   if (Number(request.headers.get('content-length') ?? 0) > bytesMax) throw tooLarge()
@@ -19,6 +26,7 @@ export async function readBytes(request: Request, bytesMax: number): Promise<Uin
       length += chunk.byteLength
       if (length > bytesMax) throw tooLarge()
       chunks.push(chunk)
+      onBytes?.(chunk)
     }
   } catch (error) {
     if (error instanceof EdgeError) throw error

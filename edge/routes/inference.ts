@@ -7,12 +7,10 @@ import { withinTime } from '#db/within-time.ts'
 import type { ChunkEvent, GenerateRequest } from '#protocol'
 import { readDeadline, remainingDeadline } from '../admission/deadline.ts'
 import { type OpenRequest, openRequest } from '../admission/open-request.ts'
-import { type Identity, requireScope } from '../auth/authenticate.ts'
-import { type ModelTarget, modelNotFound } from '../catalog/catalog.ts'
-import { parseModelReference } from '../catalog/model-reference.ts'
+import { requireScope } from '../auth/authenticate.ts'
 import type { Deps } from '../deps.ts'
-import { EdgeError, errorText } from '../errors.ts'
-import { HEADER_HOLD_MS, REQUEST_BYTES_MAX } from '../limits.ts'
+import { errorText } from '../errors.ts'
+import { HEADER_HOLD_MS } from '../limits.ts'
 import type { Call } from '../openai/call-fields.ts'
 import { createChatReply } from '../openai/chat-reply.ts'
 import { parseChatRequest } from '../openai/chat-request.ts'
@@ -20,8 +18,8 @@ import { createCompletionReply } from '../openai/completion-reply.ts'
 import { parseCompletionRequest } from '../openai/completion-request.ts'
 import { createEventStream, type HostEvents, toLiveEvent } from '../openai/event-stream.ts'
 import type { ReplyFormat, ReplyHead } from '../openai/reply.ts'
-import { parseJson, readBytes } from '../read-body.ts'
 import { type EdgeContext, identify, keepAliveOf } from '../request-context.ts'
+import { readCall } from './read-call.ts'
 
 const EVENT_STREAM = 'text/event-stream; charset=utf-8'
 
@@ -36,12 +34,6 @@ export const TEXT: CompletionKind = {
   createReply: createCompletionReply,
 }
 
-/** Where a model's own endpoint points; null = the shared one. */
-interface ModelEndpoint {
-  readonly tenantName: string
-  readonly modelName: string
-}
-
 export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Promise<Response> {
   return async function handleInference(c) {
     const startMs = deps.monotonicMs()
@@ -52,7 +44,7 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
     const client = c.req.raw.signal
     if (client.aborted) work.abort()
     else client.addEventListener('abort', () => work.abort(), { once: true })
-    const { call, target, body } = await readCall(deps, c, kind, identity, work.signal)
+    const { call, target, body } = await readCall(deps, c, kind.parse, identity, work.signal)
     const { isStream, generate } = call
     const opened = await openRequest(deps, c, {
       identity,
@@ -94,67 +86,6 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
     if (!isStream) return opened.reply(c, await collect(events, format))
     return stream(deps, c, { events, format, call, work, opened })
   }
-}
-
-/**
- * On a model's own endpoint the model is known before the body is: a cold adapter starts on its way
- * to a host's memory while the body is read.
- */
-async function readCall(
-  deps: Deps,
-  c: EdgeContext,
-  kind: CompletionKind,
-  identity: Identity,
-  signal: AbortSignal,
-): Promise<{ call: Call; target: ModelTarget; body: Uint8Array }> {
-  const read = async (): Promise<{ call: Call; body: Uint8Array }> => {
-    const body = await readBytes(c.req.raw, REQUEST_BYTES_MAX)
-    return { call: kind.parse(parseJson(body)), body }
-  }
-  // A client's retries under one key meet one version; without a name each request is drawn alone.
-  const fallback = c.req.header('idempotency-key') ?? c.get('requestId')
-  const endpoint = endpointOf(c)
-  if (endpoint === null) {
-    const { call, body } = await read()
-    if (call.model !== null) {
-      const affinity = call.affinity ?? fallback
-      return { call, body, target: await deps.catalog.resolveName(identity, call.model, affinity) }
-    }
-    throw new EdgeError('invalid_request', 'you must provide a model parameter', { param: 'model' })
-  }
-  const reference = { ...endpoint, version: null }
-  const deployed = await deps.catalog.resolve(identity, reference, fallback)
-  if (deployed.adapter !== null) {
-    const { digest } = deployed.adapter
-    const wish = { baseModel: deployed.baseModel, digest, tenantId: deployed.tenantId }
-    void deps.hosts.prefetch(wish, c.get('requestId'), signal)
-  }
-  const { call, body } = await read()
-  const version = versionOf(call, endpoint)
-  if (version === null && call.affinity === null) return { call, body, target: deployed }
-  const chosen = { ...endpoint, version }
-  const target = await deps.catalog.resolve(identity, chosen, call.affinity ?? fallback)
-  return { call, body, target }
-}
-
-function endpointOf(c: EdgeContext): ModelEndpoint | null {
-  const tenantName = c.req.param('tenant')
-  const modelName = c.req.param('model')
-  return tenantName === undefined || modelName === undefined ? null : { tenantName, modelName }
-}
-
-/**
- * The version that the body pins; null = the deployed one. Another model's name is not found here.
- */
-function versionOf({ model }: Call, endpoint: ModelEndpoint): number | null {
-  if (model === null) return null
-  const reference = parseModelReference(model)
-  const isThisModel =
-    reference !== null &&
-    reference.modelName === endpoint.modelName &&
-    (reference.tenantName ?? endpoint.tenantName) === endpoint.tenantName
-  if (!isThisModel) throw modelNotFound(model)
-  return reference.version
 }
 
 async function collect(events: HostEvents, format: ReplyFormat): Promise<object> {

@@ -1,5 +1,11 @@
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import {
+  createServer,
+  type IncomingMessage,
+  request,
+  type Server,
+  type ServerResponse,
+} from 'node:http'
 import { json } from 'node:stream/consumers'
 import OpenAI from 'openai'
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -349,5 +355,29 @@ describe('residency', () => {
     expect(first.engine.steps).toBe(before + models.length)
     const metrics = await (await fetch(`${pool.url}/metrics`)).text()
     expect(metrics).toContain('nozzle_edge_prefetches_total{outcome="sent"} 6')
+  })
+
+  it('hints on the shared endpoint when the model has arrived, before the rest of the body', async () => {
+    await pool.addHost({ hostId: newHostId() })
+    const payer = await pool.addTenant()
+    await pool.deploy(payer, 'long', `${payer.name} long`)
+    const hints = async () => {
+      const text = await (await fetch(`${pool.url}/metrics`)).text()
+      return Number(/prefetches_total\{outcome="sent"\} (\d+)/.exec(text)?.[1] ?? 0)
+    }
+    const before = await hints()
+    const client = request(`${pool.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${payer.key}`, 'content-type': 'application/json' },
+    })
+    const answered = once(client, 'response')
+    const [head, rest] = ['{"max_tokens":1,"model":"long","messages":', chat.messages]
+    client.write(head)
+    await until(async () => expect(await hints()).toBe(before + 1))
+    client.end(`${JSON.stringify(rest)}}`)
+    const [response] = (await answered) as [IncomingMessage]
+    expect(response.statusCode).toBe(200)
+    // The request itself goes where the hint went: nobody else was told.
+    expect(await hints()).toBe(before + 1)
   })
 })
