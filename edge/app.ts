@@ -9,6 +9,7 @@ import { type EdgeEnv, requestContext, toErrorResponse } from './request-context
 import { showBookDifferences, showBookedEvents, showBookTotals } from './routes/books.ts'
 import { promoteCanary, rollBackModel, splitModel } from './routes/deployments.ts'
 import { showHealth, showMetrics } from './routes/health.ts'
+import { dropHost, showHost, showHosts, wishOfHost } from './routes/hosts.ts'
 import { CHAT, infer, TEXT } from './routes/inference.ts'
 import {
   addInvoice,
@@ -23,7 +24,7 @@ import { showModelUse } from './routes/model-use.ts'
 import { deployVersion, dropModel, showModel, showModels } from './routes/models.ts'
 import { listOpenaiModels, showOpenaiModel } from './routes/openai-models.ts'
 import { showOrganizationCosts, showOrganizationUsage } from './routes/organization.ts'
-import { showHosts, takeHeartbeat, takeUsage } from './routes/pool.ts'
+import { takeHeartbeat, takeUsage } from './routes/pool.ts'
 import { setPrice, showPrices } from './routes/prices.ts'
 import { addTenant, changeTenant, showTenant, showTenants } from './routes/tenants.ts'
 import { completeUpload, planUpload } from './routes/uploads.ts'
@@ -90,6 +91,10 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.get('/v1/prices', showPrices(deps))
   app.post('/v1/prices', setPrice(deps))
   app.get('/v1/hosts', showHosts(deps))
+  app.get('/v1/hosts/:host', showHost(deps))
+  app.post('/v1/hosts/:host/drain', wishOfHost(deps, 'drain'))
+  app.post('/v1/hosts/:host/resume', wishOfHost(deps, 'serve'))
+  app.delete('/v1/hosts/:host', dropHost(deps))
   app.get('/v1/pool/model-use', showModelUse(deps))
   app.get('/v1/pool/books/differences', showBookDifferences(deps))
   app.get('/v1/pool/books/events', showBookedEvents(deps))

@@ -16,6 +16,7 @@ import { EdgeMetrics } from './metrics.ts'
 import { GrantSigner } from './pool/grant.ts'
 import { HostChoice } from './pool/host-choice.ts'
 import { HostClient } from './pool/host-client.ts'
+import { HostCommands } from './pool/host-commands.ts'
 import { HostHealth, type HostHealthOptions } from './pool/host-health.ts'
 import { HostPace } from './pool/host-pace.ts'
 import { PoolView } from './pool/pool-view.ts'
@@ -59,6 +60,7 @@ export interface Deps extends DepsInput {
   readonly admission: Admission
   readonly idempotency: Idempotency
   readonly hosts: HostClient
+  readonly hostCommands: HostCommands
   readonly voids: VoidOutbox
   readonly uploads: UploadClient
 }
@@ -127,6 +129,7 @@ export function createDeps(input: DepsInput): Deps {
     admission: new Admission({ limiter, metrics, log, nowMs: monotonicMs }),
     idempotency: new Idempotency({ db, log }),
     voids,
+    hostCommands: new HostCommands({ signer, fetch }),
     uploads: new UploadClient({ pool, signer, fetch }),
   }
 }

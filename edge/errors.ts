@@ -44,6 +44,7 @@ export const EDGE_ERRORS = {
   name_taken: { status: 422, type: 'invalid_request_error' },
   invoice_not_due: { status: 422, type: 'invalid_request_error' },
   adapter_invalid: { status: 422, type: 'invalid_request_error' },
+  host_in_use: { status: 422, type: 'invalid_request_error' },
   version_unavailable: { status: 422, type: 'invalid_request_error' },
   /** Somebody else changed it at the same moment. */
   deployment_changed: { status: 409, type: 'invalid_request_error' },

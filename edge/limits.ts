@@ -157,6 +157,10 @@ export interface HostPatience {
   readonly silenceMs: number
   readonly headersMs: number
 }
+/** A host that takes longer to hear a command hears it in the answer to its next heartbeat. */
+export const HOST_COMMAND_TIMEOUT_MS = 2000
+/** A host that was silent for longer is listed only while the operator wants something of it. */
+export const HOST_LISTED_MS = 3_600_000
 /** How long a host may take to hear that its client has left, before its connection is closed. */
 export const CANCEL_TIMEOUT_MS = 1000
 /** Voids that wait while the database is away: some megabytes, and minutes of a pool in ruins. */

@@ -15,7 +15,7 @@ import { type Disk, nodeDisk } from './journal/disk.ts'
 import { Journal } from './journal/journal.ts'
 import { placeCursor, readShippedCursor } from './journal/shipped-cursor.ts'
 import { errorText, type Log } from './log.ts'
-import type { Heartbeat } from './protocol.ts'
+import type { Heartbeat, HostWish } from './protocol.ts'
 import type { AdapterPort } from './scheduler/adapter-port.ts'
 import type { RequestRunner } from './scheduler/request-runner.ts'
 import { createHostServer } from './server.ts'
@@ -69,7 +69,9 @@ const HEARTBEAT_INTERVAL_MS = 1000
 const HEARTBEAT_TIMEOUT_MS = 3000
 const LOSS_TEXT: Readonly<Record<HostLoss, string>> = {
   journal_failed: 'the usage journal has failed: the host ends, its next start recovers',
-  host_epoch_stale: 'a newer start of this host reports to the edge (or another host uses its id)',
+  host_epoch_stale:
+    'another process reports under the id of this host: a newer start of it, or one on a copy of ' +
+    'its data directory, which needs an id of its own (NOZZLE_HOST_ID, or remove its host/id)',
 }
 /** Replies that are written get this long to leave the socket. */
 const LINGER_MS = 1000
@@ -225,6 +227,16 @@ export class Host {
     await engine.close()
   }
 
+  /** A host that stops takes nothing new, whatever the operator wants of it. */
+  #obey(wish: HostWish): void {
+    if (this.#stopping !== null) return
+    const isDraining = wish === 'drain'
+    if (isDraining === this.scheduler.isDraining) return
+    this.#parts.log('info', isDraining ? 'draining on request' : 'serving again')
+    if (isDraining) this.scheduler.startDraining()
+    else this.scheduler.stopDraining()
+  }
+
   /** Streams end with an error, billed for what was handed over. */
   #lose(loss: HostLoss): void {
     if (this.#isLost) return
@@ -277,6 +289,7 @@ export class Host {
       intervalMs: HEARTBEAT_INTERVAL_MS,
       timeoutMs: HEARTBEAT_TIMEOUT_MS,
       onEpochStale: () => this.#lose('host_epoch_stale'),
+      onWish: (wish) => this.#obey(wish),
     }))
   }
 
@@ -295,6 +308,7 @@ export class Host {
       limits: settings.server,
       prefetch: (digest) => adapters.hint(digest),
       status: () => this.status(),
+      obey: (wish) => this.#obey(wish),
     })
   }
 

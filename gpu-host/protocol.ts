@@ -24,6 +24,7 @@ export const HOST_ROUTES = {
   prefetch: '/internal/v1/prefetch',
   residency: '/internal/v1/residency',
   drain: '/internal/v1/drain',
+  resume: '/internal/v1/resume',
   health: '/healthz',
   metrics: '/metrics',
 } as const

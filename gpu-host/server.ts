@@ -15,6 +15,7 @@ import {
   type GrantClaims,
   type Heartbeat,
   HOST_ROUTES,
+  type HostWish,
   prefetchRequest,
   type UploadFiles,
   uploadRequest,
@@ -39,6 +40,7 @@ export interface ServerDeps {
   /** Brings an adapter into RAM; resolves when it is there. */
   readonly prefetch: (digest: string) => Promise<void>
   readonly status: () => Heartbeat
+  readonly obey: (wish: HostWish) => void
 }
 
 type Reply = (response: ServerResponse) => void
@@ -59,6 +61,15 @@ export function createHostServer(deps: ServerDeps): Server {
   const readFiles = async (claims: GrantClaims, request: IncomingMessage): Promise<UploadFiles> => {
     assertServing()
     return parseJsonBody(uploadRequest, await readGranted(deps, claims, request)).files
+  }
+  const obey = async (
+    wish: HostWish,
+    claims: GrantClaims,
+    request: IncomingMessage,
+  ): Promise<Reply> => {
+    await readGranted(deps, claims, request)
+    deps.obey(wish)
+    return json(200, deps.status())
   }
   const signed: Record<string, SignedRoute> = {
     [HOST_ROUTES.generate]: async (claims, request, response) => {
@@ -94,12 +105,8 @@ export function createHostServer(deps: ServerDeps): Server {
       await readGranted(deps, claims, request)
       return json(200, deps.status())
     },
-    [HOST_ROUTES.drain]: async (claims, request) => {
-      await readGranted(deps, claims, request)
-      deps.scheduler.startDraining()
-      deps.log('info', 'draining on request')
-      return json(200, deps.status())
-    },
+    [HOST_ROUTES.drain]: (claims, request) => obey('drain', claims, request),
+    [HOST_ROUTES.resume]: (claims, request) => obey('serve', claims, request),
   }
   const server = createServer(
     { maxHeaderSize: limits.headerBytesMax, requestTimeout: limits.uploadTimeoutMs },

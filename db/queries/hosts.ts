@@ -3,8 +3,13 @@ import { asc, gte, sql } from 'drizzle-orm'
 import type { Db } from '../database.ts'
 import type { Heartbeat } from '../heartbeat.ts'
 import { hosts } from '../schema/hosts.ts'
+import type { HostWish } from './host-wishes.ts'
 
 export type { Heartbeat }
+
+/** Without a row a host serves. */
+const wishOfHost = sql<HostWish>`coalesce(
+  (select wish from host_wishes where host_id = ${hosts.id}), 'serve')`
 
 export interface HostRow {
   id: string
@@ -16,14 +21,15 @@ export interface HostRow {
 
 /**
  * Keeps the newest report of each host: of one start the one that counts higher, however late
- * another arrives. false when a newer start of the same host has reported: the sender is a ghost of
- * an old one.
+ * another arrives. Returns what the operator wants of the host; null when a newer start of it has
+ * reported, or one of the same epoch elsewhere: the sender is a ghost of an old one, or runs on a
+ * copy of its data directory.
  */
 export async function recordHeartbeat(
   db: Db,
   heartbeat: Heartbeat,
   receivedAt: Date,
-): Promise<boolean> {
+): Promise<HostWish | null> {
   const { adapters, ...report } = heartbeat
   const rows = await db
     .insert(hosts)
@@ -45,10 +51,12 @@ export async function recordHeartbeat(
         // Edges' clocks differ; time does not run backwards for a reader.
         seenAt: sql`greatest(${hosts.seenAt}, excluded.seen_at)`,
       },
-      setWhere: sql`excluded.epoch >= ${hosts.epoch}`,
+      setWhere: sql`excluded.epoch > ${hosts.epoch} or (excluded.epoch = ${hosts.epoch}
+        and excluded.report->>'url' = ${hosts.report}->>'url')`,
     })
-    .returning({ id: hosts.id })
-  return rows.length > 0
+    .returning({ wish: wishOfHost })
+  const [row] = rows
+  return row?.wish ?? null
 }
 
 /** Whether the report in hand is of the same start as the stored one, and counts lower. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { listBaseModels, upsertBaseModel } from '../queries/base-models.ts'
+import { listHostWishes, removeHost, setHostWish } from '../queries/host-wishes.ts'
 import { listHosts, recordHeartbeat } from '../queries/hosts.ts'
 import { addPrice, currentPrice, DEFAULT_PRICES } from '../queries/prices.ts'
 import { describeOnEachDatabase } from './support/database.ts'
@@ -17,14 +18,14 @@ describeOnEachDatabase((db) => {
       const first = createHeartbeat()
       const load = { ...first.load, sequences_running: 9 }
       const second = { ...first, load, status: 'draining' as const, adapters: [] }
-      expect(await recordHeartbeat(db(), first, T0)).toBe(true)
+      expect(await recordHeartbeat(db(), first, T0)).toBe('serve')
       expect(await hostOf(first.host_id)).toEqual({
         id: first.host_id,
         epoch: 7,
         seenAt: T0,
         heartbeat: first,
       })
-      expect(await recordHeartbeat(db(), second, T1)).toBe(true)
+      expect(await recordHeartbeat(db(), second, T1)).toBe('serve')
       expect(await hostOf(first.host_id)).toMatchObject({ seenAt: T1, heartbeat: second })
     })
 
@@ -47,10 +48,36 @@ describeOnEachDatabase((db) => {
       const heartbeat = createHeartbeat({ epoch: 7 })
       await recordHeartbeat(db(), heartbeat, T0)
       const ghost = { ...heartbeat, epoch: 6, url: 'http://ghost' }
-      expect(await recordHeartbeat(db(), ghost, T1)).toBe(false)
+      expect(await recordHeartbeat(db(), ghost, T1)).toBeNull()
       expect(await hostOf(heartbeat.host_id)).toMatchObject({ epoch: 7, seenAt: T0, heartbeat })
-      expect(await recordHeartbeat(db(), { ...heartbeat, epoch: 8 }, T1)).toBe(true)
+      expect(await recordHeartbeat(db(), { ...heartbeat, epoch: 8 }, T1)).toBe('serve')
       expect(await hostOf(heartbeat.host_id)).toMatchObject({ epoch: 8, seenAt: T1 })
+    })
+
+    it('refuse a second process of the same start, which runs elsewhere', async () => {
+      const heartbeat = createHeartbeat({ epoch: 7 })
+      await recordHeartbeat(db(), heartbeat, T0)
+      const copy = { ...heartbeat, url: 'http://elsewhere' }
+      expect(await recordHeartbeat(db(), copy, T1)).toBeNull()
+      expect(await recordHeartbeat(db(), { ...copy, epoch: 8 }, T1)).toBe('serve')
+    })
+
+    it('are told what the operator wants, over restarts and removal', async () => {
+      const heartbeat = createHeartbeat()
+      const { host_id: id } = heartbeat
+      await setHostWish(db(), { id, wish: 'drain' })
+      expect(await recordHeartbeat(db(), heartbeat, T0)).toBe('drain')
+      expect(await recordHeartbeat(db(), { ...heartbeat, epoch: 99 }, T1)).toBe('drain')
+      const wishOf = async () => (await listHostWishes(db())).find((row) => row.hostId === id)
+      expect(await wishOf()).toMatchObject({ wish: 'drain', removedAt: null })
+      await setHostWish(db(), { id, wish: 'serve' })
+      expect(await recordHeartbeat(db(), { ...heartbeat, epoch: 99 }, T1)).toBe('serve')
+      await removeHost(db(), id)
+      expect(await hostOf(id)).toBeUndefined()
+      expect(await wishOf()).toMatchObject({ wish: 'drain', removedAt: expect.any(Date) })
+      expect(await recordHeartbeat(db(), heartbeat, T1)).toBe('drain')
+      await setHostWish(db(), { id, wish: 'serve' })
+      expect(await wishOf()).toMatchObject({ wish: 'serve', removedAt: null })
     })
 
     it('are left out once they have been silent', async () => {
@@ -63,7 +90,7 @@ describeOnEachDatabase((db) => {
     it('are not seen earlier than before by an edge whose clock is behind', async () => {
       const heartbeat = createHeartbeat()
       await recordHeartbeat(db(), heartbeat, T1)
-      expect(await recordHeartbeat(db(), heartbeat, T0)).toBe(true)
+      expect(await recordHeartbeat(db(), heartbeat, T0)).toBe('serve')
       expect(await hostOf(heartbeat.host_id)).toMatchObject({ seenAt: T1 })
     })
   })

@@ -1,6 +1,6 @@
 /**
- * What hosts tell the edge (signed) and what the operator sees of them: heartbeats and usage in,
- * the view of the pool out. A usage batch is acknowledged only when all of it is stored.
+ * What hosts tell the edge, signed: heartbeats and usage. A heartbeat is answered with what the
+ * operator wants of the host. A usage batch is acknowledged only when all of it is stored.
  */
 import type { z } from 'zod'
 import { isOutage } from '#db/errors.ts'
@@ -12,6 +12,7 @@ import {
   EDGE_ROUTES,
   type Heartbeat,
   type HeartbeatReceipt,
+  type HostWish,
   heartbeat,
   usageBatch,
 } from '#protocol'
@@ -21,14 +22,15 @@ import { HEARTBEAT_BYTES_MAX, LOOKUP_WAIT_MS, USAGE_BATCH_BYTES_MAX } from '../l
 import { absurdityOf } from '../pool/snapshot-check.ts'
 import { parseJson, parseValue, readBytes } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
-import { accessAsOperator } from '../tenant-access.ts'
 
 export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response> {
   /** Base model → digest, as this process wrote them. */
   const written = new Map<string, string>()
-  const store = async (report: Heartbeat): Promise<true> => {
-    const isNewest = await recordHeartbeat(deps.db, report, new Date(deps.nowMs()))
-    if (!isNewest) {
+  /** What the operator wanted of each host when it was last heard of here. */
+  const wishes = new Map<string, HostWish>()
+  const store = async (report: Heartbeat): Promise<HostWish> => {
+    const wish = await recordHeartbeat(deps.db, report, new Date(deps.nowMs()))
+    if (wish === null) {
       deps.pool.forget(report.host_id)
       throw staleEpoch()
     }
@@ -37,12 +39,16 @@ export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response>
       await upsertBaseModel(deps.db, { name, digest })
       written.set(name, digest)
     }
-    return true
+    wishes.set(report.host_id, wish)
+    return wish
   }
   return async (c) => {
-    const report = await readSigned(deps, c, EDGE_ROUTES.heartbeat, heartbeat, HEARTBEAT_BYTES_MAX)
-    const absurdity = absurdityOf(report)
+    const told = await readSigned(deps, c, EDGE_ROUTES.heartbeat, heartbeat, HEARTBEAT_BYTES_MAX)
+    const absurdity = absurdityOf(told)
     if (absurdity !== null) throw refused(deps, ...absurdity)
+    // A drained host that starts anew has not heard of its drain yet.
+    const isHeld = wishes.get(told.host_id) === 'drain'
+    const report = isHeld ? { ...told, status: 'draining' as const } : told
     // Taken before it is stored: serving goes on while the database is away.
     const taken = deps.pool.observe(report)
     if (taken === 'stale') throw staleEpoch()
@@ -51,12 +57,12 @@ export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response>
         param: 'url',
       })
     }
-    const isStored = await withinTime(store(report), LOOKUP_WAIT_MS).catch((error: unknown) => {
+    const wish = await withinTime(store(report), LOOKUP_WAIT_MS).catch((error: unknown) => {
       if (isOutage(error)) return null
       throw error
     })
     // Where not, this edge has heard the host, and others ask the hosts that they last knew.
-    const receipt: HeartbeatReceipt = { stored: isStored !== null, wish: null }
+    const receipt: HeartbeatReceipt = { stored: wish !== null, wish }
     return c.json(receipt)
   }
 }
@@ -70,22 +76,6 @@ export function takeUsage(deps: Deps): (c: EdgeContext) => Promise<Response> {
     return c.json({ inserted, known })
   }
 }
-
-export function showHosts(deps: Deps): (c: EdgeContext) => Promise<Response> {
-  return async (c) => {
-    await accessAsOperator(deps, c)
-    await deps.pool.ready()
-    const data = deps.pool.known().map(({ adapters, ...report }) => {
-      const tiers = { slot: 0, ram: 0, disk: 0 }
-      for (const { tier } of adapters) tiers[tier] += 1
-      return { ...report, adapters: tiers, residency: adapters.slice(0, RESIDENCY_SHOWN_MAX) }
-    })
-    return c.json({ data })
-  }
-}
-
-/** Enough for a page; a heartbeat may name 100,000. */
-const RESIDENCY_SHOWN_MAX = 1000
 
 async function readSigned<T extends z.ZodType>(
   deps: Deps,

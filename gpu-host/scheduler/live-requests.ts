@@ -66,6 +66,10 @@ export class LiveRequests<C extends Choice> {
     this.#isDraining = true
   }
 
+  stopDraining(): void {
+    this.#isDraining = false
+  }
+
   /** Throws HostError: `host_draining`, `request_duplicate`, `queue_full`, `journal_full`. */
   assertMayEnter(request: GenerateRequest): void {
     const { control, journal } = this.#options

@@ -45,6 +45,8 @@ export interface RequestRunner {
   readonly isServing: boolean
   /** Refuses new requests from now on; running ones go on. */
   startDraining(): void
+  /** Lets new requests in again. */
+  stopDraining(): void
   /** Resolves when no request is queued or running. */
   idle(): Promise<void>
   /** Ends what still runs with `host_draining`. The engine may be closed after it. */

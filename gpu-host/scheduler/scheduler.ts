@@ -151,6 +151,10 @@ export class Scheduler implements RequestRunner {
     this.#requests.startDraining()
   }
 
+  stopDraining(): void {
+    this.#requests.stopDraining()
+  }
+
   idle(): Promise<void> {
     return this.#requests.idle()
   }

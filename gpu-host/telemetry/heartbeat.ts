@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto'
 import { type Clock, sleep } from '../clock.ts'
 import { errorCodeOf } from '../errors.ts'
 import { errorText, type Log } from '../log.ts'
-import { EDGE_ROUTES, type Heartbeat } from '../protocol.ts'
+import { EDGE_ROUTES, type Heartbeat, type HostWish, heartbeatReceipt } from '../protocol.ts'
 import type { EdgePort } from './edge-client.ts'
 import type { HostMetrics } from './metrics.ts'
 
@@ -21,6 +21,8 @@ export interface HeartbeatOptions {
   readonly timeoutMs: number
   /** A newer start of this host has reported: this one must not serve any more. */
   readonly onEpochStale: () => void
+  /** What the pool's operator wants of this host. */
+  readonly onWish: (wish: HostWish) => void
 }
 
 /** An edge that takes its time has so many beats of a host on their way to it, and no more. */
@@ -51,9 +53,12 @@ export async function runHeartbeat(options: HeartbeatOptions, signal: AbortSigna
  * One beat now, for a change that the edge should hear of at once; false when it did not arrive.
  */
 export async function beat(options: HeartbeatOptions, isLogged = true): Promise<boolean> {
-  const { edge, status, metrics, log, timeoutMs, onEpochStale } = options
+  const { edge, status, metrics, log, timeoutMs, onEpochStale, onWish } = options
   try {
-    await edge.post(EDGE_ROUTES.heartbeat, `hbt_${randomUUID()}`, status(), timeoutMs)
+    const reply = await edge.post(EDGE_ROUTES.heartbeat, `hbt_${randomUUID()}`, status(), timeoutMs)
+    // An edge of an earlier release wishes nothing.
+    const wish = heartbeatReceipt.safeParse(reply).data?.wish ?? null
+    if (wish !== null) onWish(wish)
     return true
   } catch (error) {
     metrics.heartbeatFailures.inc()

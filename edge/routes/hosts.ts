@@ -1,0 +1,154 @@
+/**
+ * The pool's hosts, for the operator: what each last said of itself, and what is wanted of it. A
+ * wish is stored, told to the host at once, and again in the answer to each of its heartbeats, so it
+ * outlives the host's restart and reaches every edge.
+ */
+import { isOutage } from '#db/errors.ts'
+import { listHostWishes, removeHost, setHostWish } from '#db/queries/host-wishes.ts'
+import { listHosts } from '#db/queries/hosts.ts'
+import type { Heartbeat, HostWish } from '#protocol'
+import type { Deps } from '../deps.ts'
+import { EdgeError } from '../errors.ts'
+import { HOST_LISTED_MS, HOST_SEEN_MS_MAX } from '../limits.ts'
+import type { EdgeContext } from '../request-context.ts'
+import { accessAsOperator, audit } from '../tenant-access.ts'
+
+/** A member of the pool, as far as it is known. */
+interface Member {
+  readonly id: string
+  readonly wish: HostWish
+  /** null = it never reported, or long ago. */
+  readonly report: Heartbeat | null
+  /** null = not known: the database is away. */
+  readonly seenMs: number | null
+}
+
+/** Enough for a page; a heartbeat may name 100,000. */
+const RESIDENCY_SHOWN_MAX = 1000
+
+export function showHosts(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    await accessAsOperator(deps, c)
+    const members = await listMembers(deps)
+    return c.json({ data: members.map((member) => toWire(deps, member)) })
+  }
+}
+
+export function showHost(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    await accessAsOperator(deps, c)
+    return c.json(toWire(deps, await findMember(deps, c)))
+  }
+}
+
+/** POST …/drain and …/resume: 200 with the host as it is after it. */
+export function wishOfHost(deps: Deps, wish: HostWish): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    await accessAsOperator(deps, c)
+    // One that was removed, or has not come yet, may be wanted again: its id is all that is needed.
+    const known = wish === 'serve' ? await seekMember(deps, c) : await findMember(deps, c)
+    const id = c.req.param('host') ?? ''
+    await setHostWish(deps.db, { id, wish })
+    const action = wish === 'drain' ? 'host.drain' : 'host.resume'
+    await audit(deps, c, { tenantId: null, action, subject: id })
+    const report = known === null ? null : await tell(deps, c, known, wish)
+    const seenMs = report === null ? (known?.seenMs ?? null) : deps.nowMs()
+    return c.json(toWire(deps, { id, wish, report: report ?? known?.report ?? null, seenMs }))
+  }
+}
+
+/** DELETE …: of a host that is drained or gone, or of any with `?force=true`. */
+export function dropHost(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    await accessAsOperator(deps, c)
+    const member = await findMember(deps, c)
+    if (c.req.query('force') !== 'true') refuseInUse(deps, member)
+    await removeHost(deps.db, member.id)
+    await audit(deps, c, { tenantId: null, action: 'host.remove', subject: member.id })
+    await tell(deps, c, member, 'drain')
+    deps.pool.forget(member.id)
+    return c.json({ host_id: member.id, removed: true })
+  }
+}
+
+async function listMembers(deps: Deps): Promise<Member[]> {
+  const seenAfter = new Date(deps.nowMs() - HOST_LISTED_MS)
+  try {
+    const [rows, wishes] = await Promise.all([
+      listHosts(deps.db, { seenAfter }),
+      listHostWishes(deps.db),
+    ])
+    const wishOf = new Map(wishes.map((row) => [row.hostId, row]))
+    const seen = rows
+      .filter(({ id }) => (wishOf.get(id)?.removedAt ?? null) === null)
+      .map(({ id, heartbeat, seenAt }) => {
+        // Stored by this same wire type, on the way in.
+        const report = heartbeat as Heartbeat
+        return { id, wish: wishOf.get(id)?.wish ?? 'serve', report, seenMs: seenAt.getTime() }
+      })
+    const ids = new Set(rows.map(({ id }) => id))
+    const gone = wishes
+      .filter(({ hostId, wish, removedAt }) => {
+        return removedAt === null && wish === 'drain' && !ids.has(hostId)
+      })
+      .map(({ hostId, wish }) => ({ id: hostId, wish, report: null, seenMs: null }))
+    return [...seen, ...gone]
+  } catch (error) {
+    if (!isOutage(error)) throw error
+    return deps.pool.known().map((report) => {
+      const wish = report.status === 'draining' ? 'drain' : 'serve'
+      return { id: report.host_id, wish, report, seenMs: null }
+    })
+  }
+}
+
+async function seekMember(deps: Deps, c: EdgeContext): Promise<Member | null> {
+  const id = c.req.param('host')
+  return (await listMembers(deps)).find((member) => member.id === id) ?? null
+}
+
+async function findMember(deps: Deps, c: EdgeContext): Promise<Member> {
+  const member = await seekMember(deps, c)
+  if (member !== null) return member
+  throw new EdgeError('not_found', `There is no host "${c.req.param('host')}".`)
+}
+
+async function tell(
+  deps: Deps,
+  c: EdgeContext,
+  { report }: Member,
+  wish: HostWish,
+): Promise<Heartbeat | null> {
+  if (report === null) return null
+  const call = { requestId: c.get('requestId'), signal: c.req.raw.signal }
+  const answer = await deps.hostCommands.tell(report.url, wish, call)
+  // Another process may listen there by now.
+  if (answer?.host_id !== report.host_id) return null
+  deps.pool.observe(answer)
+  return answer
+}
+
+function refuseInUse(deps: Deps, member: Member): void {
+  const { report } = member
+  if (report === null || isSilent(deps, member)) return
+  const { sequences_running, queue_depth } = report.load
+  if (report.status === 'draining' && sequences_running + queue_depth === 0) return
+  throw new EdgeError('host_in_use', `The host "${member.id}" serves: drain it first, or force it.`)
+}
+
+function isSilent(deps: Deps, { seenMs }: Member): boolean {
+  return seenMs !== null && deps.nowMs() - seenMs > HOST_SEEN_MS_MAX
+}
+
+function toWire(deps: Deps, member: Member) {
+  const { id, wish, report, seenMs } = member
+  const last_seen_at = seenMs === null ? null : new Date(seenMs).toISOString()
+  const state = { host_id: id, wish, last_seen_at }
+  if (report === null) return { ...state, status: 'gone' }
+  const { adapters, ...facts } = report
+  const tiers = { slot: 0, ram: 0, disk: 0 }
+  for (const { tier } of adapters) tiers[tier] += 1
+  const status = isSilent(deps, member) ? 'silent' : report.status
+  const residency = adapters.slice(0, RESIDENCY_SHOWN_MAX)
+  return { ...facts, ...state, status, adapters: tiers, residency }
+}
