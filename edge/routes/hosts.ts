@@ -5,7 +5,7 @@
  */
 import { isOutage } from '#db/errors.ts'
 import { listHostWishes, removeHost, setHostWish } from '#db/queries/host-wishes.ts'
-import { listHosts } from '#db/queries/hosts.ts'
+import { listHosts, recordHeartbeat } from '#db/queries/hosts.ts'
 import type { Heartbeat, HostWish } from '#protocol'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
@@ -63,9 +63,9 @@ export function dropHost(deps: Deps): (c: EdgeContext) => Promise<Response> {
     await accessAsOperator(deps, c)
     const member = await findMember(deps, c)
     if (c.req.query('force') !== 'true') refuseInUse(deps, member)
+    await tell(deps, c, member, 'drain')
     await removeHost(deps.db, member.id)
     await audit(deps, c, { tenantId: null, action: 'host.remove', subject: member.id })
-    await tell(deps, c, member, 'drain')
     deps.pool.forget(member.id)
     return c.json({ host_id: member.id, removed: true })
   }
@@ -125,6 +125,8 @@ async function tell(
   // Another process may listen there by now.
   if (answer?.host_id !== report.host_id) return null
   deps.pool.observe(answer)
+  // Other edges need not wait for its next heartbeat.
+  await recordHeartbeat(deps.db, answer, new Date(deps.nowMs()))
   return answer
 }
 
