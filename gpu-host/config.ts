@@ -29,10 +29,11 @@ const environment = z.object({
   NOZZLE_HOST_ADDRESS: z.string().default('127.0.0.1'),
   /** Where the edge reaches this host; by default the address that it listens on. */
   NOZZLE_HOST_URL: z.url().optional(),
+  /** Absent = drawn once, and kept in the data directory (host-id.ts). */
   NOZZLE_HOST_ID: z
     .string()
     .regex(/^[A-Za-z0-9_-]{1,80}$/)
-    .default('hst_local'),
+    .optional(),
   NOZZLE_POOL_SECRET: z.string().min(32, 'must be at least 32 characters'),
   NOZZLE_DATA_DIR: z.string().min(1).default('.nozzle'),
   NOZZLE_BASE_MODEL_PATH: z.string().min(1),
@@ -142,7 +143,8 @@ function toVllmConfig(env: z.infer<typeof environment>, hostDirectory: string) {
 function toConfig(env: z.infer<typeof environment>) {
   const hostDirectory = join(env.NOZZLE_DATA_DIR, 'host')
   return Object.freeze({
-    hostId: env.NOZZLE_HOST_ID,
+    hostId: env.NOZZLE_HOST_ID ?? null,
+    hostDirectory,
     address: env.NOZZLE_HOST_ADDRESS,
     port: env.NOZZLE_HOST_PORT,
     url: env.NOZZLE_HOST_URL ?? null,

@@ -27,7 +27,6 @@ import { UsageOutbox } from './telemetry/usage-outbox.ts'
 
 export type HostSettings = Pick<
   HostConfig,
-  | 'hostId'
   | 'address'
   | 'port'
   | 'url'
@@ -39,7 +38,7 @@ export type HostSettings = Pick<
   | 'scheduler'
   | 'journal'
   | 'server'
->
+> & { readonly hostId: string }
 
 export interface HostParts {
   readonly settings: HostSettings

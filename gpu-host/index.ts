@@ -12,10 +12,11 @@ import { DiskTier } from './adapters/disk-tier.ts'
 import { openStore } from './adapters/open-store.ts'
 import { type PayloadMemory, RamTier } from './adapters/ram-tier.ts'
 import { systemClock } from './clock.ts'
-import { type HostConfig, readConfig } from './config.ts'
+import { readConfig } from './config.ts'
 import type { Engine } from './engine.ts'
 import { errorCodeOf } from './errors.ts'
 import { Host } from './host.ts'
+import { type NamedConfig, withHostId } from './host-id.ts'
 import { runHostProcess } from './host-process.ts'
 import { createLog, errorText } from './log.ts'
 import { openNativeEngine } from './native-engine.ts'
@@ -56,7 +57,7 @@ interface OpenedEngine {
   readonly summary: string
 }
 
-async function openEngine(config: HostConfig): Promise<OpenedEngine> {
+async function openEngine(config: NamedConfig): Promise<OpenedEngine> {
   const { vllm } = config
   if (vllm !== null) {
     const opened = await openVllm({ ...config, vllm, clock: systemClock, log, fetch })
@@ -66,7 +67,7 @@ async function openEngine(config: HostConfig): Promise<OpenedEngine> {
   return { serving: serveNative(engine), slots: engine, memory: engine, summary }
 }
 
-async function createHost(config: HostConfig, opened: OpenedEngine): Promise<Host> {
+async function createHost(config: NamedConfig, opened: OpenedEngine): Promise<Host> {
   const { serving, slots, memory } = opened
   const { store, staging } = openStore(config.store, { clock: systemClock, log, fetch })
   const disk = await DiskTier.open({
@@ -93,7 +94,7 @@ async function createHost(config: HostConfig, opened: OpenedEngine): Promise<Hos
   })
 }
 
-async function start(config: HostConfig): Promise<void> {
+async function start(config: NamedConfig): Promise<void> {
   // Nothing to drain yet; an orphan that goes on opening a model would only hold memory.
   const abandon = (): never => process.exit(EXIT_START_FAILED)
   // It may have gone while the modules were loaded.
@@ -118,9 +119,9 @@ function exitWith(error: unknown, exitCode: number): never {
   process.exit(exitCode)
 }
 
-function readConfigOrExit(): HostConfig {
+function readConfigOrExit(): NamedConfig {
   try {
-    return readConfig()
+    return withHostId(readConfig())
   } catch (error) {
     return exitWith(error, EXIT_CONFIGURATION)
   }

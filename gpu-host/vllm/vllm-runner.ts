@@ -168,6 +168,10 @@ export class VllmRunner implements RequestRunner {
     this.#requests.startDraining()
   }
 
+  stopDraining(): void {
+    this.#requests.stopDraining()
+  }
+
   idle(): Promise<void> {
     return this.#requests.idle()
   }

@@ -12,6 +12,7 @@ import { systemClock } from '../../../gpu-host/clock.ts'
 import { readConfig } from '../../../gpu-host/config.ts'
 import { HostError } from '../../../gpu-host/errors.ts'
 import { Host, type HostSettings } from '../../../gpu-host/host.ts'
+import { withHostId } from '../../../gpu-host/host-id.ts'
 import { serveNative } from '../../../gpu-host/serving-engine.ts'
 import { FakeEngine, type FakeEngineOptions } from '../../../gpu-host/test/support/fake-engine.ts'
 import {
@@ -42,14 +43,16 @@ export interface PoolHost {
 export async function startPoolHost(options: PoolHostOptions): Promise<PoolHost> {
   const directory = mkdtempSync(join(tmpdir(), 'nozzle-edge-'))
   const engine = new FakeEngine(options.engine)
-  const config = readConfig({
-    NOZZLE_POOL_SECRET: options.poolSecret,
-    NOZZLE_DATA_DIR: directory,
-    NOZZLE_BASE_MODEL_PATH: 'none',
-    NOZZLE_BASE_MODEL_NAME: 'fake-base',
-    NOZZLE_EDGE_URL: options.edgeUrl,
-    NOZZLE_HOST_ID: options.hostId ?? 'hst_test',
-  })
+  const config = withHostId(
+    readConfig({
+      NOZZLE_POOL_SECRET: options.poolSecret,
+      NOZZLE_DATA_DIR: directory,
+      NOZZLE_BASE_MODEL_PATH: 'none',
+      NOZZLE_BASE_MODEL_NAME: 'fake-base',
+      NOZZLE_EDGE_URL: options.edgeUrl,
+      NOZZLE_HOST_ID: options.hostId ?? 'hst_test',
+    }),
+  )
   const host = new Host({
     settings: { ...config, ...options.settings },
     engine: serveNative(engine),

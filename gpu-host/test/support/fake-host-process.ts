@@ -6,6 +6,7 @@
 import { systemClock } from '../../clock.ts'
 import { readConfig } from '../../config.ts'
 import { Host } from '../../host.ts'
+import { withHostId } from '../../host-id.ts'
 import { runHostProcess } from '../../host-process.ts'
 import { createLog } from '../../log.ts'
 import { serveNative } from '../../serving-engine.ts'
@@ -13,7 +14,7 @@ import { FakeEngine } from './fake-engine.ts'
 import { ScriptedAdapters } from './scripted-adapters.ts'
 
 const stepMs = Number(process.argv[2] ?? 2)
-const config = readConfig()
+const config = withHostId(readConfig())
 const log = createLog((line) => process.stderr.write(line), systemClock.nowMs)
 const engine = new FakeEngine({
   limits: { contextLength: 100_000 },

@@ -11,12 +11,13 @@ import { VECTOR_BASE } from '../../adapters/test/support/vectors.ts'
 import { systemClock } from '../../clock.ts'
 import { readConfig } from '../../config.ts'
 import { Host } from '../../host.ts'
+import { withHostId } from '../../host-id.ts'
 import { runHostProcess } from '../../host-process.ts'
 import { createLog } from '../../log.ts'
 import { serveNative } from '../../serving-engine.ts'
 import { FakeEngine } from './fake-engine.ts'
 
-const config = readConfig()
+const config = withHostId(readConfig())
 const log = createLog((line) => process.stderr.write(line), systemClock.nowMs)
 const engine = new FakeEngine({
   info: VECTOR_BASE,

@@ -12,6 +12,7 @@ import type { AdapterIntake } from '../../adapter-upload.ts'
 import { systemClock } from '../../clock.ts'
 import { readConfig } from '../../config.ts'
 import { Host, type HostParts, type HostSettings } from '../../host.ts'
+import { withHostId } from '../../host-id.ts'
 import type { Disk } from '../../journal/disk.ts'
 import type { LogFields, LogLevel } from '../../log.ts'
 import {
@@ -60,15 +61,17 @@ export class TestHost {
     this.directory = options.directory ?? mkdtempSync(join(tmpdir(), 'nozzle-host-'))
     this.engine = new FakeEngine(options.engine)
     this.adapters = new ScriptedAdapters(this.engine, systemClock, options.adapters ?? new Map())
-    const config = readConfig({
-      NOZZLE_POOL_SECRET: POOL_SECRET,
-      NOZZLE_DATA_DIR: this.directory,
-      NOZZLE_BASE_MODEL_PATH: 'none',
-      NOZZLE_BASE_MODEL_NAME: 'fake-base',
-      NOZZLE_EDGE_URL: 'http://edge.invalid',
-      NOZZLE_HOST_ID: 'hst_test',
-      NOZZLE_JOURNAL_SEGMENT_BYTES_MAX: '1000000',
-    })
+    const config = withHostId(
+      readConfig({
+        NOZZLE_POOL_SECRET: POOL_SECRET,
+        NOZZLE_DATA_DIR: this.directory,
+        NOZZLE_BASE_MODEL_PATH: 'none',
+        NOZZLE_BASE_MODEL_NAME: 'fake-base',
+        NOZZLE_EDGE_URL: 'http://edge.invalid',
+        NOZZLE_HOST_ID: 'hst_test',
+        NOZZLE_JOURNAL_SEGMENT_BYTES_MAX: '1000000',
+      }),
+    )
     this.host = new Host({
       settings: { ...config, ...options.settings },
       engine: serveNative(this.engine),

@@ -11,6 +11,7 @@ import { readParts, writeParts } from '../../adapters/test/support/adapter-files
 import { adapterPaths, VECTOR_BASE, vectorDirectory } from '../../adapters/test/support/vectors.ts'
 import { systemClock } from '../../clock.ts'
 import { readConfig } from '../../config.ts'
+import { withHostId } from '../../host-id.ts'
 import { openVllm } from '../../vllm/open-vllm.ts'
 import { FAKE_VOCABULARY, FakeVllm } from './fake-vllm.ts'
 import { POOL_SECRET, TestHost } from './test-host.ts'
@@ -39,17 +40,19 @@ export class VllmHost {
     const directory = mkdtempSync(join(tmpdir(), 'nozzle-vllm-'))
     const server = new FakeVllm()
     await server.start()
-    const config = readConfig({
-      NOZZLE_POOL_SECRET: POOL_SECRET,
-      NOZZLE_DATA_DIR: directory,
-      NOZZLE_BASE_MODEL_PATH: writeBaseFolder(join(directory, 'base')),
-      NOZZLE_BASE_MODEL_NAME: 'fake-base',
-      NOZZLE_ENGINE: 'vllm',
-      NOZZLE_VLLM_URL: `${server.url}/v1/`,
-      NOZZLE_SLOTS: '2',
-      NOZZLE_SEQUENCES: '8',
-      ...options.env,
-    })
+    const config = withHostId(
+      readConfig({
+        NOZZLE_POOL_SECRET: POOL_SECRET,
+        NOZZLE_DATA_DIR: directory,
+        NOZZLE_BASE_MODEL_PATH: writeBaseFolder(join(directory, 'base')),
+        NOZZLE_BASE_MODEL_NAME: 'fake-base',
+        NOZZLE_ENGINE: 'vllm',
+        NOZZLE_VLLM_URL: `${server.url}/v1/`,
+        NOZZLE_SLOTS: '2',
+        NOZZLE_SEQUENCES: '8',
+        ...options.env,
+      }),
+    )
     if (config.vllm === null) throw new Error('not a host of a vLLM server')
     const log = (): void => {}
     const { serving, slots } = await openVllm({
