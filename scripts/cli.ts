@@ -6,6 +6,7 @@ import { chatCommand } from './commands/chat.ts'
 import { checkCommand } from './commands/check.ts'
 import { deployCommand } from './commands/deploy.ts'
 import { doctorCommand } from './commands/doctor.ts'
+import { hostCommands } from './commands/host.ts'
 import { invoiceCommands } from './commands/invoice.ts'
 import { keyCommands } from './commands/key.ts'
 import { limitCommands } from './commands/limit.ts'
@@ -31,6 +32,7 @@ export const COMMANDS: readonly Command[] = [
   checkCommand,
   deployCommand,
   ...modelCommands,
+  ...hostCommands,
   chatCommand,
   usageCommand,
   ...invoiceCommands,

@@ -1,4 +1,4 @@
-/** Tells a host at once what the operator wants of it; the next heartbeat's answer says it again. */
+/** Tells a host at once what the operator wants of it; answers to its heartbeats say it again. */
 import { type Heartbeat, HOST_ROUTES, type HostWish, heartbeat } from '#protocol'
 import { HOST_COMMAND_TIMEOUT_MS } from '../limits.ts'
 import type { GrantSigner } from './grant.ts'

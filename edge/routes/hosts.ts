@@ -1,7 +1,7 @@
 /**
  * The pool's hosts, for the operator: what each last said of itself, and what is wanted of it. A
- * wish is stored, told to the host at once, and again in the answer to each of its heartbeats, so it
- * outlives the host's restart and reaches every edge.
+ * wish is stored, told to the host at once, and again in the answer to each of its heartbeats, so
+ * that it outlives the host's restart and reaches every edge.
  */
 import { isOutage } from '#db/errors.ts'
 import { listHostWishes, removeHost, setHostWish } from '#db/queries/host-wishes.ts'

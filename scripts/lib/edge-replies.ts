@@ -148,9 +148,31 @@ export const invoiceDetail = invoiceSummary.extend({
 export type InvoiceDetail = z.infer<typeof invoiceDetail>
 export const exportManifest = z.looseObject({ sha256: z.string() })
 
-export const hostList = z.looseObject({
-  data: z.array(z.looseObject({ url: z.string(), status: z.string() })),
+/** What a host last said of itself; only the first four are known of one that is gone. */
+export const hostRow = z.looseObject({
+  host_id: z.string(),
+  status: z.enum(['ready', 'draining', 'silent', 'gone']),
+  wish: z.enum(['serve', 'drain']),
+  last_seen_at: z.string().nullable(),
+  url: z.string().optional(),
+  engine: z.string().optional(),
+  epoch: z.int().optional(),
+  base_model: z.string().optional(),
+  version: z.string().optional(),
+  uptime_ms: z.int().optional(),
+  load: z
+    .looseObject({
+      sequences_running: z.int(),
+      sequences_max: z.int(),
+      queue_depth: z.int(),
+      wait_ms: z.int(),
+    })
+    .optional(),
+  adapters: z.looseObject({ slot: z.int(), ram: z.int(), disk: z.int() }).optional(),
 })
+export type HostRow = z.infer<typeof hostRow>
+export const hostList = z.looseObject({ data: z.array(hostRow) })
+export const removedHost = z.looseObject({ host_id: z.string(), removed: z.boolean() })
 
 const instantMs = z.iso.datetime().transform((text) => Date.parse(text))
 /** A page of what models took of the pool; `runs` are [start, end, requests] in Unix ms. */

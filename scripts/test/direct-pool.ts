@@ -17,6 +17,7 @@ import { VECTOR_BASE } from '../../gpu-host/adapters/test/support/vectors.ts'
 import { systemClock } from '../../gpu-host/clock.ts'
 import { readConfig } from '../../gpu-host/config.ts'
 import { Host } from '../../gpu-host/host.ts'
+import { withHostId } from '../../gpu-host/host-id.ts'
 import { serveNative } from '../../gpu-host/serving-engine.ts'
 import { FakeEngine } from '../../gpu-host/test/support/fake-engine.ts'
 
@@ -92,13 +93,15 @@ export class DirectPool {
 
 async function startHost(pool: TestPool, server: S3Server, directory: string): Promise<Host> {
   const engine = new FakeEngine({ info: BASE, limits: { slotBytes: 1e8 } })
-  const config = readConfig({
-    NOZZLE_POOL_SECRET: new TextDecoder().decode(pool.deps.config.poolSecret),
-    NOZZLE_DATA_DIR: directory,
-    NOZZLE_BASE_MODEL_PATH: 'none',
-    NOZZLE_BASE_MODEL_NAME: BASE.baseModel,
-    NOZZLE_EDGE_URL: pool.url,
-  })
+  const config = withHostId(
+    readConfig({
+      NOZZLE_POOL_SECRET: new TextDecoder().decode(pool.deps.config.poolSecret),
+      NOZZLE_DATA_DIR: directory,
+      NOZZLE_BASE_MODEL_PATH: 'none',
+      NOZZLE_BASE_MODEL_NAME: BASE.baseModel,
+      NOZZLE_EDGE_URL: pool.url,
+    }),
+  )
   const log = (): void => {}
   const address = { kind: 's3', s3: server.settings } as const
   const { store, staging } = openStore(address, { clock: systemClock, log, fetch })

@@ -1,0 +1,56 @@
+/** `nozzle host` against a real edge and real hosts with the fake engine. */
+import { beforeAll, describe, expect, it } from 'vitest'
+import { TestPool, until } from '../../edge/test/support/test-pool.ts'
+import { runAgainst } from '../test/cli-run.ts'
+
+let pool: TestPool
+beforeAll(async () => {
+  pool = await TestPool.start()
+  await pool.addHost({ hostId: 'hst_one' })
+  await pool.addHost({
+    hostId: 'hst_two',
+    engine: { delay: () => new Promise((done) => setTimeout(done, 5)) },
+  })
+  return () => pool.stop()
+})
+
+const run = (...argv: string[]) => runAgainst(pool, ['host', ...argv])
+const json = async (...argv: string[]) => JSON.parse((await run(...argv, '--json')).stdout)
+
+describe('nozzle host', () => {
+  it('lists and shows what hosts say of themselves', async () => {
+    await until(async () => expect((await json('ls')).data).toHaveLength(2))
+    const { stdout } = await run('ls')
+    expect(stdout).toMatch(/^ID +STATUS +WISH /)
+    expect(stdout).toMatch(/\nhst_one +ready +serve +native +fake-base +0\/\d+ +0, \d+ ms +0 0 0 /)
+    expect((await run('show', 'hst_one')).stdout).toMatch(/^status +ready$/m)
+    expect(await run('show', 'hst_nine')).toMatchObject({ exitCode: 3, stdout: '' })
+  })
+
+  it('drains, waits for what runs there, resumes and removes', async () => {
+    const tenant = await pool.addTenant()
+    await run('drain', 'hst_one')
+    const sdk = pool.sdk(tenant.key)
+    const messages = [{ role: 'user' as const, content: 'hello' }]
+    const request = { model: 'fake-base', messages, max_tokens: 100, stream: true as const }
+    const stream = (await sdk.chat.completions.create(request))[Symbol.asyncIterator]()
+    await stream.next()
+    expect((await run('rm', 'hst_two')).exitCode).toBe(4)
+    const short = await run('drain', 'hst_two', '--wait', '--timeout', '0')
+    expect(short).toMatchObject({ exitCode: 6, stdout: '' })
+    const waiting = run('drain', 'hst_two', '--wait')
+    for (let chunk = await stream.next(); !chunk.done; ) chunk = await stream.next()
+    expect(await waiting).toMatchObject({ exitCode: 0, stdout: 'hst_two: drained\n' })
+    const load = { sequences_running: 0, queue_depth: 0 }
+    expect(await json('show', 'hst_two')).toMatchObject({ status: 'draining', load })
+    expect(await run('resume', 'hst_two')).toMatchObject({ stdout: 'hst_two: ready\n' })
+    expect((await run('rm', 'hst_two', '--dry-run')).stdout).toContain('would remove hst_two')
+    expect((await run('rm', 'hst_one')).stdout).toBe('removed hst_one\n')
+    expect((await json('ls')).data).toMatchObject([{ host_id: 'hst_two', status: 'ready' }])
+  })
+
+  it('is the operator’s', async () => {
+    const { key } = await pool.addTenant()
+    expect(await runAgainst(pool, ['host', 'ls'], key)).toMatchObject({ exitCode: 5 })
+  })
+})
