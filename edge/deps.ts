@@ -86,7 +86,7 @@ export function createDeps(input: DepsInput): Deps {
     ...trust,
     onHeard: (hostId, epoch) => choice.heard(hostId, epoch),
   })
-  const choice = new HostChoice({ pool, nowMs: monotonicMs })
+  const choice = new HostChoice({ pool, nowMs: monotonicMs, metrics, log })
   const voids = new VoidOutbox({ db, metrics, log, nowMs: clock.nowMs })
   // Hosts check grants by their own clocks, which are set as this machine's is.
   const signer = new GrantSigner(config.poolSecret, wallMs)

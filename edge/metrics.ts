@@ -65,6 +65,8 @@ export class EdgeMetrics {
   readonly retries = new Counter()
   /** Hosts taken out: why; and hosts `returned`. */
   readonly ejections = new Counter()
+  /** Tenants held since hosts were lost under their requests. */
+  readonly tenantHolds = new Counter()
   /** Questions to hosts how they are: `well`, `unwell`, `dead`. */
   readonly probes = new Counter()
   /** What was not believed of heartbeats and of snapshots of the pool, by fault. */
@@ -99,6 +101,7 @@ export class EdgeMetrics {
       ...block('nozzle_edge_host_attempts_total', 'counter', this.hostAttempts),
       ...block('nozzle_edge_host_retries_total', 'counter', this.retries),
       ...block('nozzle_edge_host_ejections_total', 'counter', this.ejections),
+      ...block('nozzle_edge_tenant_holds_total', 'counter', this.tenantHolds),
       ...block('nozzle_edge_host_probes_total', 'counter', this.probes),
       ...block('nozzle_edge_snapshot_refusals_total', 'counter', this.snapshotRefusals),
       ...block('nozzle_edge_key_lookups_total', 'counter', this.keyLookups),

@@ -4,6 +4,8 @@
  */
 import { EdgeError } from '../errors.ts'
 import { HOSTS_ORDERED_MAX } from '../limits.ts'
+import type { Log } from '../log.ts'
+import type { EdgeMetrics } from '../metrics.ts'
 import type { HostFailure } from './host-failure.ts'
 import type { HostState, HostWish } from './pick-host.ts'
 import { Placement } from './placement.ts'
@@ -16,6 +18,8 @@ export interface HostChoiceOptions {
   readonly pool: Pick<PoolView, 'ready' | 'enter' | 'sequencesOf'>
   /** Monotonic. */
   readonly nowMs: () => number
+  readonly metrics: EdgeMetrics
+  readonly log: Log
 }
 
 export interface OrderOptions {
@@ -32,7 +36,12 @@ export class HostChoice {
 
   constructor(options: HostChoiceOptions) {
     this.#options = options
-    this.#placement = new Placement(options.nowMs)
+    const { nowMs, metrics, log } = options
+    this.#placement = new Placement(nowMs, (tenantId, lostHostIds, forMs) => {
+      metrics.tenantHolds.add({})
+      const fields = { tenant_id: tenantId, lost_hosts: lostHostIds.join(' '), for_ms: forMs }
+      log('error', "hosts were lost under a tenant's requests: it is held", fields)
+    })
   }
 
   /**

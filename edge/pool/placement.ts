@@ -14,7 +14,7 @@ import {
   poolLoad,
 } from './pick-host.ts'
 import { ReplicaBook } from './replica-book.ts'
-import { TenantShards, type Visit } from './tenant-shards.ts'
+import { type OnHeld, TenantShards, type Visit } from './tenant-shards.ts'
 
 /** What of a wish says where it belongs. */
 type HostKey = Omit<HostWish, 'demand'>
@@ -37,9 +37,9 @@ export class Placement {
   readonly #poolHosts = new Map<string, number>()
 
   /** `nowMs` monotonic. */
-  constructor(nowMs: () => number) {
+  constructor(nowMs: () => number, onHeld: OnHeld = () => {}) {
     this.#replicas = new ReplicaBook(nowMs)
-    this.#shards = new TenantShards(nowMs)
+    this.#shards = new TenantShards(nowMs, onHeld)
     this.#coming = new TtlCache({ ttlMs: COMING_MS, entriesMax: PLACEMENTS_MAX, nowMs })
   }
 

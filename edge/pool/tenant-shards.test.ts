@@ -12,9 +12,14 @@ import { shardHosts, TenantShards, type VisitEnding } from './tenant-shards.ts'
 const POOL = 8
 let nowMs = 0
 let shards: TenantShards
+let held: [string, string, number][] = []
 beforeEach(() => {
   nowMs = 1e6
-  shards = new TenantShards(() => nowMs)
+  held = []
+  shards = new TenantShards(
+    () => nowMs,
+    (tenantId, lostHostIds, forMs) => held.push([tenantId, lostHostIds.join(), forMs]),
+  )
 })
 
 const reach = (tenantId = 'ten_1', poolHosts = POOL) => shards.reach(tenantId, poolHosts)
@@ -83,6 +88,10 @@ describe('lost hosts', () => {
       expect(reach()).toEqual({ kind: 'none', retryAfterMs: holdMs })
     }
     expect(holdMs).toBe(HOLD_MS_MAX)
+    expect(held.slice(0, 2)).toEqual([
+      ['ten_1', 'a,b', HOLD_MS],
+      ['ten_1', 'a,b', 2 * HOLD_MS],
+    ])
   })
 
   it('leave a tenant one host at a time after the first', () => {

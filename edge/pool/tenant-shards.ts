@@ -37,6 +37,9 @@ export type Reach =
 /** How a request left a host; `lost` = the host was lost under it. */
 export type VisitEnding = 'answered' | 'lost' | 'other'
 
+/** Hears of a tenant that is held, for how long, and of the hosts that were lost under it. */
+export type OnHeld = (tenantId: string, lostHostIds: readonly string[], forMs: number) => void
+
 interface Tenant {
   /** Host id → requests there that have shown nothing yet. */
   readonly unproven: Map<string, number>
@@ -60,6 +63,7 @@ const TRIAL_RETRY_MS = 1000
 
 export class TenantShards {
   readonly #nowMs: () => number
+  readonly #onHeld: OnHeld
   /** Longest unseen first. */
   readonly #tenants = new Map<string, Tenant>()
   /** Lost hosts that were not heard of since, by id. */
@@ -68,8 +72,10 @@ export class TenantShards {
   readonly #epochs = new Map<string, number>()
   #visits = 0
 
-  constructor(nowMs: () => number) {
+  /** `nowMs` monotonic. */
+  constructor(nowMs: () => number, onHeld: OnHeld) {
     this.#nowMs = nowMs
+    this.#onHeld = onHeld
   }
 
   /** `poolHosts`: how many take requests for the base model. */
@@ -109,7 +115,7 @@ export class TenantShards {
       answered: () => {
         if (number >= tenant.struckVisit) reward(tenant)
       },
-      lost: () => this.#strike(tenant, { hostId, number, poolHosts }),
+      lost: () => this.#strike(tenantId, tenant, { hostId, number, poolHosts }),
     })
   }
 
@@ -125,6 +131,7 @@ export class TenantShards {
   }
 
   #strike(
+    tenantId: string,
     tenant: Tenant,
     loss: { readonly hostId: string; readonly number: number; readonly poolHosts: number },
   ): void {
@@ -142,6 +149,7 @@ export class TenantShards {
     tenant.answers = 0
     if (tenant.strikes < shardHosts(poolHosts)) return
     tenant.heldUntilMs = nowMs + tenant.holdMs
+    this.#onHeld(tenantId, [...tenant.lostHostIds], tenant.holdMs)
     tenant.holdMs = Math.min(2 * tenant.holdMs, HOLD_MS_MAX)
   }
 }
