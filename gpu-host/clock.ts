@@ -24,6 +24,15 @@ export const systemClock: Clock = {
   },
 }
 
+/** The same, but its timers keep the process alive: for tools, which end when their work does. */
+export const toolClock: Clock = {
+  ...systemClock,
+  setTimer(delayMs, callback) {
+    const timer = setTimeout(callback, delayMs)
+    return () => clearTimeout(timer)
+  },
+}
+
 /** Resolves after `delayMs`, or at once when `signal` aborts. */
 export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

@@ -98,14 +98,36 @@ const environment = z.object({
 
 export type HostConfig = ReturnType<typeof toConfig>
 
+/** What alone names the store, for those who need no host. */
+const storeEnvironment = environment.pick({
+  NOZZLE_DATA_DIR: true,
+  NOZZLE_STORE: true,
+  NOZZLE_STORE_ENDPOINT: true,
+  NOZZLE_STORE_REGION: true,
+  NOZZLE_STORE_ACCESS_KEY_ID: true,
+  NOZZLE_STORE_SECRET_ACCESS_KEY: true,
+  NOZZLE_STORE_SESSION_TOKEN: true,
+  NOZZLE_STORE_PATH_STYLE: true,
+})
+
+type Environment = Record<string, string | undefined>
+
 /** Throws `invalid_request`, naming each variable that is wrong; never prints a value. */
-export function readConfig(env: Record<string, string | undefined> = process.env): HostConfig {
-  const parsed = environment.safeParse(env)
-  if (!parsed.success) {
-    const issues = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
-    throw new HostError('invalid_request', `configuration: ${issues.join('; ')}`)
-  }
-  return toConfig(parsed.data)
+export function readConfig(env: Environment = process.env): HostConfig {
+  return toConfig(parseEnvironment(environment, env))
+}
+
+/** @param address in the place of NOZZLE_STORE. Throws as readConfig does. */
+export function readStoreAddress(address?: string, env: Environment = process.env): StoreAddress {
+  const named = address === undefined ? env : { ...env, NOZZLE_STORE: address }
+  return toStore(parseEnvironment(storeEnvironment, named))
+}
+
+function parseEnvironment<T extends z.ZodType>(schema: T, env: Environment): z.infer<T> {
+  const parsed = schema.safeParse(env)
+  if (parsed.success) return parsed.data
+  const issues = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+  throw new HostError('invalid_request', `configuration: ${issues.join('; ')}`)
 }
 
 /** Requests rarely fill their context; and pages that nothing was written to take no memory. */
@@ -117,7 +139,7 @@ function toKvCells(env: z.infer<typeof environment>): number {
   throw new HostError('invalid_request', `configuration: ${reason} or lower NOZZLE_CONTEXT_LENGTH`)
 }
 
-function toStore(env: z.infer<typeof environment>): StoreAddress {
+function toStore(env: z.infer<typeof storeEnvironment>): StoreAddress {
   try {
     return parseStoreAddress(env, join(env.NOZZLE_DATA_DIR, 'store'))
   } catch (error) {

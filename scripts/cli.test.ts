@@ -267,6 +267,10 @@ describe('commands', () => {
       ...{ target_modules: ['attn_q'], pack_bytes: 1e6, endpoint: 'http://e/v1' },
       ...{ unchanged: false, canary: null },
     }
+    const plan = { status: 200, body: '{"mode":"through_edge"}' }
+    for (const tenant of ['acme', 'demo']) {
+      routes[`POST /v1/tenants/${tenant}/models/m/uploads`] = plan
+    }
     const path = 'POST /v1/tenants/acme/models/m/versions'
     routes[path] = { status: 201, body: JSON.stringify(deployed) }
     const { exitCode, stdout } = await run(`deploy ${directory} --model m`, edgeEnv())

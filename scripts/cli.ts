@@ -14,6 +14,7 @@ import { modelCommands } from './commands/model.ts'
 import { priceCommands } from './commands/price.ts'
 import { reconcileCommand } from './commands/reconcile.ts'
 import { savingsCommands } from './commands/savings.ts'
+import { storeCommands } from './commands/store.ts'
 import { tenantCommands } from './commands/tenant.ts'
 import { upCommand } from './commands/up.ts'
 import { usageCommand } from './commands/usage.ts'
@@ -39,6 +40,7 @@ export const COMMANDS: readonly Command[] = [
   ...priceCommands,
   ...savingsCommands,
   reconcileCommand,
+  ...storeCommands,
 ]
 
 export interface CliHost extends Omit<CommandContext, 'output'> {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { addAdapterVersion, listAdapterVersions } from '../queries/adapter-versions.ts'
+import { addAdapterVersion, hasAdapter, listAdapterVersions } from '../queries/adapter-versions.ts'
 import { findModel, listModels, removeModel, resolveModel } from '../queries/models.ts'
 import { describeOnEachDatabase } from './support/database.ts'
 import { addTenant, createAdapter } from './support/records.ts'
@@ -142,5 +142,18 @@ describeOnEachDatabase((db) => {
     expect(await removeModel(db(), key)).toBe(true)
     expect(await listModels(db(), theirs.id)).toMatchObject([{ id: own.modelId, version: 1 }])
     expect(await listAdapterVersions(db(), own.modelId)).toHaveLength(1)
+  })
+
+  it('knows who has deployed an adapter, also of a model that is gone', async () => {
+    const [mine, theirs] = [await addTenant(db()), await addTenant(db())]
+    const adapter = createAdapter(mine.id)
+    await addAdapterVersion(db(), adapter)
+    await addAdapterVersion(db(), { ...adapter, digest: digestOf('c') })
+    await addAdapterVersion(db(), { ...createAdapter(theirs.id), digest: digestOf('e') })
+    await removeModel(db(), { tenantId: mine.id, name: adapter.modelName })
+    const has = (tenantId: string, digest: string) => hasAdapter(db(), { tenantId, digest })
+    expect(await has(mine.id, adapter.digest)).toBe(true)
+    expect(await has(theirs.id, adapter.digest)).toBe(false)
+    expect(await has(mine.id, digestOf('e'))).toBe(false)
   })
 })

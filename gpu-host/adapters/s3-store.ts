@@ -4,13 +4,13 @@
  * again, and a put may replace a damaged one. Readers never see half an object, S3 sees to that.
  */
 import { open, stat } from 'node:fs/promises'
-import { digestHex } from './adapter-digest.ts'
+import { digestHex, digestOfHex } from './adapter-digest.ts'
 import { inParallel } from './in-parallel.ts'
 import { readFully } from './read-fully.ts'
 import type { S3Bucket } from './s3-bucket.ts'
 import { S3Error } from './s3-error.ts'
 import { textOf } from './s3-xml.ts'
-import type { AdapterStore } from './store-tier.ts'
+import type { ListedStore } from './store-tier.ts'
 
 /** Held in memory while it is sent; S3 wants 5 MiB at least, and 10,000 parts at most. */
 const PART_BYTES = 16 * 1024 * 1024
@@ -19,7 +19,9 @@ const PARTS_AT_ONCE = 3
 const BREAKS_MAX = 8
 const IDLE_BREAKS_MAX = 3
 
-export class S3Store implements AdapterStore {
+const PACK_KEY = /^packs\/..\/([0-9a-f]{64})\.nzpack$/
+
+export class S3Store implements ListedStore {
   readonly #bucket: S3Bucket
   readonly #partBytes: number
 
@@ -59,6 +61,13 @@ export class S3Store implements AdapterStore {
       }
     } finally {
       await file.close()
+    }
+  }
+
+  async *digests(): AsyncGenerator<string, void, void> {
+    for await (const { key } of this.#bucket.list('packs/')) {
+      const hex = PACK_KEY.exec(key)?.[1]
+      if (hex !== undefined) yield digestOfHex(hex)
     }
   }
 

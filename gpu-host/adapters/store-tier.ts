@@ -5,10 +5,10 @@
  */
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
-import { copyFile, mkdir, open, rename, rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { copyFile, glob, mkdir, open, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { errorCodeOf } from '../errors.ts'
-import { digestHex } from './adapter-digest.ts'
+import { digestHex, digestOfHex } from './adapter-digest.ts'
 
 export interface AdapterStore {
   /**
@@ -19,7 +19,14 @@ export interface AdapterStore {
   put(digest: string, path: string): Promise<void>
 }
 
-export class DirectoryStore implements AdapterStore {
+/** A store that can say what it holds: for moving house, never on the way of a request. */
+export interface ListedStore extends AdapterStore {
+  digests(): AsyncIterable<string>
+}
+
+const PACK_NAME = /^([0-9a-f]{64})\.nzpack$/
+
+export class DirectoryStore implements ListedStore {
   readonly #root: string
 
   constructor(root: string) {
@@ -53,6 +60,13 @@ export class DirectoryStore implements AdapterStore {
     }
     // The rename itself must outlive a power cut: the deploy is acknowledged right after.
     await syncPath(directory, 'r')
+  }
+
+  async *digests(): AsyncGenerator<string, void, void> {
+    for await (const path of glob('??/*.nzpack', { cwd: this.#root })) {
+      const hex = PACK_NAME.exec(basename(path))?.[1]
+      if (hex !== undefined) yield digestOfHex(hex)
+    }
   }
 
   /** Only hex digits of a checked digest ever reach a path. */

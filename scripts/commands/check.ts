@@ -2,16 +2,13 @@
  * `nozzle check`: would the pool take this adapter? Runs the host's own checks in a process of
  * their own (gpu-host/adapters/check.ts), so it needs no pool and no network.
  */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { z } from 'zod'
 import { adapterReceipt, hostErrorBody } from '#protocol'
 import { callerPath } from '../lib/caller-path.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { locateDataDir } from '../lib/data-dir.ts'
+import { runHostTool } from '../lib/host-tool.ts'
 import { formatBytes } from '../lib/output.ts'
 import { findPeftFiles, type PeftFiles } from '../lib/peft-directory.ts'
 import { ensureBaseModel } from '../setup/base-model.ts'
@@ -45,22 +42,9 @@ export async function checkAdapter(call: CommandCall, files: PeftFiles): Promise
   const { models } = locateDataDir(call.env, call.projectRoot)
   await prepareNative(call.output.note)
   const base = await ensureBaseModel(call.env.NOZZLE_BASE_MODEL, models, call.output.note)
-  const entry = join(call.projectRoot, 'gpu-host', 'adapters', 'check.ts')
-  const child = spawn(
-    process.execPath,
-    [
-      '--disable-warning=ExperimentalWarning',
-      ...[entry, files.directory, base.path, base.name],
-      call.env.NOZZLE_RANK_MAX || RANK_MAX_DEFAULT,
-    ],
-    { stdio: ['ignore', 'pipe', 'pipe'], signal: call.signal },
-  )
-  const [stdout, stderr] = await Promise.all([
-    text(child.stdout),
-    text(child.stderr),
-    // Rejects when the command is interrupted.
-    once(child, 'exit'),
-  ])
+  const rankMax = call.env.NOZZLE_RANK_MAX || RANK_MAX_DEFAULT
+  const args = [files.directory, base.path, base.name, rankMax]
+  const { stdout, stderr } = await runHostTool(call, 'adapters/check.ts', args)
   const parsed = checkReply.safeParse(parseJson(stdout))
   if (!parsed.success) throw new CliError('unexpected', `the check failed:\n${stderr || stdout}`)
   if (!('error' in parsed.data)) return parsed.data

@@ -10,16 +10,20 @@ export interface CliRun {
   readonly stderr: string
 }
 
-export async function runAgainst(
+export function runAgainst(
   pool: PoolClient,
   argv: readonly string[],
   apiKey = pool.operatorKey,
   /** What names the edge. */
   env: NodeJS.ProcessEnv = { NOZZLE_EDGE_URL: pool.url },
 ): Promise<CliRun> {
+  return runInEnv(argv, { ...env, NOZZLE_API_KEY: apiKey })
+}
+
+export async function runInEnv(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<CliRun> {
   const written = { stdout: '', stderr: '' }
   const exitCode = await runCli(argv, {
-    env: { ...env, NOZZLE_API_KEY: apiKey },
+    env,
     projectRoot: process.cwd(),
     stdout: { write: (piece) => (written.stdout += piece) },
     stderr: { write: (piece) => (written.stderr += piece) },
