@@ -17,6 +17,7 @@ import { runPolicy } from './policy.ts'
 import { runPrefix } from './prefix.ts'
 import { runRanks } from './ranks.ts'
 import { runSwap } from './swap.ts'
+import { runVllm } from './vllm.ts'
 
 const USAGE = `usage: npm run --silent bench -- <name> [options]
 
@@ -44,6 +45,8 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
   load   streams at once through 2 edges and 3 hosts, every answer known: is a chunk lost, doubled
          or out of order, does memory grow? exit code 1 if a chunk is, or if the books differ
          --streams N (1000)  --seconds S (600)  --seed N (1)
+  vllm   hosts on the real vLLM: every promise tried from outside, answers held against those of
+         transformers; exit code 1 if one is broken; installs 5.9 GB once
   policy eviction and start policies on simulated traffic, 2, 10 and 100 adapters per slot
 
   --shape NAME        small, demo, 1b, 7b: random weights in Q8_0; default: what npm start serves
@@ -189,6 +192,11 @@ async function main(): Promise<void> {
         seed: count('seed', 0),
       })
       if (!isExact(report)) process.exitCode = 1
+      return report
+    },
+    vllm: async () => {
+      const report = await runVllm((line) => process.stderr.write(`${line}\n`))
+      if (report.broken !== null) process.exitCode = 1
       return report
     },
     churn: () =>

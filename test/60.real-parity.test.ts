@@ -15,7 +15,8 @@ import { firstDifference, logSoftmax, relativeError } from '../native/test/suppo
 import { runTogether, type TestRequest, type Trace } from '../native/test/support/requests.ts'
 import { writeAdapterGguf } from '../native/test/support/synthetic-adapter.ts'
 import { REAL_TOLERANCE } from '../native/test/support/tolerances.ts'
-import { describeOnBaseModel, requireBaseModel } from './support/base-model.ts'
+import { describeOnBaseModel } from './support/base-model.ts'
+import { requireBaseModel } from './support/base-model-path.ts'
 import { adapterDirectory, caseOf, EXAMPLE_TASKS } from './support/tasks.ts'
 
 const DRAW_COUNT = 16

@@ -37,22 +37,26 @@ export async function startVllm(setup: VllmSetup): Promise<Peer> {
     writePeftAdapter(directory, adapter, shape)
     return directory
   })
-  const env = {
-    // In this process: no second one to pass tokens to.
-    VLLM_ENABLE_V1_MULTIPROCESSING: '0',
-    VLLM_CPU_OMP_THREADS_BIND: `0-${rest.threads - 1}`,
+  // In this process: no second one to pass tokens to.
+  const env = { ...vllmEnv(rest.threads), VLLM_ENABLE_V1_MULTIPROCESSING: '0' }
+  const command = { command: python, args: [ENTRY], env }
+  return PeerProcess.start(command, { ...rest, modelPath, adapterPaths })
+}
+
+/** What vLLM needs on a CPU, on so many threads. */
+export function vllmEnv(threads: number): Record<string, string> {
+  return {
+    VLLM_CPU_OMP_THREADS_BIND: `0-${threads - 1}`,
     VLLM_CPU_KVCACHE_SPACE: '1',
     VLLM_LOGGING_LEVEL: 'ERROR',
     VLLM_NO_USAGE_STATS: '1',
     HF_HUB_OFFLINE: '1',
     LD_PRELOAD: listPreloads().join(':'),
   }
-  const command = { command: python, args: [ENTRY], env }
-  return PeerProcess.start(command, { ...rest, modelPath, adapterPaths })
 }
 
 /** Path of a Python that has vLLM. Throws when it cannot be installed. */
-function ensureVllm(): string {
+export function ensureVllm(): string {
   const python = join(ENVIRONMENT_DIR, 'bin', 'python')
   const stamp = join(ENVIRONMENT_DIR, '.installed')
   const wanted = readFileSync(REQUIREMENTS, 'utf8')

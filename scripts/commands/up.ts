@@ -22,18 +22,29 @@ export const upCommand: Command = {
       value: 'auto|cpu|cuda',
       help: 'what computes; default NOZZLE_DEVICE, then auto: CUDA where there is an NVIDIA GPU',
     },
+    engine: {
+      type: 'string',
+      value: 'native|vllm',
+      help: 'what runs the base model; default NOZZLE_ENGINE, then native',
+    },
+    'vllm-url': {
+      type: 'string',
+      value: 'url',
+      help: 'of the vLLM server, with --engine vllm; default NOZZLE_VLLM_URL',
+    },
   },
   details:
     'Builds the engine and fetches the base model when they are missing, starts edge and host,\n' +
     'deploys the example adapters to the tenant `demo`, and serves until Ctrl-C.\n' +
     'NOZZLE_PORT (default 8787, 0 = any), NOZZLE_DATA_DIR (default .nozzle in the checkout),\n' +
-    'NOZZLE_BASE_MODEL (path or URL of a GGUF file); the settings of gpu-host/config.ts and\n' +
-    'edge/config.ts are passed on.',
+    'NOZZLE_BASE_MODEL (path or URL of a GGUF file; with --engine vllm the folder that the server\n' +
+    'has its model from); the settings of gpu-host/config.ts and edge/config.ts are passed on.',
   examples: [
     'nozzle up',
     'NOZZLE_PORT=0 NOZZLE_DATA_DIR=/var/lib/nozzle nozzle up --json',
     'NOZZLE_BASE_MODEL=./llama-3.2-1b.gguf NOZZLE_SLOTS=32 nozzle up',
     'nozzle up --device cpu',
+    'NOZZLE_BASE_MODEL=./Llama-3.3-70B-Instruct nozzle up --engine vllm --vllm-url http://gpu:8000',
   ],
   async run(call) {
     const dir = locateDataDir(call.env, call.projectRoot)
@@ -47,6 +58,11 @@ export const upCommand: Command = {
   },
 }
 
+function chooseEngine(asked: string): 'native' | 'vllm' {
+  if (asked === 'native' || asked === 'vllm') return asked
+  throw new CliError('usage', `--engine must be native or vllm, not "${asked}"`)
+}
+
 /** Throws a `usage` error for a device that does not exist. */
 function chooseDevice({ flags, env }: CommandCall): Device {
   const asked = flags.text('device') ?? (env.NOZZLE_DEVICE || 'auto')
@@ -55,13 +71,32 @@ function chooseDevice({ flags, env }: CommandCall): Device {
   throw new CliError('usage', `--device must be one of ${DEVICES.join(', ')}, not "${asked}"`)
 }
 
+/** Makes ready what runs the base model; what the host is told of it. */
+async function prepareEngine(call: CommandCall): Promise<Record<string, string>> {
+  const { flags, env, output } = call
+  const engine = chooseEngine(flags.text('engine') ?? (env.NOZZLE_ENGINE || 'native'))
+  const url = flags.text('vllm-url') ?? env.NOZZLE_VLLM_URL
+  if (engine === 'vllm') {
+    if (!url) throw new CliError('usage', '--engine vllm needs --vllm-url', 'Give the URL.')
+    if (!env.NOZZLE_BASE_MODEL) {
+      const fix = 'Set it to the folder that the vLLM server has its model from.'
+      throw new CliError('usage', '--engine vllm needs NOZZLE_BASE_MODEL', fix)
+    }
+    return { NOZZLE_ENGINE: engine, NOZZLE_VLLM_URL: url }
+  }
+  if (flags.text('vllm-url') !== undefined) {
+    throw new CliError('usage', '--vllm-url goes with --engine vllm', 'Add it, or leave this out.')
+  }
+  const device = chooseDevice(call)
+  await prepareNative(output.note)
+  prepareDevice(device, output.note)
+  return { NOZZLE_ENGINE: engine, NOZZLE_DEVICE: device }
+}
+
 async function serve(call: CommandCall, dir: ReturnType<typeof locateDataDir>): Promise<void> {
   const { output, projectRoot, signal, hurry } = call
   const { note } = output
-  const device = chooseDevice(call)
-  const env: NodeJS.ProcessEnv = { ...call.env, NOZZLE_DEVICE: device }
-  await prepareNative(note)
-  prepareDevice(device, note)
+  const env: NodeJS.ProcessEnv = { ...call.env, ...(await prepareEngine(call)) }
   const baseModel = await ensureBaseModel(env.NOZZLE_BASE_MODEL, dir.models, note)
   const secrets = await loadSecrets(dir)
   await waitForLeftovers(dir, note, signal)

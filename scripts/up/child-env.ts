@@ -10,6 +10,8 @@ const SYSTEM_VARIABLES = [
   ...['CUDA_VISIBLE_DEVICES', 'NVIDIA_VISIBLE_DEVICES', 'GGML_BACKEND_PATH'],
   ...['NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE', 'SSL_CERT_DIR'],
 ]
+/** Of a server that only the host talks to. */
+const HOST_ONLY = ['NOZZLE_VLLM_API_KEY']
 /** Settings that only the edge may see; NOZZLE_API_KEY is nobody's but the CLI's. */
 const EDGE_ONLY = [
   ...['NOZZLE_DATABASE_URL', 'NOZZLE_KEY_PEPPER', 'NOZZLE_OPERATOR_KEY'],

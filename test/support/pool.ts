@@ -20,7 +20,7 @@ import {
 } from '../../scripts/lib/data-dir.ts'
 import { DEFAULT_BASE_MODEL } from '../../scripts/setup/base-model.ts'
 import { readLogTail } from '../../scripts/up/log-file.ts'
-import { requireBaseModel } from './base-model.ts'
+import { requireBaseModel } from './base-model-path.ts'
 import { type CliResult, PROJECT_ROOT, runTask, spawnTask } from './nozzle.ts'
 import { findChildren, type PoolChildren } from './processes.ts'
 import { until } from './until.ts'
@@ -73,9 +73,13 @@ export function poolEnv(directory: string): Record<string, string> {
   return { NOZZLE_DATA_DIR: directory, NOZZLE_PORT: '0', NOZZLE_THREADS: '1' }
 }
 
-export async function startPool(directory: string): Promise<Pool> {
-  const env = poolEnv(directory)
-  const supervisor = spawnTask(['start', '--json'], env)
+/** `more`: what `nozzle up` is told besides. */
+export async function startPool(
+  directory: string,
+  more: { readonly args?: readonly string[]; readonly env?: Readonly<Record<string, string>> } = {},
+): Promise<Pool> {
+  const env = { ...poolEnv(directory), ...more.env }
+  const supervisor = spawnTask(['start', '--json', ...(more.args ?? [])], env)
   const dir = locateDataDir(env, PROJECT_ROOT)
   const notes: Buffer[] = []
   supervisor.stderr?.on('data', (chunk: Buffer) => notes.push(chunk))

@@ -1,7 +1,7 @@
 """Writes a tiny Llama with a tokenizer, PEFT adapters for it, and what transformers itself answers
 with each adapter's product added to the weights: the reference that served answers are held against.
 
-Usage: vllm-tiny-base.py DIRECTORY ADAPTERS; prints the references as one JSON object."""
+Usage: tiny-base.py DIRECTORY ADAPTERS; prints the references as one JSON object."""
 
 import json
 import os
