@@ -130,7 +130,7 @@ export const PROMISES: Readonly<Record<string, Attempt>> = {
     const response_format = { type: 'json_schema', json_schema }
     const water = await ask(withMore({ response_format, max_tokens: 60 }))
     ok(['river', 'sea'].includes(z.object({ kind: z.string() }).parse(JSON.parse(water.text)).kind))
-    return `stop after ${stopped.text.length} characters, schema gave ${water.text}`
+    return `stop after ${stopped.text.length} characters, schema gave ${JSON.stringify(JSON.parse(water.text))}`
   },
 
   'a client that leaves pays for what it got': async (stage) => {
@@ -178,7 +178,8 @@ export const PROMISES: Readonly<Record<string, Attempt>> = {
     strictEqual(reply.error, null)
     ok(reply.finish !== null)
     stage.pool = await stage.startAgain()
-    sameAnswer(stage, nameOf(0), await ask(question))
+    // Where the new one listens.
+    sameAnswer(stage, nameOf(0), await ask(chatQuestion(stage, 'tenant-0', 0)))
     return `${reply.usage?.completion_tokens} tokens to the end, exit code 0, serves after a start`
   },
 

@@ -10,18 +10,16 @@ const SYSTEM_VARIABLES = [
   ...['CUDA_VISIBLE_DEVICES', 'NVIDIA_VISIBLE_DEVICES', 'GGML_BACKEND_PATH'],
   ...['NODE_EXTRA_CA_CERTS', 'SSL_CERT_FILE', 'SSL_CERT_DIR'],
 ]
-/** Of a server that only the host talks to. */
-const HOST_ONLY = ['NOZZLE_VLLM_API_KEY']
 /** Settings that only the edge may see; NOZZLE_API_KEY is nobody's but the CLI's. */
 const EDGE_ONLY = [
   ...['NOZZLE_DATABASE_URL', 'NOZZLE_KEY_PEPPER', 'NOZZLE_OPERATOR_KEY'],
   ...['NOZZLE_PORT', 'NOZZLE_ADDRESS', 'NOZZLE_PUBLIC_URL'],
   ...['NOZZLE_CLOUDEVENTS_URL', 'NOZZLE_CLOUDEVENTS_TOKEN'],
 ]
-/** Settings that only the host may see: hosts alone read and write the store. */
+/** Settings that only the host may see: of the store and of a vLLM server. */
 const HOST_ONLY = [
   ...['NOZZLE_STORE_ACCESS_KEY_ID', 'NOZZLE_STORE_SECRET_ACCESS_KEY'],
-  'NOZZLE_STORE_SESSION_TOKEN',
+  ...['NOZZLE_STORE_SESSION_TOKEN', 'NOZZLE_VLLM_API_KEY'],
 ]
 
 export type ChildEnv = Record<string, string>
