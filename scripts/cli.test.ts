@@ -71,6 +71,17 @@ describe('up', () => {
     expect(exitCode).toBe(2)
     expect(stderr).toMatch(/--device must be one of auto, cpu, cuda, not "abacus"/)
   })
+
+  it.each([
+    ['--engine loom', /--engine must be native or vllm, not "loom"/],
+    ['--engine vllm', /needs --vllm-url/],
+    ['--engine vllm --vllm-url http://gpu:8000', /needs NOZZLE_BASE_MODEL/],
+    ['--vllm-url http://gpu:8000', /goes with --engine vllm/],
+  ])('refuses an engine that it cannot run (%s)', async (flags, reason) => {
+    const { exitCode, stderr } = await run(`up ${flags}`)
+    expect(exitCode).toBe(2)
+    expect(stderr).toMatch(reason)
+  })
 })
 
 describe('help', () => {
