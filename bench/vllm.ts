@@ -70,6 +70,8 @@ export async function runVllm(note: (line: string) => void): Promise<VllmReport>
           NOZZLE_VLLM_CPU_LORAS: String(MAX_CPU_LORAS),
           NOZZLE_RANK_MAX: String(RANK),
           NOZZLE_SEQUENCES: String(SEQUENCES),
+          // Nobody here minds a wait on two cores.
+          NOZZLE_QUEUE_WAIT_TARGET_MS: '60000',
         },
       })
     pool = await startAgain()

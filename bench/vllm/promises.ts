@@ -130,7 +130,8 @@ export const PROMISES: Readonly<Record<string, Attempt>> = {
     const response_format = { type: 'json_schema', json_schema }
     const water = await ask(withMore({ response_format, max_tokens: 60 }))
     ok(['river', 'sea'].includes(z.object({ kind: z.string() }).parse(JSON.parse(water.text)).kind))
-    return `stop after ${stopped.text.length} characters, schema gave ${JSON.stringify(JSON.parse(water.text))}`
+    const kind = JSON.stringify(JSON.parse(water.text))
+    return `stop after ${stopped.text.length} characters, schema gave ${kind}`
   },
 
   'a client that leaves pays for what it got': async (stage) => {

@@ -1,4 +1,4 @@
-/** The real vLLM as a server process, on the CPU: started, killed without warning, started again. */
+/** The real vLLM as a server process, on the CPU: started, killed without warning, once more. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'

@@ -6,45 +6,38 @@
  * request waits for its consumer; engine sequences are opened and closed between steps alone; no
  * wait for an adapter or a consumer ever holds the loop.
  */
+
 import type { StepResult } from '../engine.ts'
 import { HostError } from '../errors.ts'
 import { errorText } from '../log.ts'
 import type { CancelReceipt, CancelRequest, GenerateRequest } from '../protocol.ts'
 import { createPrompt } from '../text/prompt.ts'
 import type { SlotLease } from './adapter-port.ts'
-import { AdapterReadiness } from './adapter-readiness.ts'
-import { Admission } from './admission.ts'
-import { AdmissionControl } from './admission-control.ts'
 import { toEndOrder } from './end-order.ts'
 import { NOTHING, type OwnedChunk } from './hand-over.ts'
 import { KvMemory } from './kv-memory.ts'
 import type { LiveRequest } from './live-request.ts'
-import { LiveRequests } from './live-requests.ts'
+import type { LiveRequests } from './live-requests.ts'
 import { hearSockets, LoopBell } from './loop-bell.ts'
 import type { PageCounts } from './page-pool.ts'
 import type { Generation, RequestRunner, SchedulerLoad } from './request-runner.ts'
 import type { SchedulerOptions } from './scheduler-options.ts'
 import { Sequence, toDrawError } from './sequence.ts'
 import type { Ending, Settlement } from './settlement.ts'
+import { StartLine } from './start-line.ts'
 import { type SequenceRows, toStepBatch } from './step-batch.ts'
 import { StepObserver } from './step-observer.ts'
 import { planStep, prefillBudget, shareStepTime } from './step-plan.ts'
-import { pickStarts } from './swap-policy.ts'
 
-/** Of nobody: a newcomer's wait is asked for in its name. */
-const NO_TENANT = ''
 /** How often deadlines are looked at while no step runs. */
 const IDLE_TICK_MS = 50
-const CANDIDATES_MAX = 64
 
 /** Steps rejected in a row after which the engine counts as failing. */
 const FAILED_STEPS_MAX = 3
 
 export class Scheduler implements RequestRunner {
   readonly #options: SchedulerOptions
-  readonly #admission: Admission<Sequence>
-  readonly #control: AdmissionControl<Sequence>
-  readonly #readiness: AdapterReadiness<Sequence>
+  readonly #line: StartLine<Sequence>
   readonly #observer: StepObserver
   readonly #bell: LoopBell
   readonly #kv: KvMemory
@@ -63,29 +56,21 @@ export class Scheduler implements RequestRunner {
     this.#observer = new StepObserver(options.metrics)
     this.#bell = new LoopBell(options.clock)
     this.#kv = new KvMemory(options.engine, options.metrics, this.#held)
-    this.#admission = new Admission(options.limits)
-    this.#readiness = new AdapterReadiness(options.adapters, this.#admission, {
-      onReady: () => this.#bell.ring(),
-      onFailed: (digest, error) => this.#failQueued(digest, error),
-    })
     const count = options.engine.limits.sequenceCount
-    this.#control = new AdmissionControl({
-      queue: this.#admission,
-      limits: options.limits,
+    this.#line = new StartLine({
+      parts: options,
+      slotCount: options.engine.limits.slotCount,
       sequenceCount: count,
       running: () => this.#held.values(),
       isShort: () => this.#kv.isShort,
       stepMs: () => this.#observer.cost.stepMs,
       stepsLeft: (sequence) => sequence.stepsLeft(this.#prefillRows),
-    })
-    this.#requests = new LiveRequests({
-      ...options,
-      queue: this.#admission,
-      control: this.#control,
-      createChoice: (owner, choice, acceptedUs) => this.#createSequence(owner, choice, acceptedUs),
+      promptCost: () => this.#observer.cost.promptCost,
+      create: (input) => new Sequence(input),
       onSettled: (settlement) => this.#giveBack(settlement),
       wake: () => this.#bell.ring(),
     })
+    this.#requests = this.#line.requests
     this.#freeSequences = Array.from({ length: count }, (_, i) => count - 1 - i)
     this.#loop = this.#run()
   }
@@ -95,15 +80,9 @@ export class Scheduler implements RequestRunner {
    * its first token would come too late), `journal_full`, `request_duplicate`, `invalid_request`, `context_length_exceeded`.
    */
   submit(request: GenerateRequest): Generation {
-    const { engine, adapters, renderChat } = this.#options
+    const { engine, renderChat } = this.#options
     this.#requests.assertMayEnter(request)
-    const prompt = createPrompt(engine, renderChat, request)
-    const { adapter_digest: digest } = request
-    const source = digest === null ? 'none' : adapters.locate(digest)
-    const generation = this.#requests.accept({ request, prompt, source })
-    this.#readiness.fetch()
-    this.#bell.ring()
-    return generation
+    return this.#line.accept(request, createPrompt(engine, renderChat, request))
   }
 
   cancel(cancel: CancelRequest): CancelReceipt['outcome'] {
@@ -111,18 +90,12 @@ export class Scheduler implements RequestRunner {
   }
 
   load(): SchedulerLoad {
-    const { engine, limits } = this.#options
-    const { sequenceCount, pageCells, pageCount } = engine.limits
+    const { slotCount, pageCells, pageCount } = this.#options.engine.limits
     return {
-      sequencesRunning: this.#held.size,
-      sequencesMax: sequenceCount,
-      queueDepth: this.#admission.depth,
-      queueDepthMax: limits.queueDepthMax,
-      slots: engine.limits.slotCount,
-      slotsInUse: this.#pinned().size,
+      ...this.#line.load(),
+      slots: slotCount,
       kvTokensMax: pageCount * pageCells,
       kvTokensFree: (pageCount - this.#kv.counts.used) * pageCells,
-      waitMs: this.#control.waitMs(NO_TENANT, 1),
     }
   }
 
@@ -187,54 +160,18 @@ export class Scheduler implements RequestRunner {
     await hearSockets(this.#options.clock, startUs)
   }
 
-  #createSequence(owner: LiveRequest<Sequence>, choice: number, acceptedUs: number): Sequence {
-    const { adapter_digest: digest } = owner.request
-    const leaveQueue = digest === null ? () => {} : this.#readiness.join(digest)
-    const { request, prompt } = owner
-    const estimate = {
-      expectedTokens: this.#control.expectedTokens(request.tenant_id, prompt.completionTokensMax),
-      promptCost: this.#observer.cost.promptCost,
-    }
-    return new Sequence({ owner, choice, acceptedUs, estimate, leaveQueue })
-  }
-
   #startReady(): void {
-    if (this.#admission.depth === 0) return
+    if (this.#line.queue.depth === 0) return
     // While those that started wait for pages, whoever comes later would only hold a slot.
     const isFull = this.#freeSequences.length === 0 || this.#kv.isShort
-    if (!isFull) this.#startFair()
-    if (isFull || this.#freeSequences.length === 0) this.#readiness.stage()
+    const starts = isFull ? [] : this.#line.start(this.#freeSequences.length)
+    for (const sequence of starts) this.#start(sequence)
+    if (isFull || this.#freeSequences.length === 0) this.#line.stage()
   }
 
-  #startFair(): void {
-    const { clock, engine, limits } = this.#options
-    const nowUs = clock.nowUs()
-    const { starts, blocked } = pickStarts(
-      this.#readiness.ready(CANDIDATES_MAX).map((sequence) => ({
-        request: sequence,
-        digest: sequence.digest,
-        blockedMs: (nowUs - (sequence.blockedSinceUs ?? nowUs)) / 1000,
-      })),
-      {
-        pinned: this.#pinned(),
-        slotCount: engine.limits.slotCount,
-        sequencesFree: this.#freeSequences.length,
-        slotWaitMaxMs: limits.slotWaitMaxMs,
-      },
-      ({ tenantId, weight }, starting) =>
-        this.#admission.reservedFrom(tenantId, weight, engine.limits.sequenceCount, starting),
-    )
-    for (const sequence of blocked) sequence.blockedSinceUs ??= nowUs
-    for (const sequence of starts) this.#start(sequence, nowUs)
-  }
-
-  #start(sequence: Sequence, nowUs: number): void {
+  #start(sequence: Sequence): void {
     const engineSequence = this.#freeSequences.pop()
     if (engineSequence === undefined) throw new Error('started a sequence without a free position')
-    this.#admission.start(sequence)
-    this.#control.started(sequence, nowUs)
-    sequence.leaveQueue()
-    sequence.state = 'starting'
     sequence.engineSequence = engineSequence
     sequence.startOrder = this.#starts++
     this.#held.set(engineSequence, sequence)
@@ -258,12 +195,7 @@ export class Scheduler implements RequestRunner {
     }
     sequence.lease = lease
     sequence.state = 'prefilling'
-    if (lease !== null && lease.swapUs > 0) {
-      this.#options.metrics.swapSeconds.observe(
-        { source: sequence.owner.source },
-        lease.swapUs / 1e6,
-      )
-    }
+    if (lease !== null) this.#observer.swapped(sequence, lease.swapUs)
     this.#bell.ring()
   }
 
@@ -325,7 +257,7 @@ export class Scheduler implements RequestRunner {
       const ran = sequence.advance(count)
       // What is run again is nobody's fault: it is not charged twice.
       const drawing = count - ran.prompt - ran.again
-      this.#admission.charge(sequence, drawing + ran.prompt * this.#observer.cost.promptCost)
+      this.#line.queue.charge(sequence, drawing + ran.prompt * this.#observer.cost.promptCost)
       this.#observer.rows(sequence, ran, nowUs)
     }
     const started: LiveRequest<Sequence>[] = []
@@ -362,16 +294,12 @@ export class Scheduler implements RequestRunner {
   /** Gives everything back that the sequence held. Idempotent. */
   #release(sequence: Sequence): void {
     if (sequence.state === 'ended') return
-    if (sequence.state === 'queued') {
-      this.#admission.remove(sequence)
-      sequence.leaveQueue()
-    } else {
+    this.#line.end(sequence)
+    if (sequence.state !== 'queued') {
       this.#kv.end(sequence)
       this.#held.delete(sequence.engineSequence)
       this.#freeSequences.push(sequence.engineSequence)
       sequence.lease?.release()
-      this.#admission.end(sequence)
-      this.#control.ended(sequence, this.#options.clock.nowUs())
     }
     sequence.state = 'ended'
     sequence.abortStart.abort('ended')
@@ -395,21 +323,5 @@ export class Scheduler implements RequestRunner {
       return { owner, ...(owner.order ?? { finish: 'error', error }) }
     })
     this.#requests.handOver.commit({ ...NOTHING, endings })
-  }
-
-  #failQueued(digest: string, cause: unknown): void {
-    for (const sequence of this.#admission.waiting()) {
-      if (sequence.request.adapter_digest === digest) sequence.owner.orderEnd(toEndOrder(cause))
-    }
-    this.#bell.ring()
-  }
-
-  /** Adapters that running and starting requests pin, with the most rows that one has left. */
-  #pinned(): Map<string, number> {
-    const pinned = new Map<string, number>()
-    for (const { digest, rowsLeftMax } of this.#held.values()) {
-      if (digest !== null) pinned.set(digest, Math.max(pinned.get(digest) ?? 0, rowsLeftMax))
-    }
-    return pinned
   }
 }

@@ -16,36 +16,20 @@ import { RequestTiming } from '../telemetry/request-timing.ts'
 import type { Prompt } from '../text/prompt.ts'
 import { type OutputPiece, TextOutput } from '../text/text-output.ts'
 import type { SlotLease } from './adapter-port.ts'
-import type { Choice, SequenceState } from './choice.ts'
+import type { SequenceState } from './choice.ts'
 import { ChunkTally } from './chunk-tally.ts'
 import type { EndOrder } from './end-order.ts'
 import type { EventBuffer } from './event-buffer.ts'
 import type { LiveRequest } from './live-request.ts'
 import type { TokenText } from './page-pool.ts'
-
-/** What the queue goes by until the sequence has run. */
-export interface SequenceEstimate {
-  /** Tokens that it will draw. */
-  readonly expectedTokens: number
-  /** What a token of its prompt costs, in tokens drawn. */
-  readonly promptCost: number
-}
-
-export interface SequenceInput {
-  readonly owner: LiveRequest<Sequence>
-  readonly choice: number
-  readonly acceptedUs: number
-  readonly estimate: SequenceEstimate
-  /** Called once, when the sequence leaves the queue. */
-  readonly leaveQueue: () => void
-}
+import type { Starter, StarterInput } from './start-line.ts'
 
 /** One that draws more than was expected goes on for this share of it, say. */
 const OVERDUE_SHARE = 1 / 4
 
 type TokenEngine = Pick<Engine, 'tokenBytes' | 'isEndOfGeneration'>
 
-export class Sequence implements TokenText, Choice {
+export class Sequence implements TokenText, Starter {
   readonly owner: LiveRequest<Sequence>
   /** Index among the owner's choices. */
   readonly choice: number
@@ -83,7 +67,7 @@ export class Sequence implements TokenText, Choice {
   readonly #tally: ChunkTally
   readonly #output: TextOutput
 
-  constructor(input: SequenceInput) {
+  constructor(input: StarterInput<Sequence>) {
     this.owner = input.owner
     this.choice = input.choice
     this.request = input.owner.request

@@ -62,6 +62,11 @@ export class StepObserver {
     this.swapUnused(swapUs)
   }
 
+  /** The sequence's adapter is in its slot; `us` of the load that it carries, 0 = of none. */
+  swapped({ owner }: Choice, us: number): void {
+    if (us > 0) this.#metrics.swapSeconds.observe({ source: owner.source }, us / 1e6)
+  }
+
   /** A load that was made for a request which takes no slot any more, or owes nothing. */
   swapUnused(us: number): void {
     this.#metrics.unattributedSeconds.inc({ kind: 'swap' }, us / 1e6)

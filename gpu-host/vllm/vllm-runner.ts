@@ -7,23 +7,21 @@
  * A server that has lost an adapter is given it again, and a server that is away is told as such,
  * before the first token; after it the request ends with an error, billed for what it got.
  */
+
 import { HostError } from '../errors.ts'
 import type { CancelReceipt, CancelRequest, GenerateRequest } from '../protocol.ts'
 import type { SlotLease } from '../scheduler/adapter-port.ts'
-import { AdapterReadiness } from '../scheduler/adapter-readiness.ts'
-import { Admission } from '../scheduler/admission.ts'
-import { AdmissionControl } from '../scheduler/admission-control.ts'
 import { toEndOrder } from '../scheduler/end-order.ts'
 import type { OwnedChunk } from '../scheduler/hand-over.ts'
 import type { LiveRequest } from '../scheduler/live-request.ts'
-import { LiveRequests } from '../scheduler/live-requests.ts'
+import type { LiveRequests } from '../scheduler/live-requests.ts'
 import { hearSockets, LoopBell } from '../scheduler/loop-bell.ts'
 import type { PageCounts } from '../scheduler/page-pool.ts'
 import type { Generation, RequestRunner, SchedulerLoad } from '../scheduler/request-runner.ts'
 import type { RunnerParts } from '../scheduler/scheduler-options.ts'
 import type { Settlement } from '../scheduler/settlement.ts'
+import { StartLine } from '../scheduler/start-line.ts'
 import { StepObserver } from '../scheduler/step-observer.ts'
-import { pickStarts } from '../scheduler/swap-policy.ts'
 import { BusyTime } from './busy-time.ts'
 import { toCompletionBody } from './completion-request.ts'
 import type { CompletionDelta } from './completion-stream.ts'
@@ -56,19 +54,14 @@ interface Arrival {
 }
 
 const IDLE_TICK_MS = 50
-const CANDIDATES_MAX = 64
 /** Times that an adapter is given to the server anew for one sequence. */
 const RELOADS_MAX = 2
-/** Of nobody: a newcomer's wait is asked for in its name. */
-const NO_TENANT = ''
 const NO_PAGES: PageCounts = { used: 0, cached: 0, free: 0 }
 
 export class VllmRunner implements RequestRunner {
   readonly kvPages = NO_PAGES
   readonly #options: VllmRunnerOptions
-  readonly #admission: Admission<VllmSequence>
-  readonly #control: AdmissionControl<VllmSequence>
-  readonly #readiness: AdapterReadiness<VllmSequence>
+  readonly #line: StartLine<VllmSequence>
   readonly #requests: LiveRequests<VllmSequence>
   readonly #observer: StepObserver
   readonly #bell: LoopBell
@@ -85,28 +78,20 @@ export class VllmRunner implements RequestRunner {
     this.#options = options
     this.#observer = new StepObserver(options.metrics)
     this.#bell = new LoopBell(options.clock)
-    this.#admission = new Admission(options.limits)
-    this.#readiness = new AdapterReadiness(options.adapters, this.#admission, {
-      onReady: () => this.#bell.ring(),
-      onFailed: (digest, error) => this.#failQueued(digest, error),
-    })
-    this.#control = new AdmissionControl({
-      queue: this.#admission,
-      limits: options.limits,
+    this.#line = new StartLine({
+      parts: options,
+      slotCount: options.slotCount,
       sequenceCount: options.sequenceCount,
       running: () => this.#held,
       isShort: () => false,
       stepMs: () => this.#observer.cost.stepMs,
       stepsLeft: (sequence) => sequence.stepsLeft,
-    })
-    this.#requests = new LiveRequests({
-      ...options,
-      queue: this.#admission,
-      control: this.#control,
-      createChoice: (owner, choice, acceptedUs) => this.#createSequence(owner, choice, acceptedUs),
+      promptCost: () => this.#observer.cost.promptCost,
+      create: (input) => new VllmSequence(input),
       onSettled: (settlement) => this.#giveBack(settlement),
       wake: () => this.#bell.ring(),
     })
+    this.#requests = this.#line.requests
     this.#loop = this.#run()
   }
 
@@ -116,17 +101,12 @@ export class VllmRunner implements RequestRunner {
    * `context_length_exceeded`.
    */
   async submit(request: GenerateRequest): Promise<Generation> {
-    const { adapters, watch } = this.#options
     this.#requests.assertMayEnter(request)
-    if (!watch.isUp) throw serverFailed(null)
+    if (!this.#options.watch.isUp) throw serverFailed(null)
     const prompt = await createVllmPrompt(this.#options, request)
+    // The server took its time over the prompt.
     this.#requests.assertMayEnter(request)
-    const { adapter_digest: digest } = request
-    const source = digest === null ? 'none' : adapters.locate(digest)
-    const generation = this.#requests.accept({ request, prompt, source })
-    this.#readiness.fetch()
-    this.#bell.ring()
-    return generation
+    return this.#line.accept(request, prompt)
   }
 
   cancel(cancel: CancelRequest): CancelReceipt['outcome'] {
@@ -134,18 +114,8 @@ export class VllmRunner implements RequestRunner {
   }
 
   load(): SchedulerLoad {
-    const { limits, sequenceCount, placeCount } = this.#options
-    return {
-      sequencesRunning: this.#held.size,
-      sequencesMax: sequenceCount,
-      queueDepth: this.#admission.depth,
-      queueDepthMax: limits.queueDepthMax,
-      slots: placeCount,
-      slotsInUse: this.#pinned().size,
-      kvTokensMax: 0,
-      kvTokensFree: 0,
-      waitMs: this.#control.waitMs(NO_TENANT, 1),
-    }
+    const { placeCount } = this.#options
+    return { ...this.#line.load(), slots: placeCount, kvTokensMax: 0, kvTokensFree: 0 }
   }
 
   sequencesByAdapter(): Map<string, number> {
@@ -187,7 +157,7 @@ export class VllmRunner implements RequestRunner {
     while (true) {
       this.#requests.reap()
       if (this.#isClosed) return
-      this.#startFair()
+      this.#startReady()
       this.#apply(this.#arrived.splice(0))
       this.#resume()
       await this.#rest()
@@ -201,45 +171,13 @@ export class VllmRunner implements RequestRunner {
     await hearSockets(this.#options.clock, startUs)
   }
 
-  #createSequence(
-    owner: LiveRequest<VllmSequence>,
-    choice: number,
-    acceptedUs: number,
-  ): VllmSequence {
-    const { adapter_digest: digest } = owner.request
-    const leaveQueue = digest === null ? () => {} : this.#readiness.join(digest)
-    const { request, prompt } = owner
-    const estimate = {
-      expectedTokens: this.#control.expectedTokens(request.tenant_id, prompt.completionTokensMax),
-      promptCost: this.#observer.cost.promptCost,
-    }
-    return new VllmSequence({ owner, choice, acceptedUs, estimate, leaveQueue })
+  #startReady(): void {
+    const sequencesFree = this.#options.sequenceCount - this.#held.size
+    if (this.#line.queue.depth === 0 || sequencesFree <= 0) return
+    for (const sequence of this.#line.start(sequencesFree)) this.#start(sequence)
   }
 
-  #startFair(): void {
-    const { clock, limits, sequenceCount, slotCount } = this.#options
-    const sequencesFree = sequenceCount - this.#held.size
-    if (this.#admission.depth === 0 || sequencesFree <= 0) return
-    const nowUs = clock.nowUs()
-    const { starts, blocked } = pickStarts(
-      this.#readiness.ready(CANDIDATES_MAX).map((sequence) => ({
-        request: sequence,
-        digest: sequence.digest,
-        blockedMs: (nowUs - (sequence.blockedSinceUs ?? nowUs)) / 1000,
-      })),
-      { pinned: this.#pinned(), slotCount, sequencesFree, slotWaitMaxMs: limits.slotWaitMaxMs },
-      ({ tenantId, weight }, starting) =>
-        this.#admission.reservedFrom(tenantId, weight, sequenceCount, starting),
-    )
-    for (const sequence of blocked) sequence.blockedSinceUs ??= nowUs
-    for (const sequence of starts) this.#start(sequence, nowUs)
-  }
-
-  #start(sequence: VllmSequence, nowUs: number): void {
-    this.#admission.start(sequence)
-    this.#control.started(sequence, nowUs)
-    sequence.leaveQueue()
-    sequence.state = 'starting'
+  #start(sequence: VllmSequence): void {
     this.#held.add(sequence)
     this.#follow(sequence).catch((error: unknown) => {
       // Whoever ended it closed its stream: that is no failure of the server.
@@ -281,10 +219,7 @@ export class VllmRunner implements RequestRunner {
       return false
     }
     sequence.lease = lease
-    if (lease.swapUs > 0) {
-      const { source } = sequence.owner
-      this.#options.metrics.swapSeconds.observe({ source }, lease.swapUs / 1e6)
-    }
+    this.#observer.swapped(sequence, lease.swapUs)
     return true
   }
 
@@ -319,7 +254,7 @@ export class VllmRunner implements RequestRunner {
     for (const [index, { sequence, delta }] of live.entries()) {
       const { owner } = sequence
       sequence.gpuUs += shares[index] ?? 0
-      this.#admission.charge(sequence, sequence.costOf(delta))
+      this.#line.queue.charge(sequence, sequence.costOf(delta))
       this.#observePace(sequence, delta, nowUs)
       if (!owner.hasDrawn) started.add(owner)
       if (sequence.drawnTokens === 0) {
@@ -359,19 +294,12 @@ export class VllmRunner implements RequestRunner {
   #release(sequence: VllmSequence): void {
     const { state } = sequence
     if (state === 'ended') return
+    this.#line.end(sequence)
     sequence.state = 'ended'
-    const nowUs = this.#options.clock.nowUs()
-    if (state === 'queued') {
-      this.#admission.remove(sequence)
-      sequence.leaveQueue()
-    } else {
-      this.#held.delete(sequence)
-      sequence.lease?.release()
-      this.#admission.end(sequence)
-      this.#control.ended(sequence, nowUs)
-    }
+    this.#held.delete(sequence)
+    sequence.lease?.release()
     if (state === 'prefilling' || state === 'decoding') {
-      const us = this.#busy.end(nowUs)
+      const us = this.#busy.end(this.#options.clock.nowUs())
       this.#options.metrics.unattributedSeconds.inc({ kind: 'step' }, us / 1e6)
     }
     sequence.abortStart.abort('ended')
@@ -382,13 +310,6 @@ export class VllmRunner implements RequestRunner {
     if (record.event === null) this.#observer.owesNothing(owner)
     for (const sequence of owner.sequences) this.#release(sequence)
     this.#options.metrics.requests.inc({ outcome: error?.code ?? finish })
-  }
-
-  #failQueued(digest: string, cause: unknown): void {
-    for (const sequence of this.#admission.waiting()) {
-      if (sequence.digest === digest) sequence.owner.orderEnd(toEndOrder(cause))
-    }
-    this.#bell.ring()
   }
 
   #toRequestError(sequence: VllmSequence, error: unknown): unknown {
@@ -402,15 +323,6 @@ export class VllmRunner implements RequestRunner {
     if (error.failure === 'unreachable') watch.lost(error)
     else log('error', 'the vLLM server failed a request', { reason: error.message })
     return serverFailed(error)
-  }
-
-  /** Adapters that running and starting requests pin, with the most tokens that one has left. */
-  #pinned(): Map<string, number> {
-    const pinned = new Map<string, number>()
-    for (const { digest, rowsLeftMax } of this.#held) {
-      if (digest !== null) pinned.set(digest, Math.max(pinned.get(digest) ?? 0, rowsLeftMax))
-    }
-    return pinned
   }
 }
 

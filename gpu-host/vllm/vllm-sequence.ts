@@ -6,25 +6,17 @@
 
 import type { ChunkEvent, TokenLogprobs } from '../protocol.ts'
 import type { SlotLease } from '../scheduler/adapter-port.ts'
-import type { Choice, SequenceState } from '../scheduler/choice.ts'
+import type { SequenceState } from '../scheduler/choice.ts'
 import { ChunkTally } from '../scheduler/chunk-tally.ts'
 import type { EndOrder } from '../scheduler/end-order.ts'
 import type { LiveRequest } from '../scheduler/live-request.ts'
-import { choiceSeed, type SequenceEstimate, toStepsLeft } from '../scheduler/sequence.ts'
+import { choiceSeed, toStepsLeft } from '../scheduler/sequence.ts'
+import type { SequenceEstimate, Starter, StarterInput } from '../scheduler/start-line.ts'
 import { RequestTiming } from '../telemetry/request-timing.ts'
 import type { CompletionDelta } from './completion-stream.ts'
 import { ShownTokens } from './shown-tokens.ts'
 
-export interface VllmSequenceInput {
-  readonly owner: LiveRequest<VllmSequence>
-  readonly choice: number
-  readonly acceptedUs: number
-  readonly estimate: SequenceEstimate
-  /** Called once, when the sequence leaves the queue. */
-  readonly leaveQueue: () => void
-}
-
-export class VllmSequence implements Choice {
+export class VllmSequence implements Starter {
   readonly owner: LiveRequest<VllmSequence>
   readonly choice: number
   readonly timing: RequestTiming
@@ -46,7 +38,7 @@ export class VllmSequence implements Choice {
   readonly #shown: ShownTokens
   readonly #tally: ChunkTally
 
-  constructor({ owner, choice, acceptedUs, estimate, leaveQueue }: VllmSequenceInput) {
+  constructor({ owner, choice, acceptedUs, estimate, leaveQueue }: StarterInput<VllmSequence>) {
     const { stop, logprobs } = owner.request
     this.owner = owner
     this.choice = choice
