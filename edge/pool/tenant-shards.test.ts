@@ -70,6 +70,29 @@ describe('requests at once', () => {
 })
 
 describe('lost hosts', () => {
+  it('keep nobody to themselves: what has not ended there yet leaves the others open', () => {
+    const [first] = [enter('a'), enter('a')]
+    first?.leave('lost')
+    expect(reach('ten_1', 3)).toEqual({ kind: 'any' })
+    enter('b')
+    expect(reach('ten_1', 3)).toEqual({ kind: 'only', hostIds: new Set(['b']), isTrial: false })
+    // It is back, and its requests count again.
+    nowMs += LOSS_SEEN_MS
+    shards.heard('a', 2)
+    expect(reach('ten_1', 3)).toMatchObject({ hostIds: new Set(['a', 'b']) })
+  })
+
+  it('narrow a tenant that had answers only from the second on', () => {
+    visit('a', 'answered')
+    visit('a', 'lost')
+    enter('b')
+    expect(reach()).toEqual({ kind: 'any' })
+    enter('c')
+    expect(reach()).toEqual({ kind: 'only', hostIds: new Set(['b', 'c']), isTrial: false })
+    visit('b', 'lost')
+    expect(reach().kind).toBe('none')
+  })
+
   it('hold a tenant after the second, twice as long each time, up to a bound', () => {
     visit('a', 'lost')
     expect(reach()).toEqual({ kind: 'any' })

@@ -4,7 +4,7 @@
  * to a later request takes one back.
  *
  * - Requests that have shown nothing yet are on `shardHosts` hosts at once, fewer by the strikes
- *   and more by the answers since the last one.
+ *   (the first after answers is free) and more by the answers since the last one.
  * - `shardHosts` strikes hold the tenant: nothing for HOLD_MS, twice as long each time, then one
  *   request on trial, on a host that was lost before where one is back.
  *
@@ -88,15 +88,18 @@ export class TenantShards {
     if (poolHostsMax <= hosts) return { kind: 'any' }
     const nowMs = this.#nowMs()
     if (tenant.strikes > 0 && nowMs - tenant.struckMs > STRIKE_KEPT_MS) forgive(tenant)
-    const { unproven, strikes, answers, heldUntilMs, lostHostIds } = tenant
+    const { strikes, wasTrusted, answers, heldUntilMs, lostHostIds } = tenant
     if (strikes >= hosts) {
       if (nowMs < heldUntilMs) return { kind: 'none', retryAfterMs: heldUntilMs - nowMs }
-      if (unproven.size > 0) return { kind: 'none', retryAfterMs: TRIAL_RETRY_MS }
+      if (tenant.unproven.size > 0) return { kind: 'none', retryAfterMs: TRIAL_RETRY_MS }
       return { kind: 'only', hostIds: lostHostIds, isTrial: true }
     }
-    const atOnce = hosts - strikes + Math.floor(answers / ANSWERS_PER_HOST)
-    if (unproven.size < atOnce) return { kind: 'any' }
-    return { kind: 'only', hostIds: new Set(unproven.keys()), isTrial: false }
+    // What was on a lost host has not ended yet, and nobody can follow it there.
+    const hostIds = new Set([...tenant.unproven.keys()].filter((id) => !this.#losses.has(id)))
+    const fewer = strikes === 1 && wasTrusted ? 0 : strikes
+    const atOnce = hosts - fewer + Math.floor(answers / ANSWERS_PER_HOST)
+    if (hostIds.size < atOnce) return { kind: 'any' }
+    return { kind: 'only', hostIds, isTrial: false }
   }
 
   enter(tenantId: string, hostId: string, poolHosts: number): Visit {
