@@ -98,8 +98,8 @@ export const RETRY_SHARE = 0.1
 export const RETRY_WINDOW_MS = 60_000
 /** … and always so many, so that a quiet pool can lose a host. */
 export const RETRIES_MIN = 20
-/** What a host refused it would refuse again so soon after. */
-export const HOST_REFUSAL_KEPT_MS = 250
+/** What a host refused it would refuse again so soon after: a queue is not done by then. */
+export const HOST_REFUSAL_KEPT_MS = 100
 /** Clients that are refused together come back apart: up to this part later. */
 export const RETRY_AFTER_JITTER = 0.25
 

@@ -80,6 +80,20 @@ describeOnEachDatabase((db) => {
       expect(await wishOf()).toMatchObject({ wish: 'serve', removedAt: null })
     })
 
+    it('keep the report that counts higher of one start, however late another arrives', async () => {
+      const heartbeat = createHeartbeat({ beat: 5 })
+      await recordHeartbeat(db(), heartbeat, T0)
+      const late = { ...heartbeat, beat: 4, context_length: 64, adapters: [] }
+      expect(await recordHeartbeat(db(), late, T1)).toBe('serve')
+      expect(await hostOf(heartbeat.host_id)).toMatchObject({ seenAt: T1, heartbeat })
+      const next = { ...late, beat: 6 }
+      await recordHeartbeat(db(), next, T1)
+      expect((await hostOf(heartbeat.host_id))?.heartbeat).toEqual(next)
+      const restarted = { ...late, epoch: heartbeat.epoch + 1, beat: 1 }
+      await recordHeartbeat(db(), restarted, T1)
+      expect((await hostOf(heartbeat.host_id))?.heartbeat).toEqual(restarted)
+    })
+
     it('are left out once they have been silent', async () => {
       const heartbeat = createHeartbeat()
       await recordHeartbeat(db(), heartbeat, T0)

@@ -69,6 +69,8 @@ beforeAll(async () => {
         ...scheduler,
         prefillRowsMax: 8192,
         stepTargetUs: 1e9,
+        // One tenant may have half of the queue.
+        queueDepthMax: 1998,
         queueDepthTenantMax: 999,
       },
     },

@@ -267,7 +267,7 @@ describe('a pool that refuses', () => {
     const odd = await addOddHost(full)
     const first = await ask(false)
     expect([first.status, first.headers.get('retry-after')]).toEqual([503, '5'])
-    // Within the quarter of a second for which a refusal is remembered: soon one is.
+    // Within the tenth of a second for which a refusal is remembered: soon one is.
     await until(async () => {
       const { asked } = odd
       const again = [await ask(false), await ask(true)]
