@@ -198,7 +198,10 @@ export const UPKEEP_INTERVAL_MS = 1000
 export const UPKEEP_ASKS_MAX = 500
 /** What one refusal says is believed for so long at most; others may give back meanwhile. */
 export const REFUSAL_KEPT_MS_MAX = 250
-/** Requests that wait for another's question to the database look again so often, so long. */
+/**
+ * Requests that wait for another's question to the database look again so often, so long; about
+ * keys and models ever less often.
+ */
 export const ASK_PAUSE_MS = 5
 export const ASK_WAIT_MS_MAX = 2000
 /** After a failed question the database is left alone for so long. */

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { DatabaseError } from '#db/errors.ts'
 import {
+  ASK_WAIT_MS_MAX,
   LOOKUP_MS_MAX,
   LOOKUP_WAIT_MS,
   OUTAGE_GRACE_MS,
@@ -53,6 +54,34 @@ describe('LookupCache while the database answers', () => {
     expect(await cache.find('a', say('new'))).toMatchObject({ from: 'database' })
   })
 
+  it('asks once for many who want the same at once', async () => {
+    const cache = create()
+    let asked = 0
+    const look = async () => {
+      asked += 1
+      await new Promise((resolve) => setTimeout(resolve, 300))
+      return 'a'
+    }
+    const crowd = Promise.all(Array.from({ length: 250 }, () => cache.find('k', look)))
+    await pass(1000)
+    expect((await crowd).map((found) => found?.value)).toEqual(Array(250).fill('a'))
+    expect(asked).toBe(1)
+  })
+
+  it('does not wait for an asker that vanished, nor for what it was not told', async () => {
+    const cache = create()
+    void cache.find('k', never).catch(() => {})
+    const second = cache.find('k', say('a'))
+    await pass(2 * ASK_WAIT_MS_MAX)
+    expect(await second).toEqual({ value: 'a', from: 'database' })
+    const changing = cache.find('n', async () => {
+      cache.delete('n')
+      return 'old'
+    })
+    expect(await changing).toMatchObject({ value: 'old' })
+    expect(await cache.find('n', say('new'))).toEqual({ value: 'new', from: 'database' })
+  })
+
   it('passes on what is no outage', async () => {
     const cache = create()
     await cache.find('k', say('a'))
@@ -75,7 +104,7 @@ describe('LookupCache while the database answers', () => {
     const cache = create()
     let answer = (_: string) => {}
     const early = cache.find('k', () => new Promise<string>((resolve) => (answer = resolve)))
-    await pass(1)
+    await pass(ASK_WAIT_MS_MAX)
     await cache.find('k', say('newer'))
     answer('older')
     await early

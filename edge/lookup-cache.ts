@@ -1,11 +1,19 @@
 /**
  * What the database said of something, remembered: believed without asking for a while, and while
- * the database is away for as long as OutageWindow allows. Holds values, never promises: in workerd
- * one request must not wait for what another one started.
+ * the database is away for as long as OutageWindow allows. Many who ask for the same at once are one
+ * question: the others look now and then whether it is answered. Holds values, never promises: in
+ * workerd one request must not wait for what another one started.
  */
 import { withinTime } from '#db/within-time.ts'
 import { databaseUnavailable, toEdgeError } from './errors.ts'
-import { CACHE_ENTRIES_MAX, LOOKUP_MS_MAX, LOOKUP_WAIT_MS, OUTAGE_RETRY_MS } from './limits.ts'
+import {
+  ASK_PAUSE_MS,
+  ASK_WAIT_MS_MAX,
+  CACHE_ENTRIES_MAX,
+  LOOKUP_MS_MAX,
+  LOOKUP_WAIT_MS,
+  OUTAGE_RETRY_MS,
+} from './limits.ts'
 import { OutageWindow, type OutageWindowOptions } from './outage-window.ts'
 
 /** `nowMs` monotonic: a clock that is set must not lengthen a life. */
@@ -35,6 +43,8 @@ export class LookupCache<V> {
   readonly #options: LookupCacheOptions
   /** Oldest first, since an entry that is set again is moved to the end. */
   readonly #entries = new Map<string, Entry<V>>()
+  /** Key → since when the database is being asked. An asker that vanishes leaves its entry. */
+  readonly #asking = new Map<string, { readonly sinceMs: number }>()
   /** Grows with each change that this edge makes itself: what was asked before it is not kept. */
   #changes = 0
   readonly #outage: OutageWindow
@@ -50,14 +60,16 @@ export class LookupCache<V> {
    * not enough.
    */
   async find(key: string, look: () => Promise<V | null>): Promise<Lookup<V> | null> {
+    const known = this.#known(key)
+    if (known !== null) return known
+    const asker = this.#asking.get(key)
+    if (asker !== undefined) {
+      await this.#waitFor(asker, key)
+      const answered = this.#known(key)
+      if (answered !== null) return answered
+    }
     const entry = this.#entries.get(key)
     const startMs = this.#options.nowMs()
-    if (entry !== undefined && startMs - entry.askedMs < this.#options.ttlMs) {
-      return { value: entry.value, from: 'cache' }
-    }
-    if (entry !== undefined && startMs < entry.retryMs && this.#outage.covers(entry.askedMs)) {
-      return { value: entry.value, from: 'stale' }
-    }
     const lookup = this.#look(key, look, startMs)
     try {
       const isKnown = entry !== undefined && this.#outage.covers(entry.askedMs)
@@ -75,12 +87,33 @@ export class LookupCache<V> {
 
   delete(key: string): void {
     this.#changes += 1
+    this.#asking.delete(key)
     this.#entries.delete(key)
   }
 
   deleteWhere(isDoomed: (value: V) => boolean): void {
     this.#changes += 1
+    this.#asking.clear()
     for (const [key, { value }] of this.#entries) if (isDoomed(value)) this.#entries.delete(key)
+  }
+
+  /** What may be said without asking. */
+  #known(key: string): Lookup<V> | null {
+    const entry = this.#entries.get(key)
+    if (entry === undefined) return null
+    const { value, askedMs, retryMs } = entry
+    const nowMs = this.#options.nowMs()
+    if (nowMs - askedMs < this.#options.ttlMs) return { value, from: 'cache' }
+    return nowMs < retryMs && this.#outage.covers(askedMs) ? { value, from: 'stale' } : null
+  }
+
+  /** Until the asker has its answer, takes too long, or asked before a change. */
+  async #waitFor(asker: { readonly sinceMs: number }, key: string): Promise<void> {
+    const giveUpMs = asker.sinceMs + ASK_WAIT_MS_MAX
+    for (let tries = 1; this.#asking.get(key) === asker; tries++) {
+      if (this.#options.nowMs() >= giveUpMs) return
+      await new Promise((resolve) => setTimeout(resolve, ASK_PAUSE_MS * tries))
+    }
   }
 
   async #look(
@@ -89,10 +122,16 @@ export class LookupCache<V> {
     startMs: number,
   ): Promise<{ value: V | null; from: 'database' }> {
     const changes = this.#changes
-    const value = await look()
-    this.#outage.answered()
-    if (changes === this.#changes) this.#keep(key, value, startMs)
-    return { value, from: 'database' }
+    const asker = { sinceMs: startMs }
+    this.#asking.set(key, asker)
+    try {
+      const value = await look()
+      this.#outage.answered()
+      if (changes === this.#changes) this.#keep(key, value, startMs)
+      return { value, from: 'database' }
+    } finally {
+      if (this.#asking.get(key) === asker) this.#asking.delete(key)
+    }
   }
 
   #keep(key: string, value: V | null, askedMs: number): void {
