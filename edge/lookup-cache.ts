@@ -1,8 +1,8 @@
 /**
  * What the database said of something, remembered: believed without asking for a while, and while
- * the database is away for as long as OutageWindow allows. Many who ask for the same at once are one
- * question: the others look now and then whether it is answered. Holds values, never promises: in
- * workerd one request must not wait for what another one started.
+ * the database is away for as long as OutageWindow allows. Many who ask for the same at once are
+ * one question: the others look now and then whether it is answered. Holds values, never promises:
+ * in workerd one request must not wait for what another one started.
  */
 import { withinTime } from '#db/within-time.ts'
 import { databaseUnavailable, toEdgeError } from './errors.ts'
