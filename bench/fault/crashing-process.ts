@@ -48,6 +48,7 @@ export class CrashingProcess {
     this.#child = child
     this.#log = []
     child.stderr?.on('data', (bytes) => {
+      if (process.env.NOZZLE_BENCH_LOG !== undefined) process.stderr.write(`${child.pid} ${bytes}`)
       this.#log = [...this.#log, ...String(bytes).trim().split('\n')].slice(-LOG_LINES_KEPT)
     })
     const exited = once(child, 'exit')
@@ -114,6 +115,12 @@ export class CrashingProcess {
 
   signal(name: 'SIGSTOP' | 'SIGCONT' | 'SIGTERM'): void {
     process.kill(this.pid, name)
+  }
+
+  /** SIGTERM; resolves when the process has gone, in its own time. */
+  async end(): Promise<void> {
+    this.signal('SIGTERM')
+    await this.#gone
   }
 
   /** SIGKILL; resolves when the process has gone. */

@@ -51,8 +51,8 @@ export interface PoolHost {
   readonly tiers: { fetches: number; loads: number }
   /** Least time of a step, until it starts anew. */
   pace(stepMs: number): void
-  /** Kills it and takes away what it keeps of adapters: they are in the store alone. */
-  dieForgetting(): Promise<void>
+  /** Stops it in order, and starts it without the adapters that it kept: the store has them. */
+  restartForgetting(): Promise<void>
 }
 
 export interface PoolEdge {
@@ -222,7 +222,7 @@ async function createHost(recipe: HostRecipe): Promise<PoolHost> {
       NOZZLE_DATA_DIR: home,
       NOZZLE_STORE: join(directory, 'store'),
       NOZZLE_BASE_MODEL_PATH: set.modelPath,
-      NOZZLE_EDGE_URL: edgeUrls[i % edgeUrls.length] ?? '',
+      NOZZLE_EDGE_URL: edgeUrls.join(','),
       NOZZLE_DEVICE: 'cpu',
       // Engine threads spin, and cores are few.
       NOZZLE_THREADS: '1',
@@ -240,9 +240,10 @@ async function createHost(recipe: HostRecipe): Promise<PoolHost> {
     url: `http://127.0.0.1:${port}`,
     journal: join(home, 'host', 'journal'),
     pace: (stepMs) => process.tell(toPaceMessage(stepMs)),
-    async dieForgetting() {
-      await process.kill()
+    async restartForgetting() {
+      await process.end()
       rmSync(join(home, 'host', 'adapters'), { recursive: true, force: true })
+      await process.start()
     },
   }
 }

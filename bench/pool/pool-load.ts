@@ -6,7 +6,7 @@
 import { Agent } from 'node:http'
 import { Random } from '../../native/test/support/random.ts'
 import type { PoolCluster, PoolEdge } from './pool-cluster.ts'
-import type { QuestionSet } from './questions.ts'
+import type { Question, QuestionSet } from './questions.ts'
 import { type LeavePoint, type Reply, type Visit, visit } from './visitor.ts'
 
 export interface PoolLoadOptions {
@@ -20,12 +20,10 @@ export interface PoolLoadOptions {
   readonly leaveOf?: (random: Random) => LeavePoint | null
   /** Absent = all edges by turns. */
   readonly edges?: readonly PoolEdge[]
-  readonly silenceMs?: number
   /** Absent = until `stop`. */
   readonly requests?: number
   /** Sees each reply at its end; absent = all are kept in `replies`. */
   readonly take?: (reply: Reply) => void
-  readonly onToken?: () => void
 }
 
 /** Longer than anything that the edge itself waits for. */
@@ -75,24 +73,57 @@ export class PoolLoad {
   }
 
   #plan(number: number): Visit {
-    const { seed, streamShare, leaveOf, edges = this.#cluster.edges, onToken } = this.#options
+    const { seed, streamShare, leaveOf, edges = this.#cluster.edges } = this.#options
     const random = new Random('visit', seed, number)
-    const question = this.#set.questions[number % this.#set.questions.length]
-    const edge = edges[number % edges.length]
-    const adapter = this.#set.adapters[question?.adapter ?? -1]
-    if (question === undefined || edge === undefined || adapter === undefined) {
-      throw new Error('a load needs questions, adapters and edges')
-    }
     return {
-      ...{ number, question, agent: this.#agent },
-      edgeUrl: edge.url,
+      ...toVisit(this.#set, this.#set.questions, number, edges),
+      agent: this.#agent,
       tenant: this.#cluster.tenant(random.integer(this.#cluster.tenants.length)),
-      model: adapter.name,
-      completionTokens: this.#set.completionTokens,
       isStream: random.fraction() < streamShare,
       leave: leaveOf?.(random) ?? null,
-      silenceMs: this.#options.silenceMs ?? SILENCE_MS,
-      ...(onToken && { onToken }),
     }
+  }
+}
+
+/** So many streams for one adapter of one tenant, none of which waits for another; cut short. */
+export async function askAtOnce(
+  cluster: PoolCluster,
+  set: QuestionSet,
+  {
+    count,
+    adapter,
+    completionTokens,
+  }: { readonly count: number; readonly adapter: number; readonly completionTokens: number },
+): Promise<Reply[]> {
+  const agent = new Agent({ keepAlive: true })
+  const own = set.questions.filter((question) => question.adapter === adapter)
+  const plan = (_: unknown, number: number): Visit => ({
+    ...toVisit(set, own, number, cluster.edges),
+    ...{ agent, tenant: cluster.tenant(0), isStream: true, leave: null, completionTokens },
+  })
+  const replies = await Promise.all(Array.from({ length: count }, plan).map(visit))
+  agent.destroy()
+  return replies
+}
+
+/** Questions and edges by turns. */
+function toVisit(
+  set: QuestionSet,
+  questions: readonly Question[],
+  number: number,
+  edges: readonly PoolEdge[],
+) {
+  const question = questions[number % questions.length]
+  const edge = edges[number % edges.length]
+  const adapter = set.adapters[question?.adapter ?? -1]
+  if (question === undefined || edge === undefined || adapter === undefined) {
+    throw new Error('a load needs questions, adapters and edges')
+  }
+  return {
+    ...{ number, question },
+    edgeUrl: edge.url,
+    model: adapter.name,
+    completionTokens: set.completionTokens,
+    silenceMs: SILENCE_MS,
   }
 }
