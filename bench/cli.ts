@@ -16,6 +16,7 @@ import { PEERS, type PeerName } from './peers/start-peer.ts'
 import { runPolicy } from './policy.ts'
 import { runPrefix } from './prefix.ts'
 import { runRanks } from './ranks.ts'
+import { isUnnoticed, runRolling } from './rolling.ts'
 import { runSwap } from './swap.ts'
 import { runVllm } from './vllm.ts'
 
@@ -47,6 +48,9 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          --streams N (1000)  --seconds S (600)  --seed N (1)
   vllm   hosts on the real vLLM: every promise tried from outside, answers held against those of
          transformers; exit code 1 if one is broken; installs 5.9 GB once
+  rolling  hosts drained and started anew, one after the other, under streams whose answers are
+         known: is one cut? exit code 1 if one is, or if the books differ
+         --drains N (100)  --streams N (200)  --seed N (1)
   policy eviction and start policies on simulated traffic, 2, 10 and 100 adapters per slot
 
   --shape NAME        small, demo, 1b, 7b: random weights in Q8_0; default: what npm start serves
@@ -58,6 +62,8 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
 
 const EXIT_USAGE = 2
 const RANK = 16
+const LOAD_STREAMS = 1000
+const ROLLING_STREAMS = 200
 /** Keeps an adapter's share of the base's bytes near that of the other shapes. */
 const SMALL_RANK = 4
 const TENANTS = 8
@@ -85,6 +91,7 @@ type CountName =
   | 'lanes'
   | 'case'
   | 'streams'
+  | 'drains'
   | 'seconds'
 
 async function main(): Promise<void> {
@@ -113,7 +120,8 @@ async function main(): Promise<void> {
       real: { type: 'string', default: '210' },
       lanes: { type: 'string', default: '2' },
       case: { type: 'string' },
-      streams: { type: 'string', default: '1000' },
+      streams: { type: 'string' },
+      drains: { type: 'string', default: '100' },
       seconds: { type: 'string', default: '600' },
       peer: { type: 'string', multiple: true, default: ['node-llama-cpp'] },
       'no-peer': { type: 'boolean', default: false },
@@ -185,9 +193,18 @@ async function main(): Promise<void> {
         }),
       )
     },
+    rolling: async () => {
+      const report = await runRolling({
+        drains: count('drains', 1),
+        streams: count('streams', 1, ROLLING_STREAMS),
+        seed: count('seed', 0),
+      })
+      if (!isUnnoticed(report)) process.exitCode = 1
+      return report
+    },
     load: async () => {
       const report = await runLoad({
-        streams: count('streams', 1),
+        streams: count('streams', 1, LOAD_STREAMS),
         seconds: count('seconds', 10),
         seed: count('seed', 0),
       })

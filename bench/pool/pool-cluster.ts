@@ -29,6 +29,8 @@ export interface PoolSizes {
   readonly queueDepth: number
   /** Least time of an engine step. */
   readonly stepMs: number
+  /** What a host that ends has for its streams; absent = its own default. */
+  readonly drainGraceMs?: number
   readonly seed: number
 }
 
@@ -161,6 +163,13 @@ export class PoolCluster {
     }
   }
 
+  /** As the operator, at the first edge; throws on anything but success. */
+  admin(method: string, path: string): Promise<unknown> {
+    const [edge] = this.edges
+    if (edge === undefined) throw new Error('a pool has an edge')
+    return new PoolClient(edge.url, this.#operatorKey).admin(method, path)
+  }
+
   tenant(index: number): PoolTenant {
     const tenant = this.tenants[index % this.tenants.length]
     if (tenant === undefined) throw new Error('the pool has no tenants')
@@ -221,6 +230,7 @@ async function createHost(recipe: HostRecipe): Promise<PoolHost> {
       NOZZLE_HOST_URL: proxy.url,
       NOZZLE_DATA_DIR: home,
       NOZZLE_STORE: join(directory, 'store'),
+      ...(sizes.drainGraceMs && { NOZZLE_DRAIN_GRACE_MS: String(sizes.drainGraceMs) }),
       NOZZLE_BASE_MODEL_PATH: set.modelPath,
       NOZZLE_EDGE_URL: edgeUrls.join(','),
       NOZZLE_DEVICE: 'cpu',

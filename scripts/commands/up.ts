@@ -2,15 +2,25 @@
 import { rmSync } from 'node:fs'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
-import { createDataDir, loadSecrets, locateDataDir, writePrivateFile } from '../lib/data-dir.ts'
+import {
+  createDataDir,
+  type DataDir,
+  loadSecrets,
+  locateDataDir,
+  writePrivateFile,
+} from '../lib/data-dir.ts'
 import { whenAborted } from '../lib/interrupt.ts'
 import { ensureBaseModel } from '../setup/base-model.ts'
 import { DEVICES, type Device, prepareDevice, prepareNative } from '../setup/prepare.ts'
 import { ensureDemoContent } from '../up/demo-content.ts'
 import { EmbeddedPool } from '../up/embedded-pool.ts'
+import { readHostPlan, resizePlan, writeHostPlan } from '../up/host-plan.ts'
 import { waitForLeftovers } from '../up/leftover-children.ts'
 import { acquirePoolLock } from '../up/pool-lock.ts'
 import { toReadyReport } from '../up/ready-report.ts'
+
+/** Each holds the base model and a core or more. */
+const HOSTS_MAX = 64
 
 export const upCommand: Command = {
   name: 'up',
@@ -38,7 +48,8 @@ export const upCommand: Command = {
     'deploys the example adapters to the tenant `demo`, and serves until Ctrl-C.\n' +
     'NOZZLE_PORT (default 8787, 0 = any), NOZZLE_DATA_DIR (default .nozzle in the checkout),\n' +
     'NOZZLE_BASE_MODEL (path or URL of a GGUF file; with --engine vllm the folder that the server\n' +
-    'has its model from); the settings of gpu-host/config.ts and edge/config.ts are passed on.',
+    'has its model from), NOZZLE_HOSTS (default 1, then as many as before; see `nozzle host add`);\n' +
+    'the settings of gpu-host/config.ts and edge/config.ts are passed on.',
   examples: [
     'nozzle up',
     'NOZZLE_PORT=0 NOZZLE_DATA_DIR=/var/lib/nozzle nozzle up --json',
@@ -93,6 +104,16 @@ async function prepareEngine(call: CommandCall): Promise<Record<string, string>>
   return { NOZZLE_ENGINE: engine, NOZZLE_DEVICE: device }
 }
 
+/** So many as NOZZLE_HOSTS says; else as many as there were. */
+function planHosts(dir: DataDir, text: string | undefined): void {
+  if (!text) return
+  const count = Number(text)
+  if (!Number.isInteger(count) || count < 1 || count > HOSTS_MAX) {
+    throw new CliError('usage', `NOZZLE_HOSTS must be a number from 1 to ${HOSTS_MAX}`)
+  }
+  writeHostPlan(dir, resizePlan(readHostPlan(dir), count))
+}
+
 async function serve(call: CommandCall, dir: ReturnType<typeof locateDataDir>): Promise<void> {
   const { output, projectRoot, signal, hurry } = call
   const { note } = output
@@ -100,9 +121,11 @@ async function serve(call: CommandCall, dir: ReturnType<typeof locateDataDir>): 
   const baseModel = await ensureBaseModel(env.NOZZLE_BASE_MODEL, dir.models, note)
   const secrets = await loadSecrets(dir)
   await waitForLeftovers(dir, note, signal)
+  planHosts(dir, env.NOZZLE_HOSTS)
   const pool = new EmbeddedPool({ env, dir, secrets, baseModel, projectRoot, note, hurry })
   try {
     const edgeUrl = await pool.start(signal)
+    const following = pool.followPlan(edgeUrl, signal)
     const operator = { edgeUrl, apiKey: secrets.operator_key }
     const demo = { operator, dir, projectRoot, baseModelName: baseModel.name, note, signal }
     const models = await ensureDemoContent(demo)
@@ -112,6 +135,7 @@ async function serve(call: CommandCall, dir: ReturnType<typeof locateDataDir>): 
     const report = toReadyReport(facts)
     output.data(report.json, report.text)
     await whenAborted(signal)
+    await following
   } finally {
     if (signal.aborted) note('stopping: running answers are finished first; Ctrl-C again hurries')
     rmSync(dir.runningFile, { force: true })

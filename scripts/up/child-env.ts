@@ -2,8 +2,11 @@
  * The environment of the two children: what the system needs, NOZZLE_* settings passed through, and
  * what the supervisor decides. Invariant: the host is never given a database credential or a key.
  */
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
 import type { DataDir, Secrets } from '../lib/data-dir.ts'
 import type { BaseModelFile } from '../setup/base-model.ts'
+import { FIRST_HOST, hostHome, type PlannedHost } from './host-plan.ts'
 
 const SYSTEM_VARIABLES = [
   ...['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR', 'LD_LIBRARY_PATH', 'DYLD_LIBRARY_PATH'],
@@ -21,6 +24,9 @@ const HOST_ONLY = [
   ...['NOZZLE_STORE_ACCESS_KEY_ID', 'NOZZLE_STORE_SECRET_ACCESS_KEY'],
   ...['NOZZLE_STORE_SESSION_TOKEN', 'NOZZLE_VLLM_API_KEY'],
 ]
+
+/** What can be true of one host alone. */
+const FIRST_HOST_ONLY = ['NOZZLE_HOST_ID', 'NOZZLE_HOST_PORT', 'NOZZLE_HOST_URL']
 
 export type ChildEnv = Record<string, string>
 
@@ -46,12 +52,24 @@ export function toEdgeEnv(settings: PoolSettings, boundUrl: string | null): Chil
   return edgeEnv
 }
 
-export function toHostEnv(settings: PoolSettings, edgeUrl: string): ChildEnv {
+/** @param hosts how many share the machine. */
+export function toHostEnv(
+  settings: PoolSettings,
+  edgeUrl: string,
+  host: PlannedHost = FIRST_HOST,
+  hosts = 1,
+): ChildEnv {
   const { env, dir, secrets, baseModel } = settings
+  const isFirst = host.name === FIRST_HOST.name
+  const threads = Math.max(1, Math.floor(availableParallelism() / hosts))
   return {
-    ...passThrough(env, EDGE_ONLY),
+    // Engine threads spin: hosts that each take every core would wait for each other.
+    ...(hosts > 1 && { NOZZLE_THREADS: String(threads) }),
+    ...passThrough(env, isFirst ? EDGE_ONLY : [...EDGE_ONLY, ...FIRST_HOST_ONLY]),
+    ...(!isFirst && { NOZZLE_STORE: env.NOZZLE_STORE || join(dir.root, 'store') }),
+    ...(host.port > 0 && { NOZZLE_HOST_PORT: String(host.port) }),
     NOZZLE_POOL_SECRET: secrets.pool_secret,
-    NOZZLE_DATA_DIR: dir.root,
+    NOZZLE_DATA_DIR: hostHome(dir, host.name),
     NOZZLE_EDGE_URL: edgeUrl,
     NOZZLE_BASE_MODEL_PATH: baseModel.path,
     NOZZLE_BASE_MODEL_NAME: baseModel.name,

@@ -54,6 +54,7 @@ export class SupervisedProcess {
   #url: string | null = null
   #timer: NodeJS.Timeout | null = null
   #isStopping = false
+  #isRestarting = false
   #startsFailed = 0
   #delayMs = RESTART_DELAY_MIN_MS
 
@@ -75,6 +76,13 @@ export class SupervisedProcess {
 
   get pid(): number | null {
     return this.#child?.pid ?? null
+  }
+
+  /** Ends the process, which drains first, and starts it anew. */
+  restart(): void {
+    if (this.#child === null) return
+    this.#isRestarting = true
+    this.#child.kill('SIGTERM')
   }
 
   /** Resolves when the process has gone; it is not started again. `hurry` cuts its drain short. */
@@ -125,6 +133,11 @@ export class SupervisedProcess {
     child.on('exit', (code, signal) => {
       this.#child = null
       if (this.#isStopping) return
+      if (this.#isRestarting) {
+        this.#isRestarting = false
+        this.#start()
+        return
+      }
       if (performance.now() - startedAtMs > STABLE_AFTER_MS) this.#delayMs = RESTART_DELAY_MIN_MS
       if (code === EXIT_CONFIGURATION && this.#url === null) {
         this.#ready.reject(this.#toConfigurationError())

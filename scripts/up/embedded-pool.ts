@@ -1,7 +1,8 @@
 /**
- * Edge and one host as children of this process. Start: edge → host → first heartbeat accepted.
- * Stop, the other way round: the host drains and ships its usage while the edge still takes it.
+ * Edge and hosts as children of this process. Start: edge → hosts → first heartbeats accepted. Stop,
+ * the other way round: hosts drain and ship their usage while the edge still takes it.
  */
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ApiTarget, callEdge } from '../lib/api-client.ts'
@@ -9,9 +10,11 @@ import { CliError } from '../lib/cli-error.ts'
 import { hostList } from '../lib/edge-replies.ts'
 import { type PoolSettings, toEdgeEnv, toHostEnv } from './child-env.ts'
 import { SupervisedProcess } from './child-process.ts'
+import { hostHome, type PlannedHost, readHostPlan } from './host-plan.ts'
 import { childMark, recordChildren } from './leftover-children.ts'
 
 const HEARTBEAT_POLL_MS = 50
+const PLAN_POLL_MS = 250
 const HEARTBEAT_WAIT_MAX_MS = 30_000
 /** A large base model takes a while to read: say so now and then. */
 const STILL_STARTING_MS = 10_000
@@ -25,6 +28,7 @@ export interface PoolOptions extends PoolSettings {
 export class EmbeddedPool {
   readonly #options: PoolOptions
   readonly #children: SupervisedProcess[] = []
+  readonly #hosts = new Map<string, { process: SupervisedProcess; restarts: number }>()
 
   constructor(options: PoolOptions) {
     this.#options = options
@@ -41,18 +45,65 @@ export class EmbeddedPool {
         toEdgeEnv(this.#options, boundUrl),
       )
       const edgeUrl = await untilAborted(edge.ready, signal)
-      const host = this.#supervise('host', join('gpu-host', 'index.ts'), () =>
-        toHostEnv(this.#options, edgeUrl),
-      )
-      const hostUrl = await untilAborted(host.ready, signal)
-      await this.#waitForHeartbeat(edgeUrl, hostUrl, signal)
+      const plan = readHostPlan(this.#options.dir)
+      const hosts = plan.map((planned) => this.#addHost(edgeUrl, planned, plan.length))
+      for (const host of hosts) {
+        const hostUrl = await untilAborted(host.ready, signal)
+        await this.#waitForHeartbeat(edgeUrl, hostUrl, signal)
+      }
       return edgeUrl
     } finally {
       clearInterval(reminder)
     }
   }
 
-  /** Resolves when both have gone; safe at any time, also during `start`. */
+  /** Does what commands write into the plan of hosts, until `signal` aborts. Never rejects. */
+  async followPlan(edgeUrl: string, signal: AbortSignal): Promise<void> {
+    const { dir, note } = this.#options
+    while (!signal.aborted) {
+      try {
+        await this.#follow(edgeUrl, readHostPlan(dir))
+      } catch (error) {
+        note(`the plan of hosts is not followed: ${error instanceof Error ? error.message : error}`)
+      }
+      await sleep(PLAN_POLL_MS, undefined, { signal }).catch(() => {})
+    }
+  }
+
+  async #follow(edgeUrl: string, plan: readonly PlannedHost[]): Promise<void> {
+    for (const planned of plan) {
+      const known = this.#hosts.get(planned.name)
+      if (known === undefined) {
+        this.#options.note(`${planned.name}: starting`)
+        // Its log says what is wrong; the pool goes on without it.
+        this.#addHost(edgeUrl, planned, plan.length).ready.catch(({ message }: Error) =>
+          this.#options.note(message),
+        )
+      } else if (planned.restarts > known.restarts) {
+        this.#hosts.set(planned.name, { ...known, restarts: planned.restarts })
+        known.process.restart()
+      }
+    }
+    const names = new Set(plan.map(({ name }) => name))
+    for (const [name, { process }] of this.#hosts) {
+      if (names.has(name)) continue
+      this.#options.note(`${name}: ending`)
+      this.#hosts.delete(name)
+      await process.stop(this.#options.hurry)
+      this.#children.splice(this.#children.indexOf(process), 1)
+    }
+  }
+
+  #addHost(edgeUrl: string, planned: PlannedHost, hosts: number): SupervisedProcess {
+    mkdirSync(hostHome(this.#options.dir, planned.name), { recursive: true, mode: 0o700 })
+    const process = this.#supervise(planned.name, join('gpu-host', 'index.ts'), () =>
+      toHostEnv(this.#options, edgeUrl, planned, hosts),
+    )
+    this.#hosts.set(planned.name, { process, restarts: planned.restarts })
+    return process
+  }
+
+  /** Resolves when all have gone; safe at any time, also during `start`. */
   async stop(): Promise<void> {
     for (const child of this.#children.toReversed()) await child.stop(this.#options.hurry)
     recordChildren(this.#options.dir, [])
@@ -85,7 +136,7 @@ export class EmbeddedPool {
     const deadline = performance.now() + HEARTBEAT_WAIT_MAX_MS
     while (performance.now() < deadline) {
       const hosts = await callEdge(target, { method: 'GET', path: '/v1/hosts', signal }, hostList)
-      if (hosts.data.some(({ url, status }) => url === hostUrl && status === 'ready')) return
+      if (hosts.data.some(({ url, status }) => url === hostUrl && status !== 'silent')) return
       await sleep(HEARTBEAT_POLL_MS, undefined, { signal })
     }
     const log = join(this.#options.dir.logs, 'host.log')
