@@ -7,6 +7,7 @@ import { checkCommand } from './commands/check.ts'
 import { deployCommand } from './commands/deploy.ts'
 import { doctorCommand } from './commands/doctor.ts'
 import { hostCommands } from './commands/host.ts'
+import { hostPoolCommands } from './commands/host-pool.ts'
 import { invoiceCommands } from './commands/invoice.ts'
 import { keyCommands } from './commands/key.ts'
 import { limitCommands } from './commands/limit.ts'
@@ -34,6 +35,7 @@ export const COMMANDS: readonly Command[] = [
   deployCommand,
   ...modelCommands,
   ...hostCommands,
+  ...hostPoolCommands,
   chatCommand,
   usageCommand,
   ...invoiceCommands,

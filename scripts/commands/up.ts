@@ -123,9 +123,11 @@ async function serve(call: CommandCall, dir: ReturnType<typeof locateDataDir>): 
   await waitForLeftovers(dir, note, signal)
   planHosts(dir, env.NOZZLE_HOSTS)
   const pool = new EmbeddedPool({ env, dir, secrets, baseModel, projectRoot, note, hurry })
+  const ended = new AbortController()
+  let following = Promise.resolve()
   try {
     const edgeUrl = await pool.start(signal)
-    const following = pool.followPlan(edgeUrl, signal)
+    following = pool.followPlan(edgeUrl, ended.signal)
     const operator = { edgeUrl, apiKey: secrets.operator_key }
     const demo = { operator, dir, projectRoot, baseModelName: baseModel.name, note, signal }
     const models = await ensureDemoContent(demo)
@@ -135,10 +137,11 @@ async function serve(call: CommandCall, dir: ReturnType<typeof locateDataDir>): 
     const report = toReadyReport(facts)
     output.data(report.json, report.text)
     await whenAborted(signal)
-    await following
   } finally {
     if (signal.aborted) note('stopping: running answers are finished first; Ctrl-C again hurries')
     rmSync(dir.runningFile, { force: true })
+    ended.abort()
+    await following
     await pool.stop()
   }
   note('stopped')

@@ -53,4 +53,21 @@ describe('toEdgeEnv', () => {
     expect(toEdgeEnv(settings(env), 'http://127.0.0.1:4321').NOZZLE_PORT).toBe('4321')
     expect(toEdgeEnv(settings(env), null)).not.toHaveProperty('NOZZLE_API_KEY')
   })
+
+  it('gives a further host a place of its own, the common store, and its share of the cores', () => {
+    const env = { NOZZLE_HOST_ID: 'hst_first', NOZZLE_HOST_PORT: '9000' }
+    const second = { name: 'host-2', port: 9001, restarts: 0 }
+    const given = toHostEnv(settings(env), 'http://127.0.0.1:1', second, 2)
+    const root = settings({}).dir.root
+    expect(given).toMatchObject({
+      NOZZLE_DATA_DIR: `${root}/hosts/host-2`,
+      NOZZLE_STORE: `${root}/store`,
+      NOZZLE_HOST_PORT: '9001',
+      NOZZLE_THREADS: expect.stringMatching(/^[1-9]/),
+    })
+    expect(given).not.toHaveProperty('NOZZLE_HOST_ID')
+    const first = toHostEnv(settings(env), 'http://127.0.0.1:1')
+    expect(first).toMatchObject({ ...env, NOZZLE_DATA_DIR: root })
+    expect(first).not.toHaveProperty('NOZZLE_THREADS')
+  })
 })

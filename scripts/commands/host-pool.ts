@@ -1,0 +1,255 @@
+/**
+ * `nozzle host add | run | roll`: more hosts, here in the embedded pool or on another machine, and
+ * all of the embedded pool's started anew without a cut stream.
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseEnv } from 'node:util'
+import { type ApiRequest, callEdge, toPath } from '../lib/api-client.ts'
+import { callerPath } from '../lib/caller-path.ts'
+import { CliError } from '../lib/cli-error.ts'
+import type { Command, CommandCall } from '../lib/command.ts'
+import {
+  type DataDir,
+  locateDataDir,
+  readRunning,
+  readSecrets,
+  writePrivateFile,
+} from '../lib/data-dir.ts'
+import { type HostRow, hostList, hostRow } from '../lib/edge-replies.ts'
+import { DRY_RUN_FLAG, EDGE_FLAGS, type EdgeTarget, locateEdge } from '../lib/edge-target.ts'
+import { quoteForShell } from '../lib/output.ts'
+import { ensureBaseModel } from '../setup/base-model.ts'
+import { prepareNative } from '../setup/prepare.ts'
+import { drawnHostId, nextHost, readHostPlan, writeHostPlan } from '../up/host-plan.ts'
+
+const POLL_MS = 250
+const START_WAIT_S = 120
+
+const add: Command = {
+  name: 'host add',
+  summary: 'one more host: here, or an environment file for another machine',
+  positionals: [],
+  flags: {
+    port: { type: 'string', value: 'n', help: 'where it listens; default: any free one' },
+    'write-env': { type: 'string', value: 'path', help: 'write the settings of a host elsewhere' },
+    url: { type: 'string', value: 'url', help: 'with --write-env: where the edge will reach it' },
+    ...EDGE_FLAGS,
+    ...DRY_RUN_FLAG,
+  },
+  details:
+    'The pool that runs here starts it at once, and again with each `nozzle up`. With --write-env the\n' +
+    'file holds the pool secret: copy it to the other machine and run `nozzle host run --env` there.\n' +
+    'Hosts of several machines need a common NOZZLE_STORE (a bucket, or a mounted folder).',
+  examples: ['nozzle host add', 'nozzle host add --write-env gpu-2.env --url http://gpu-2:9000'],
+  async run(call) {
+    const port = call.flags.integer('port', 1, 65_535) ?? 0
+    const file = call.flags.filledText('write-env')
+    const target = locateEdge(call)
+    const dir = requirePool(call)
+    if (file !== undefined) {
+      writeEnvFile(call, dir, target, callerPath(call, file))
+      return
+    }
+    const plan = readHostPlan(dir)
+    const host = nextHost(plan, port)
+    if (call.flags.isSet('dry-run')) {
+      call.output.data({ dry_run: true, action: 'add_host', ...host }, `would start ${host.name}`)
+      return
+    }
+    const before = new Set((await listHosts(call, target)).map(({ host_id }) => host_id))
+    writeHostPlan(dir, [...plan, host])
+    call.output.note(`${host.name}: starting; log: ${join(dir.logs, `${host.name}.log`)}`)
+    const added = await waitFor(call, `${host.name} to report`, START_WAIT_S, async () => {
+      const hosts = await listHosts(call, target)
+      return hosts.find(({ host_id, status }) => status === 'ready' && !before.has(host_id)) ?? null
+    })
+    call.output.data(added, `${added.host_id}  ${added.url ?? ''}`)
+  },
+}
+
+const run: Command = {
+  name: 'host run',
+  summary: 'run one host of a pool in the foreground',
+  positionals: [],
+  flags: { env: { type: 'string', value: 'path', help: 'its settings, as `host add` wrote them' } },
+  details: 'Builds the engine and fetches the base model when they are missing. Ctrl-C drains.',
+  examples: ['nozzle host run --env gpu-2.env'],
+  async run(call) {
+    const path = callerPath(call, call.flags.requiredText('env'))
+    const env = { ...call.env, ...readEnvFile(path) }
+    const dir = locateDataDir(env, call.projectRoot)
+    await prepareNative(call.output.note)
+    const base = await ensureBaseModel(env.NOZZLE_BASE_MODEL, dir.models, call.output.note)
+    const child = spawn(process.execPath, [join(call.projectRoot, 'gpu-host', 'index.ts')], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      detached: true,
+      env: {
+        ...env,
+        NOZZLE_DATA_DIR: dir.root,
+        NOZZLE_BASE_MODEL_PATH: base.path,
+        NOZZLE_BASE_MODEL_NAME: base.name,
+      },
+    })
+    const stop = (): void => void child.kill('SIGTERM')
+    call.signal.addEventListener('abort', stop, { once: true })
+    call.hurry.addEventListener('abort', stop, { once: true })
+    const [code] = await once(child, 'exit')
+    if (code === 0) return
+    throw new CliError('unexpected', `the host ended with exit code ${code}`, 'Its log is above.')
+  },
+}
+
+const roll: Command = {
+  name: 'host roll',
+  summary: 'start the hosts of the pool here anew, one after the other',
+  positionals: [],
+  flags: {
+    timeout: {
+      type: 'string',
+      value: 'seconds',
+      help: `longest drain and longest start of each (default ${START_WAIT_S})`,
+    },
+    ...EDGE_FLAGS,
+    ...DRY_RUN_FLAG,
+  },
+  details:
+    'Each is drained, started anew when nothing runs there any more, and resumed when it reports.\n' +
+    'One that does not come back stops the roll: the others go on serving. Needs two hosts or more.\n' +
+    'On other machines: `nozzle host drain ID --wait`, restart, `nozzle host resume ID`.',
+  examples: ['nozzle host roll', 'nozzle host roll --dry-run'],
+  async run(call) {
+    const timeoutS = call.flags.integer('timeout', 1, 86_400) ?? START_WAIT_S
+    const target = locateEdge(call)
+    const dir = requirePool(call)
+    const names = readHostPlan(dir).map(({ name }) => name)
+    const ids = names.map((name) => requireId(dir, name))
+    if ((await listHosts(call, target)).filter(({ status }) => status === 'ready').length < 2) {
+      throw new CliError('refused', 'no other host would serve', 'Add one: `nozzle host add`.')
+    }
+    if (call.flags.isSet('dry-run')) {
+      call.output.data({ dry_run: true, action: 'roll_hosts', ids }, `would roll ${ids.join(', ')}`)
+      return
+    }
+    for (const [i, name] of names.entries()) {
+      await rollHost(call, target, { dir, name, id: ids[i] ?? '', timeoutS })
+    }
+    call.output.data({ rolled: ids }, `rolled ${ids.join(', ')}`)
+  },
+}
+
+async function rollHost(
+  call: CommandCall,
+  target: EdgeTarget,
+  host: { readonly dir: DataDir; readonly name: string; id: string; readonly timeoutS: number },
+): Promise<void> {
+  const { dir, name, id, timeoutS } = host
+  const path = toPath('v1', 'hosts', id)
+  const ask = (method: ApiRequest['method'], verb = ''): Promise<HostRow> =>
+    callEdge(target, { method, path: path + verb, signal: call.signal }, hostRow)
+  const { epoch = 0 } = await ask('POST', '/drain')
+  call.output.note(`${id}: draining`)
+  await waitFor(call, `${id} to drain`, timeoutS, async () => {
+    const { load, status } = await ask('GET')
+    const left = load === undefined ? 0 : load.sequences_running + load.queue_depth
+    return left === 0 && status !== 'ready' ? true : null
+  })
+  const plan = readHostPlan(dir)
+  const restarted = plan.map((planned) =>
+    planned.name === name ? { ...planned, restarts: planned.restarts + 1 } : planned,
+  )
+  writeHostPlan(dir, restarted)
+  await waitFor(call, `${id} to come back`, timeoutS, async () => {
+    const row = await ask('GET')
+    return (row.epoch ?? 0) > epoch && row.status === 'draining' ? true : null
+  })
+  await ask('POST', '/resume')
+  await waitFor(call, `${id} to serve`, timeoutS, async () => {
+    return (await ask('GET')).status === 'ready' ? true : null
+  })
+  call.output.note(`${id}: serves again`)
+}
+
+async function waitFor<T>(
+  call: CommandCall,
+  what: string,
+  timeoutS: number,
+  look: () => Promise<T | null>,
+): Promise<T> {
+  const deadline = performance.now() + timeoutS * 1000
+  for (;;) {
+    const found = await look()
+    if (found !== null) return found
+    if (performance.now() > deadline) {
+      const fix = 'See `nozzle host ls` and the log of the host.'
+      throw new CliError('unavailable', `waited ${timeoutS} s for ${what}`, fix)
+    }
+    await sleep(POLL_MS, undefined, { signal: call.signal })
+  }
+}
+
+async function listHosts(call: CommandCall, target: EdgeTarget): Promise<HostRow[]> {
+  const request = { method: 'GET', path: '/v1/hosts', signal: call.signal } as const
+  return (await callEdge(target, request, hostList)).data
+}
+
+function requirePool(call: CommandCall): DataDir {
+  const dir = locateDataDir(call.env, call.projectRoot)
+  if (readRunning(dir) !== null) return dir
+  const fix = 'Run this where `nozzle up` runs, with the same NOZZLE_DATA_DIR.'
+  throw new CliError('unavailable', `no pool runs from ${dir.root}`, fix)
+}
+
+function requireId(dir: DataDir, name: string): string {
+  const id = drawnHostId(dir, name)
+  if (id !== null) return id
+  throw new CliError(
+    'refused',
+    `${name} was given its id by NOZZLE_HOST_ID, or has not started yet`,
+    'Drain, restart and resume it by its id.',
+  )
+}
+
+function writeEnvFile(call: CommandCall, dir: DataDir, target: EdgeTarget, path: string): void {
+  const url = call.flags.requiredText('url')
+  if (!URL.canParse(url)) throw new CliError('usage', `--url "${url}" is not a URL`)
+  const secret = readSecrets(dir)?.pool_secret
+  if (secret === undefined) throw new CliError('refused', `${dir.root} holds no pool secret`)
+  const port = new URL(url).port || '80'
+  const lines = [
+    `NOZZLE_POOL_SECRET=${secret}`,
+    `NOZZLE_EDGE_URL=${target.edgeUrl}`,
+    'NOZZLE_HOST_ADDRESS=0.0.0.0',
+    `NOZZLE_HOST_PORT=${port}`,
+    `NOZZLE_HOST_URL=${url}`,
+    ...(call.env.NOZZLE_BASE_MODEL ? [`NOZZLE_BASE_MODEL=${call.env.NOZZLE_BASE_MODEL}`] : []),
+    ...(call.env.NOZZLE_STORE ? [`NOZZLE_STORE=${call.env.NOZZLE_STORE}`] : []),
+  ]
+  const command = `nozzle host run --env ${quoteForShell(path)}`
+  if (call.flags.isSet('dry-run')) {
+    call.output.data({ dry_run: true, path, command }, `would write ${path}`)
+    return
+  }
+  writePrivateFile(path, `${lines.join('\n')}\n`)
+  if (/^https?:\/\/(127\.|localhost|\[::1\])/.test(target.edgeUrl)) {
+    call.output.note('NOZZLE_EDGE_URL names this machine as itself: put in what the other one sees')
+  }
+  if (!call.env.NOZZLE_STORE) {
+    call.output.note('NOZZLE_STORE is not set: adapters are kept where the other machine sees none')
+  }
+  call.output.data({ path, command }, `wrote ${path}; on the other machine: ${command}`)
+}
+
+function readEnvFile(path: string): NodeJS.Dict<string> {
+  try {
+    return parseEnv(readFileSync(path, 'utf8'))
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new CliError('not_found', `${path}: ${reason}`)
+  }
+}
+
+export const hostPoolCommands: readonly Command[] = [add, run, roll]
