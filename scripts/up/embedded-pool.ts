@@ -1,6 +1,6 @@
 /**
- * Edge and hosts as children of this process. Start: edge → hosts → first heartbeats accepted. Stop,
- * the other way round: hosts drain and ship their usage while the edge still takes it.
+ * Edge and hosts as children of this process. Start: edge → hosts → first heartbeats. Stop, the
+ * other way round: hosts drain and ship their usage while the edge still takes it.
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
