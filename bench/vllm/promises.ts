@@ -16,6 +16,7 @@ import {
 } from '../../test/support/inference.ts'
 import type { Pool } from '../../test/support/pool.ts'
 import { until } from '../../test/support/until.ts'
+import { leaveAfter } from './leaving-client.ts'
 import type { VllmServer } from './vllm-server.ts'
 
 export interface Stage {
@@ -136,13 +137,10 @@ export const PROMISES: Readonly<Record<string, Attempt>> = {
 
   'a client that leaves pays for what it got': async (stage) => {
     const question = chatQuestion(stage, 'tenant-1', 1)
-    // Log probabilities let the client count its tokens.
-    const more = { max_tokens: LONG_TOKENS, logprobs: true, temperature: 1, seed: 3 }
-    const stream = await requireStream({ ...question, body: { ...question.body, ...more } })
-    await stream.tokens(5)
-    stream.leave()
-    const got = (await stream.reply).logprobs.length
-    const row = await billOf(stage, 'tenant-1', stream.requestId)
+    const more = { max_tokens: LONG_TOKENS, temperature: 1, seed: 3 }
+    const left = await leaveAfter({ ...question, body: { ...question.body, ...more } }, 5)
+    const got = left.tokens
+    const row = await billOf(stage, 'tenant-1', left.requestId)
     strictEqual(row.finish, 'abort')
     ok(row.completionTokens >= got, `billed ${row.completionTokens}, received ${got}`)
     ok(row.completionTokens <= got + 1, `billed ${row.completionTokens}, received ${got}`)
@@ -151,6 +149,7 @@ export const PROMISES: Readonly<Record<string, Attempt>> = {
 
   'kill -9 of vLLM under a stream: told, billed as received, served again': async (stage) => {
     const question = chatQuestion(stage, 'tenant-2', 2)
+    // Log probabilities let the client count its tokens.
     const more = { max_tokens: LONG_TOKENS, logprobs: true, temperature: 1, seed: 5 }
     const stream = await requireStream({ ...question, body: { ...question.body, ...more } })
     await stream.tokens(5)

@@ -105,7 +105,6 @@ export class VllmClient {
       throw toVllmError(error)
     } finally {
       cancel()
-      stall.abort()
     }
   }
 
