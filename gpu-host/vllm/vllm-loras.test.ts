@@ -14,7 +14,7 @@ afterEach(() => {
   for (const directory of directories.splice(0)) rmSync(directory, { recursive: true })
 })
 
-/** Takes a few turns for each call, and minds who is called while it is at it. */
+/** Takes a few turns for each call, more to unload, and minds who is called meanwhile. */
 class SlowServer {
   readonly has = new Set<string>()
   readonly #busy = new Set<string>()
@@ -22,18 +22,18 @@ class SlowServer {
   isAway = false
 
   async loadLora(name: string): Promise<void> {
-    await this.#call(name, () => this.has.add(name))
+    await this.#call(name, 3, () => this.has.add(name))
     this.most = Math.max(this.most, this.has.size)
   }
 
   async unloadLora(name: string): Promise<void> {
-    await this.#call(name, () => this.has.delete(name))
+    await this.#call(name, 30, () => this.has.delete(name))
   }
 
-  async #call(name: string, work: () => unknown): Promise<void> {
+  async #call(name: string, turns: number, work: () => unknown): Promise<void> {
     if (this.#busy.has(name)) throw new Error(`two calls at once for ${name}`)
     this.#busy.add(name)
-    for (let turns = 0; turns < 3; turns += 1) await turn()
+    for (let count = 0; count < turns; count += 1) await turn()
     this.#busy.delete(name)
     if (this.isAway) throw new VllmError('unreachable', 'away')
     work()
@@ -77,9 +77,8 @@ describe('the adapters of a vLLM server', () => {
       if (held.includes(number)) continue
       loras.clearSlot(slot)
       held[slot] = number
-      const loaded = loras.loadSlot(slot, imageOf(number))
-      if (random() < 0.5) await loaded
-      else await Promise.all([loaded, loras.ensure(digestOf(number))])
+      await loras.loadSlot(slot, imageOf(number))
+      await Promise.all([loras.ensure(digestOf(number)), loras.ensure(digestOf(number))])
     }
     await loras.settled()
     expect(server.most).toBe(2)

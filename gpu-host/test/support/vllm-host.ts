@@ -26,14 +26,17 @@ export class VllmHost {
   readonly server: FakeVllm
   readonly intake: PeftIntake
   readonly test: TestHost
+  /** What was told of the server. */
+  readonly logs: readonly string[]
   readonly #uploads: string
 
-  private constructor(server: FakeVllm, directory: string, intake: PeftIntake, test: TestHost) {
-    this.server = server
-    this.directory = directory
-    this.intake = intake
-    this.test = test
-    this.#uploads = join(directory, 'uploads')
+  private constructor(parts: Pick<VllmHost, 'server' | 'directory' | 'intake' | 'test' | 'logs'>) {
+    this.server = parts.server
+    this.directory = parts.directory
+    this.intake = parts.intake
+    this.test = parts.test
+    this.logs = parts.logs
+    this.#uploads = join(parts.directory, 'uploads')
   }
 
   static async start(options: VllmHostOptions = {}): Promise<VllmHost> {
@@ -54,7 +57,8 @@ export class VllmHost {
       }),
     )
     if (config.vllm === null) throw new Error('not a host of a vLLM server')
-    const log = (): void => {}
+    const logs: string[] = []
+    const log = (_level: string, message: string): void => void logs.push(message)
     const { serving, slots } = await openVllm({
       vllm: config.vllm,
       engine: config.engine,
@@ -70,7 +74,7 @@ export class VllmHost {
     const test = await TestHost.start({
       parts: { engine: serving, adapters: new AdapterCache(tiers), intake },
     })
-    return new VllmHost(server, directory, intake, test)
+    return new VllmHost({ server, directory, intake, test, logs })
   }
 
   /** Uploads a vector adapter whose weights `seed` makes its own. Resolves to its digest. */
