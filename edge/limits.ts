@@ -103,9 +103,7 @@ export const HOST_REFUSAL_KEPT_MS = 100
 /** Clients that are refused together come back apart: up to this part later. */
 export const RETRY_AFTER_JITTER = 0.25
 
-/** In a full pool a host takes the average load and a quarter more … */
-export const LOAD_BOUND_FACTOR = 1.25
-/** … and never loses a claim while it is less busy than this part of its capacity. */
+/** No hint goes to a host that is busier than this part of its capacity. */
 export const LOAD_CLAIM_SHARE = 1
 /** A wait of so long counts as much as all of a host's sequences. */
 export const WAIT_FULL_MS = 1000

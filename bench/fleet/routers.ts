@@ -3,7 +3,8 @@
  * see the same heartbeats, of the same age, and the edge's own requests in flight; what the edge
  * makes of them (edge/pool/host-load.ts) is its own.
  */
-import { type HostState, pickHosts } from '../../edge/pool/pick-host.ts'
+import type { HostState } from '../../edge/pool/pick-host.ts'
+import { Placement } from '../../edge/pool/placement.ts'
 import { Random } from '../../native/test/support/random.ts'
 import { BASE_MODEL, type HostView, type SimEdge } from './sim-edge.ts'
 
@@ -36,10 +37,7 @@ export function createRouter(policy: PolicyName, options: RouterOptions): Router
   const random = new Random('router', policy, options.seed)
   switch (policy) {
     case 'nozzle':
-      return (edge, { digest, tenantId }) => {
-        const wish = { baseModel: BASE_MODEL, digest, tenantId, demand: edge.demandOf(digest) }
-        return pickHosts(edge.serving, wish).slice(0, attempts)
-      }
+      return placement(attempts)
     case 'round-robin':
       return roundRobin(attempts, random)
     case 'rendezvous':
@@ -55,6 +53,21 @@ export function createRouter(policy: PolicyName, options: RouterOptions): Router
     case 'in-flight-affinity':
       return (edge, { digest }) =>
         best(edge.serving, attempts, random, (view) => affinityScore(view, digest, options.slots))
+  }
+}
+
+/** What an edge remembers between requests (edge/pool/placement.ts) is its own. */
+function placement(attempts: number): Router {
+  const placements = new Map<SimEdge, Placement>()
+  return (edge, { digest, tenantId }) => {
+    const own = placements.get(edge) ?? new Placement(() => edge.nowMs)
+    placements.set(edge, own)
+    const wish = { baseModel: BASE_MODEL, digest, tenantId, demand: edge.demandOf(digest) }
+    const choice = own.order(edge.serving, wish, { count: attempts })
+    const [first] = choice.kind === 'hosts' ? choice.hosts : []
+    if (choice.kind !== 'hosts' || first === undefined) return []
+    own.sent(first, digest)
+    return choice.hosts
   }
 }
 

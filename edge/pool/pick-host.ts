@@ -1,14 +1,15 @@
 /**
  * Which hosts to ask for a request, best first. Pure: hosts in, order out, and the same on every
- * edge that sees the same. Three rules, in this order:
+ * edge that sees the same.
  *
- * 1. Hosts in doubt come last, and before them those above the load bound, least busy first.
- * 2. An adapter is served by as many hosts as its demand needs: those that have it nearest, then
- *    those of the highest rendezvous score. So it is loaded rarely, and where all edges expect it.
- * 3. Among these the least busy is asked first, a load counting as some business of its own.
+ * Each host has a price, in parts of a host's capacity: how busy it would be, and how far off the
+ * adapter is. So a request goes where its first token is likely to come soonest. An adapter comes
+ * to a new host when those that have it are so much busier that a load pays, sooner to those of the
+ * highest rendezvous scores, as many as its demand needs: it is loaded rarely, and where all edges
+ * expect it. Hosts in doubt come last. The prices won in simulation, see `bench fleet`.
  */
-import { LOAD_BOUND_FACTOR, LOAD_CLAIM_SHARE, REPLICA_SHARE, WAIT_FULL_MS } from '../limits.ts'
-import { hashText, rendezvousScore } from './rendezvous.ts'
+import { REPLICA_SHARE, WAIT_FULL_MS } from '../limits.ts'
+import { hashText, rendezvousScore, SCORE_MAX } from './rendezvous.ts'
 
 export type AdapterTier = 'slot' | 'ram' | 'disk'
 
@@ -51,23 +52,27 @@ export interface PickOptions {
   readonly comingTo?: string | null
 }
 
-/** How far off an adapter is, and how much busier than another a host may be to keep it. */
-const NEARNESS = {
-  slot: { rank: 0, share: 0 },
-  ram: { rank: 1, share: 0.05 },
-  disk: { rank: 2, share: 0.15 },
-  absent: { rank: 3, share: 0.3 },
-} as const
+/**
+ * How far off an adapter is, as what would make a first token as late: in slot, in RAM, on disk, in
+ * the store alone. `second` is dearer than any idle host is worth: while an adapter is on its way
+ * to its first host, however many ask for it wait there.
+ */
+const PRICES = { slot: 0, ram: 0.01, disk: 0.07, replica: 0.2, elsewhere: 0.3, second: 1 } as const
+/** Among hosts of about one price, those of the highest scores: edges that do not talk agree. */
+const SCORE_PRICE = 0.03
 
 /** Requests without an adapter go to one of their tenant's two hosts, where prefixes are cached. */
 const BASE_REPLICAS_MIN = 2
 
+interface Place {
+  readonly host: HostState
+  readonly tier: AdapterTier | null
+  readonly score: number
+}
+
 interface Candidate {
   readonly host: HostState
-  /** 0 = within the bound, 1 = above it, 2 = in doubt. */
-  readonly group: 0 | 1 | 2
-  readonly nearness: (typeof NEARNESS)[keyof typeof NEARNESS]
-  readonly busy: number
+  readonly price: number
   readonly score: number
 }
 
@@ -77,29 +82,40 @@ export function pickHosts(
   wish: HostWish,
   options: PickOptions = {},
 ): HostState[] {
+  const { count = hosts.length, except, only, comingTo = null } = options
   const serving = hosts.filter(({ baseModel }) => baseModel === wish.baseModel)
-  const load = poolLoad(serving)
-  const { count = serving.length, except, only, comingTo } = options
-  const needed = options.replicas ?? replicasFor(wish.demand, load.capacity)
-  const replicas = wish.digest === null ? Math.max(BASE_REPLICAS_MIN, needed) : needed
   const keyHash = hashText(wish.digest ?? wish.tenantId)
+  const places = serving.map((host): Place => {
+    const tier = wish.digest === null ? null : host.tierOf(wish.digest)
+    return { host, tier, score: rendezvousScore(keyHash, hashText(host.hostId)) }
+  })
+  const isFirstLoad = comingTo !== null && !places.some(isInMemory)
+  const least = leastOfBest(places, replicasOf(serving, wish, options))
   const candidates: Candidate[] = []
-  for (const host of serving) {
-    const { hostId } = host
-    if (except?.has(hostId) || (only && !only.has(hostId))) continue
-    const busy = businessOf(host)
-    candidates.push({
-      host,
-      group: host.isSuspect ? 2 : busy > load.bound ? 1 : 0,
-      nearness: nearnessOf(host, wish.digest, comingTo),
-      busy,
-      score: rendezvousScore(keyHash, hashText(hostId)),
-    })
+  for (const place of places) {
+    const { host, score } = place
+    if (except?.has(host.hostId) || (only && !only.has(host.hostId))) continue
+    const below = isFirstLoad ? PRICES.second : PRICES[score >= least ? 'replica' : 'elsewhere']
+    const distance = distanceOf(place, below, comingTo)
+    const price = businessOf(host) + distance - (SCORE_PRICE * score) / SCORE_MAX
+    candidates.push({ host, price, score })
   }
-  const ordered = first(candidates, Math.max(count, replicas), byClaim)
-  const claims = ordered.filter(({ group }, i) => group === 0 && i < replicas)
-  claims.sort(byBusiness)
-  return [...claims, ...ordered.slice(claims.length)].slice(0, count).map(({ host }) => host)
+  return first(candidates, count, byPrice).map(({ host }) => host)
+}
+
+function replicasOf(hosts: readonly HostState[], wish: HostWish, options: PickOptions): number {
+  const needed = options.replicas ?? replicasFor(wish.demand, capacityOf(hosts))
+  return wish.digest === null ? Math.max(BASE_REPLICAS_MIN, needed) : needed
+}
+
+/** `below` = where it is not at all. */
+function distanceOf({ host, tier }: Place, below: number, comingTo: string | null): number {
+  const price = tier === null ? below : PRICES[tier]
+  return comingTo === host.hostId ? Math.min(price, PRICES.ram) : price
+}
+
+function isInMemory({ tier }: Place): boolean {
+  return tier === 'slot' || tier === 'ram'
 }
 
 /**
@@ -110,30 +126,11 @@ export function businessOf({ sequences, sequencesMax, waitMs, weight }: HostStat
   return (sequences + 1) / (sequencesMax * weight) + waitMs / WAIT_FULL_MS
 }
 
-export interface PoolLoad {
-  /** How busy a host may be before its requests go elsewhere. */
-  readonly bound: number
-  /** Sequences that a host of the pool may be given now, on average. */
-  readonly capacity: number
-}
-
-/** A host keeps its claim while it has room, and in a full pool up to a quarter above average. */
-export function poolLoad(hosts: readonly HostState[]): PoolLoad {
-  let sequences = 1
+/** Sequences that a host of the pool may be given now, on average. */
+export function capacityOf(hosts: readonly HostState[]): number {
   let capacity = 0
-  let waited = 0
-  for (const host of hosts) {
-    const given = host.sequencesMax * host.weight
-    sequences += host.sequences
-    capacity += given
-    waited += host.waitMs * given
-  }
-  if (capacity === 0) return { bound: LOAD_CLAIM_SHARE, capacity: 0 }
-  const average = (sequences + waited / WAIT_FULL_MS) / capacity
-  return {
-    bound: Math.max(LOAD_CLAIM_SHARE, LOAD_BOUND_FACTOR * average),
-    capacity: capacity / hosts.length,
-  }
+  for (const { sequencesMax, weight } of hosts) capacity += sequencesMax * weight
+  return hosts.length === 0 ? 0 : capacity / hosts.length
 }
 
 /** Hosts that an adapter of this demand needs, each with a part of its capacity to give. */
@@ -142,32 +139,19 @@ export function replicasFor(demand: number, hostCapacity: number): number {
   return Math.max(1, Math.ceil(demand / (REPLICA_SHARE * hostCapacity)))
 }
 
-function nearnessOf(
-  host: HostState,
-  digest: string | null,
-  comingTo: string | null | undefined,
-): Candidate['nearness'] {
-  if (digest === null) return NEARNESS.slot
-  const nearness = NEARNESS[host.tierOf(digest) ?? 'absent']
-  const isComing = comingTo === host.hostId && nearness.rank > NEARNESS.ram.rank
-  return isComing ? NEARNESS.ram : nearness
+/** The `count`th highest score. */
+function leastOfBest(places: readonly Place[], count: number): number {
+  if (count >= places.length) return 0
+  return first([...places], count, (a, b) => b.score - a.score).at(-1)?.score ?? SCORE_MAX
 }
 
-function byClaim(a: Candidate, b: Candidate): number {
+function byPrice(a: Candidate, b: Candidate): number {
   return (
-    a.group - b.group ||
-    // Above the bound nothing but the load counts any more.
-    (a.group === 1 ? a.busy - b.busy : a.nearness.rank - b.nearness.rank) ||
-    byScore(a, b)
+    Number(a.host.isSuspect) - Number(b.host.isSuspect) ||
+    a.price - b.price ||
+    b.score - a.score ||
+    (a.host.hostId < b.host.hostId ? -1 : 1)
   )
-}
-
-function byBusiness(a: Candidate, b: Candidate): number {
-  return a.busy + a.nearness.share - (b.busy + b.nearness.share) || byScore(a, b)
-}
-
-function byScore(a: Candidate, b: Candidate): number {
-  return b.score - a.score || (a.host.hostId < b.host.hostId ? -1 : 1)
 }
 
 /** The first few of a sorted list, without sorting all of it: pools have thousands of hosts. */

@@ -7,11 +7,11 @@ import { COMING_MS, LOAD_CLAIM_SHARE, PLACEMENTS_MAX } from '../limits.ts'
 import { TtlCache } from '../ttl-cache.ts'
 import {
   businessOf,
+  capacityOf,
   type HostState,
   type HostWish,
   type PickOptions,
   pickHosts,
-  poolLoad,
 } from './pick-host.ts'
 import { ReplicaBook } from './replica-book.ts'
 import { type OnHeld, TenantShards, type Visit } from './tenant-shards.ts'
@@ -52,7 +52,7 @@ export class Placement {
     const key = digest ?? wish.tenantId
     const picking = {
       ...options,
-      replicas: this.#replicas.replicas(key, demand, poolLoad(serving).capacity),
+      replicas: this.#replicas.replicas(key, demand, capacityOf(serving)),
       comingTo: digest === null ? null : (this.#coming.get(digest) ?? null),
     }
     if (reach.kind === 'any') return { kind: 'hosts', hosts: pickHosts(serving, wish, picking) }

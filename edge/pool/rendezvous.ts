@@ -13,6 +13,8 @@ export function hashText(text: string): number {
   return hash >>> 0
 }
 
+export const SCORE_MAX = 2 ** 32
+
 /** Of two hashed names; 0 … 2³² − 1. All bits are mixed, so that similar names score apart. */
 export function rendezvousScore(keyHash: number, hostHash: number): number {
   let hash = keyHash ^ Math.imul(hostHash ^ (hostHash >>> 15), 0x2c1b_3c6d)
