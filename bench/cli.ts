@@ -6,6 +6,7 @@ import { POPULARITIES } from '../native/test/support/popularity.ts'
 import { runBase } from './base.ts'
 import { runChurn } from './churn.ts'
 import { isSound, runFault } from './fault.ts'
+import { checkFleet } from './fleet/real-pool.ts'
 import { POLICIES, type PolicyName } from './fleet/routers.ts'
 import { ARRIVALS } from './fleet/traffic.ts'
 import { runFleet } from './fleet.ts'
@@ -43,6 +44,8 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          --hosts N (100)  --tenants N (100 a host)  --edges N (2)  --seed N (1)
          --requests N (300 a host, 20000 at least)  --load F (0.6) of the pool's capacity
          --policy NAME,…|all (all)  --arrivals zipf|bursty (zipf)
+         --check: instead, the same requests through a real pool of three hosts and through the
+         simulation of it  --requests N (400)
   load   streams at once through 2 edges and 3 hosts, every answer known: is a chunk lost, doubled
          or out of order, does memory grow? exit code 1 if a chunk is, or if the books differ
          --streams N (1000)  --seconds S (600)  --seed N (1)
@@ -71,6 +74,8 @@ const REQUESTS = 20_000
 /** What a simulated host has, unless it is said. */
 const TENANTS_PER_HOST = 100
 const REQUESTS_PER_HOST = 300
+/** Of the check on a real pool; about half a minute of them. */
+const CHECK_REQUESTS = 400
 
 type CountName =
   | 'hosts'
@@ -124,6 +129,7 @@ async function main(): Promise<void> {
       drains: { type: 'string', default: '100' },
       seconds: { type: 'string', default: '600' },
       peer: { type: 'string', multiple: true, default: ['node-llama-cpp'] },
+      check: { type: 'boolean', default: false },
       'no-peer': { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -178,7 +184,14 @@ async function main(): Promise<void> {
       if (!isSound(report)) process.exitCode = 1
       return report
     },
-    fleet: () => {
+    fleet: (): Promise<object> => {
+      if (values.check) {
+        return checkFleet({
+          seed: count('seed', 0),
+          requests: count('requests', 40, CHECK_REQUESTS),
+          load: toShare(values.load, '--load'),
+        })
+      }
       const hosts = count('hosts', 1)
       return Promise.resolve(
         runFleet({

@@ -52,6 +52,11 @@ const QUEUE_LIMITS = { queueDepthMax: 256, queueDepthTenantMax: 64 }
 const QUEUE_WAIT_MS_MAX = 60_000
 const SLOT_WAIT_MS_MAX = 2000
 const CANDIDATES_MAX = 64
+/**
+ * A host hands out a slot, even one that holds the adapter, a moment after it has planned the next
+ * step: where others run, a request joins the step after it.
+ */
+const LEASE_MS = 0.01
 const FETCHES_MAX = 4
 /** While somebody waits for a slot, the start policy is asked at least so often. */
 const BLOCKED_LOOK_MS = 50
@@ -255,7 +260,8 @@ export class SimHost {
       this.#dragMs += copyMs * copyDrag
     }
     request.pin = held ?? this.tiers.load(digest)
-    request.startsMs = this.tiers.isResident(digest) ? nowMs : this.#copierFreeMs
+    const heldMs = this.tiers.isResident(digest) ? nowMs : this.#copierFreeMs
+    request.startsMs = Math.max(heldMs, nowMs + LEASE_MS)
     request.sequence = this.#freeSequences.pop() ?? -1
     this.#running.push(request)
   }
