@@ -14,7 +14,7 @@ export interface PoolLoadOptions {
   readonly seed: number
   /** Of requests; the others want the whole reply at once. */
   readonly streamShare: number
-  /** Most connections to each edge; absent = one a client. */
+  /** Most connections to each edge, kept for further requests; absent = one for each request. */
   readonly connections?: number
   /** Absent = nobody leaves. */
   readonly leaveOf?: (random: Random) => LeavePoint | null
@@ -46,8 +46,11 @@ export class PoolLoad {
     this.#cluster = cluster
     this.#set = set
     this.#options = options
-    const maxSockets = options.connections ?? options.clients
-    this.#agent = new Agent({ keepAlive: true, maxSockets, scheduling: 'fifo' })
+    const { connections } = options
+    this.#agent =
+      connections === undefined
+        ? new Agent()
+        : new Agent({ keepAlive: true, maxSockets: connections, scheduling: 'fifo' })
     this.#running = Array.from({ length: options.clients }, () => this.#askOn())
   }
 
