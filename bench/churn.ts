@@ -6,20 +6,13 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { AdapterCache } from '../gpu-host/adapters/adapter-cache.ts'
-import { DiskTier } from '../gpu-host/adapters/disk-tier.ts'
-import { RamTier } from '../gpu-host/adapters/ram-tier.ts'
-import { DirectoryStore } from '../gpu-host/adapters/store-tier.ts'
-import { systemClock } from '../gpu-host/clock.ts'
-import { readConfig } from '../gpu-host/config.ts'
-import { Journal } from '../gpu-host/journal/journal.ts'
-import { Scheduler } from '../gpu-host/scheduler/scheduler.ts'
-import { createMetrics } from '../gpu-host/telemetry/metrics.ts'
+import type { Scheduler } from '../gpu-host/scheduler/scheduler.ts'
 import type { NativeEngine } from '../native/index.ts'
 import { type Popularity, pickAdapter } from '../native/test/support/popularity.ts'
 import { Random } from '../native/test/support/random.ts'
 import { createFleet, type Fleet } from './lib/adapter-fleet.ts'
 import { type BenchDevice, ensureShape, openBenchEngine, type ShapeName } from './lib/base-model.ts'
+import { createBenchScheduler } from './lib/bench-scheduler.ts'
 import { type Answer, type LoopResult, runClosedLoop } from './lib/closed-loop.ts'
 import { median, percentile, significant } from './lib/statistics.ts'
 
@@ -68,7 +61,7 @@ export async function runChurn(options: ChurnOptions) {
       completionTokens: COMPLETION_TOKENS,
     })
     const ramAdapters = Math.max(FEW_ADAPTERS, Math.ceil(adapters * RAM_SHARE))
-    const scheduler = await createScheduler(engine, scratch, ramAdapters * fleet.payloadBytes)
+    const scheduler = await createBenchScheduler(engine, scratch, ramAdapters * fleet.payloadBytes)
     const rounds = await measureRounds(scheduler, fleet, engine, options)
     await scheduler.close()
     return {
@@ -96,55 +89,6 @@ export async function runChurn(options: ChurnOptions) {
 
 function note(text: string): void {
   process.stderr.write(`churn: ${text}\n`)
-}
-
-/** As gpu-host/index.ts puts it together, with the host's own defaults for its limits. */
-async function createScheduler(
-  engine: NativeEngine,
-  scratch: string,
-  ramBytesMax: number,
-): Promise<Scheduler> {
-  const { scheduler: limits, journal: journalLimits } = readConfig({
-    NOZZLE_POOL_SECRET: 'of no use: nothing listens in a benchmark',
-    NOZZLE_BASE_MODEL_PATH: 'open already',
-    NOZZLE_BASE_MODEL_NAME: engine.info.baseModel,
-  })
-  const log = () => {}
-  const disk = await DiskTier.open({
-    directory: join(scratch, 'disk'),
-    bytesMax: Number.MAX_SAFE_INTEGER,
-    log,
-  })
-  disk.warm()
-  const journal = new Journal({
-    ...journalLimits,
-    directory: join(scratch, 'journal'),
-    hostId: 'hst_bench',
-    clock: systemClock,
-    log,
-    shippedSegment: 0,
-  })
-  // Nobody collects: every segment may go when it is full.
-  journal.setShippedSegment(Number.MAX_SAFE_INTEGER)
-  return new Scheduler({
-    engine,
-    adapters: new AdapterCache({
-      engine,
-      store: new DirectoryStore(join(scratch, 'store')),
-      disk,
-      ram: new RamTier(ramBytesMax, engine),
-      clock: systemClock,
-      log,
-    }),
-    journal,
-    metrics: createMetrics({ withProcess: false }),
-    clock: systemClock,
-    log,
-    limits,
-    renderChat: () => '',
-    hostId: 'hst_bench',
-    randomSeed: () => 0,
-  })
 }
 
 /** All runs take turns, so that what else the machine does falls on all alike. */

@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import { POPULARITIES } from '../native/test/support/popularity.ts'
 import { runBase } from './base.ts'
 import { runChurn } from './churn.ts'
+import { runFair } from './fair.ts'
 import { isSound, runFault } from './fault.ts'
 import { checkFleet } from './fleet/real-pool.ts'
 import { POLICIES, type PolicyName } from './fleet/routers.ts'
@@ -54,6 +55,7 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
   rolling  hosts drained and started anew, one after the other, under streams whose answers are
          known: is one cut? exit code 1 if one is, or if the books differ
          --drains N (100)  --streams N (200)  --seed N (1)
+  fair   a flood of one tenant: the first tokens of another, and who gets how much
   policy eviction and start policies on simulated traffic, 2, 10 and 100 adapters per slot
 
   --shape NAME        small, demo, 1b, 7b: random weights in Q8_0; default: what npm start serves
@@ -173,6 +175,11 @@ async function main(): Promise<void> {
     swap: () => runSwap({ ...common, swaps: count('swaps', 20), rounds: count('rounds', 1) }),
     prefix: () => runPrefix({ ...{ shape, threads: common.threads }, rounds: count('rounds', 1) }),
     policy: () => Promise.resolve(runPolicy({ rounds: count('rounds', 1) })),
+    fair: () =>
+      runFair({
+        ...{ shape, threads: common.threads },
+        rounds: count('rounds', 1),
+      }),
     fault: async () => {
       const report = await runFault({
         seed: count('seed', 0),

@@ -16,6 +16,12 @@ export function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length
 }
 
+/** Jain's index of how even shares are: 1 = all alike, 1 ÷ count = one has everything. */
+export function jain(shares: readonly number[]): number {
+  const squares = shares.reduce((sum, share) => sum + share * share, 0)
+  return (mean(shares) * mean(shares) * shares.length) / squares
+}
+
 /** Rounded to `digits` significant digits, for reports. */
 export function significant(value: number, digits = 4): number {
   return Number(value.toPrecision(digits))

@@ -81,7 +81,7 @@ export class AdmissionControl<C extends Choice> {
         retryAfterMs: toRetryMs(firstTokenMs - deadline_ms),
       })
     }
-    const allowedMs = this.allowedMs * this.#guard.factor
+    const allowedMs = this.allowedMs * this.#guard.factorOf(tenantId)
     if (waitMs <= allowedMs) return
     throw new HostError('queue_full', `the host has ${waitMs} ms of work before this request`, {
       retryAfterMs: toRetryMs(waitMs - allowedMs),
@@ -106,8 +106,11 @@ export class AdmissionControl<C extends Choice> {
   /** Its wait is over: it runs. */
   started(choice: C, nowUs: number): void {
     this.#startedUs.set(choice, nowUs)
-    const waitMs = (nowUs - choice.timing.acceptedUs) / 1000
-    this.#guard.observe(waitMs, this.allowedMs, nowUs / 1000)
+    this.#guard.observe(choice.tenantId, {
+      waitMs: (nowUs - choice.timing.acceptedUs) / 1000,
+      allowedMs: this.allowedMs,
+      nowMs: nowUs / 1000,
+    })
   }
 
   /** One that ran has ended, by itself or before its time. */
@@ -131,7 +134,12 @@ export class AdmissionControl<C extends Choice> {
     }
     // Once begun, its choices wait for their turn as long as it takes.
     if (owner.hasStarted || waitedMs <= this.#options.limits.queueWaitMaxMs) return null
-    this.#guard.observe(waitedMs, this.allowedMs, nowUs / 1000)
+    const { tenant_id } = owner.request
+    this.#guard.observe(tenant_id, {
+      waitMs: waitedMs,
+      allowedMs: this.allowedMs,
+      nowMs: nowUs / 1000,
+    })
     return new HostError('deadline_exceeded', 'waited too long for a place on the host')
   }
 

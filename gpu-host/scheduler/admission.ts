@@ -7,9 +7,10 @@
  * credit, and a newcomer is behind nobody.
  *
  * Bounds. Of two tenants that both have requests waiting all the time, the tokens ÷ weight that ran
- * differ by no more than what their running requests may cost. The last eighth of the sequences is
- * kept for tenants that run less than they would beside one more tenant: nobody holds all of them,
- * however long its requests are. One tenant alone never fills more than half of the queue's room.
+ * differ by no more than what their running requests may cost. The last quarter of the sequences
+ * (the last eighth while a tenant is alone) is kept for tenants that run less than they would
+ * beside one more: nobody holds all of them, however long its requests are. No tenant fills more of
+ * the queue than it leaves to others.
  */
 import { HostError } from '../errors.ts'
 
@@ -49,8 +50,12 @@ interface Turn<T> {
   at: number
 }
 
-/** Of the sequences; hosts with fewer than its inverse keep none back. */
-const RESERVE_SHARE = 1 / 8
+/** Of the sequences, rounded down. */
+const RESERVE_SHARE = 1 / 4
+/** While no other tenant has requests here. */
+const RESERVE_SHARE_ALONE = 1 / 8
+/** Further than that nobody has to look: it is a wait beyond any bound. */
+const AHEAD_MAX = 1024
 /** Idle tenants remembered before the first look at who may be forgotten. */
 const DEBTS_MIN = 64
 
@@ -167,7 +172,11 @@ export class Admission<T extends QueuedRequest> {
     return order
   }
 
-  /** The waiting requests that would start before one that the tenant brought now. */
+  /**
+   * What would start before a request that the tenant brought now: those that wait, and those that
+   * will have come by then. A tenant with a line is taken to go on as it does, since who has to
+   * wait is overtaken by newer requests of others in turn.
+   */
   ahead(tenantId: string, weight: number): T[] {
     const turns: Turn<T>[] = []
     const counter = this.#debts.get(tenantId) ?? 0
@@ -179,12 +188,15 @@ export class Admission<T extends QueuedRequest> {
     }
     if (own.queue.length === 0) own.counter = Math.max(own.counter, this.#floor())
     const before: T[] = []
-    while (true) {
+    while (before.length < AHEAD_MAX) {
       const other = pickTurn(turns)
       const isOwn = other === null || !isBefore(other, own)
-      if (isOwn && own.at >= own.queue.length) return before
-      before.push(takeTurn(isOwn ? own : other))
+      if (isOwn && own.at >= own.queue.length) break
+      const turn = isOwn ? own : other
+      before.push(takeTurn(turn))
+      if (!isOwn && turn.at === turn.queue.length) turn.at = 0
     }
+    return before
   }
 
   /** Free sequences that the tenant may not take now; `starting` = what starts with it. */
@@ -201,7 +213,9 @@ export class Admission<T extends QueuedRequest> {
     // Beside one more tenant of weight 1.
     const share = (sequenceCount * weight) / (weights + 1)
     const isBelow = (own?.running.size ?? 0) + along < share
-    return isBelow ? 0 : Math.floor(sequenceCount * RESERVE_SHARE)
+    if (isBelow) return 0
+    const isAlone = weights === weight
+    return Math.floor(sequenceCount * (isAlone ? RESERVE_SHARE_ALONE : RESERVE_SHARE))
   }
 
   /** Where a tenant joins: the last start, or the lowest that waits where that is lower. */

@@ -1,9 +1,10 @@
 /**
- * Holds forecasts against what came of them. Where more than a few of an interval's starts had to
- * wait longer than was allowed, less is admitted: the bound is cut by a third, interval by
- * interval, and comes back in small steps once waits are as they should be (additive increase,
- * multiplicative decrease). A forecast that is wrong, for whatever reason, then costs one or two
- * intervals. Pure.
+ * Holds forecasts against what came of them, tenant by tenant: a flood is overtaken by those who
+ * come after it, they are not overtaken by it. Where more than a few of an interval's starts had
+ * to wait longer than was allowed, less of that tenant is admitted: its bound is cut by a third,
+ * interval by interval, and comes back in small steps once waits are as they should be (additive
+ * increase, multiplicative decrease). A forecast that is wrong, for whatever reason, then costs
+ * one or two intervals. Pure.
  */
 const INTERVAL_MS = 1000
 const LATE_SHARE_MAX = 0.1
@@ -13,35 +14,54 @@ const CUT = 2 / 3
 const STEP_BACK = 0.1
 const FACTOR_MIN = 1 / 8
 
-export class WaitGuard {
-  #factor = 1
-  #intervalStartMs = Number.NEGATIVE_INFINITY
-  #starts = 0
-  #late = 0
+/** Whoever was heard of longest ago is forgotten, and believed again. */
+const TENANTS_MAX = 1000
 
-  /** Share of the allowed wait up to which requests are admitted now: 0 < factor ≤ 1. */
-  get factor(): number {
-    return this.#factor
+interface Watched {
+  factor: number
+  intervalStartMs: number
+  starts: number
+  late: number
+}
+
+export class WaitGuard {
+  readonly #tenants = new Map<string, Watched>()
+
+  /** Share of the allowed wait up to which the tenant's requests are admitted: 0 < factor ≤ 1. */
+  factorOf(tenantId: string): number {
+    return this.#tenants.get(tenantId)?.factor ?? 1
   }
 
   /** A request's wait is over: it starts, or is given up. `nowMs` monotonic. */
-  observe(waitMs: number, allowedMs: number, nowMs: number): void {
-    if (nowMs - this.#intervalStartMs >= INTERVAL_MS) {
-      this.#conclude()
-      this.#intervalStartMs = nowMs
-    }
-    this.#starts += 1
-    if (waitMs > allowedMs * LATENESS_ALLOWED) this.#late += 1
+  observe(tenantId: string, wait: { waitMs: number; allowedMs: number; nowMs: number }): void {
+    const { waitMs, allowedMs, nowMs } = wait
+    const watched = this.#watch(tenantId, nowMs)
+    if (nowMs - watched.intervalStartMs >= INTERVAL_MS) conclude(watched, nowMs)
+    watched.starts += 1
+    if (waitMs > allowedMs * LATENESS_ALLOWED) watched.late += 1
   }
 
-  #conclude(): void {
-    if (this.#starts > 0) {
-      const isLate = this.#late / this.#starts > LATE_SHARE_MAX
-      this.#factor = isLate
-        ? Math.max(FACTOR_MIN, this.#factor * CUT)
-        : Math.min(1, this.#factor + STEP_BACK)
+  #watch(tenantId: string, nowMs: number): Watched {
+    const known = this.#tenants.get(tenantId)
+    const watched = known ?? { factor: 1, intervalStartMs: nowMs, starts: 0, late: 0 }
+    this.#tenants.delete(tenantId)
+    this.#tenants.set(tenantId, watched)
+    if (this.#tenants.size > TENANTS_MAX) {
+      for (const oldest of this.#tenants.keys()) {
+        this.#tenants.delete(oldest)
+        break
+      }
     }
-    this.#starts = 0
-    this.#late = 0
+    return watched
   }
+}
+
+function conclude(watched: Watched, nowMs: number): void {
+  const isLate = watched.late / watched.starts > LATE_SHARE_MAX
+  watched.factor = isLate
+    ? Math.max(FACTOR_MIN, watched.factor * CUT)
+    : Math.min(1, watched.factor + STEP_BACK)
+  watched.starts = 0
+  watched.late = 0
+  watched.intervalStartMs = nowMs
 }
