@@ -29,6 +29,7 @@ import { setPrice, showPrices } from './routes/prices.ts'
 import { addTenant, changeTenant, showTenant, showTenants } from './routes/tenants.ts'
 import { completeUpload, planUpload } from './routes/uploads.ts'
 import { showUsage, showUsageEvents } from './routes/usage.ts'
+import { showCaller } from './routes/whoami.ts'
 
 export function createApp(deps: Deps): Hono<EdgeEnv> {
   const app = new Hono<EdgeEnv>()
@@ -58,6 +59,7 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   ]
   app.use(cors({ origin: '*', exposeHeaders, maxAge: 86_400 }))
 
+  app.get('/v1/whoami', showCaller(deps))
   app.post('/v1/tenants', addTenant(deps))
   app.get('/v1/tenants', showTenants(deps))
   app.get('/v1/tenants/:tenant', showTenant(deps))

@@ -112,7 +112,7 @@ describe('exit codes', () => {
     ['tenant ls --edge-url ftp://x', 2, 'is not an http(s) URL'],
     ['tenant ls --edge-url http://127.0.0.1:1', 5, 'no API key'],
     ['tenant ls --edge-url http://127.0.0.1:1 --api-key k', 6, 'does not answer'],
-    ['key list --edge-url http://127.0.0.1:1 --api-key k', 2, 'name the tenant'],
+    ['key list --edge-url http://127.0.0.1:1 --api-key k', 6, 'does not answer'],
     ['chat m --edge-url http://127.0.0.1:1 --api-key k', 2, 'no prompt'],
     ['usage --format xml', 2, '--format must be one of table, csv, json, not "xml"'],
     ['invoice', 2, '`nozzle invoice create`'],

@@ -5,7 +5,13 @@ import { type ApiTarget, sendToEdge } from '../lib/api-client.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { locateDataDir, readRunning } from '../lib/data-dir.ts'
-import { EDGE_FLAGS, locateEdge, resolveTenant, TENANT_FLAG } from '../lib/edge-target.ts'
+import {
+  EDGE_FLAGS,
+  type EdgeTarget,
+  locateEdge,
+  resolveTenant,
+  TENANT_FLAG,
+} from '../lib/edge-target.ts'
 
 const CHAT_PATH = '/v1/chat/completions'
 
@@ -40,7 +46,7 @@ export const chatCommand: Command = {
     const target = locateEdge(call, 'demo')
     const request = toRequest(
       call,
-      qualify(call, target, model),
+      await qualify(call, target, model),
       prompt ?? (await readPrompt(call)),
     )
     if (call.output.isJson) {
@@ -54,13 +60,13 @@ export const chatCommand: Command = {
 }
 
 /** The shared endpoint wants `<tenant>/<model>`, or the base model's own name. */
-function qualify(call: CommandCall, target: ReturnType<typeof locateEdge>, model: string): string {
+async function qualify(call: CommandCall, target: EdgeTarget, model: string): Promise<string> {
   const baseModel = readRunning(locateDataDir(call.env, call.projectRoot))?.base_model
   if (model.includes('/') || model === baseModel) return model
   const isTenantKnown = call.flags.text('tenant') ?? call.env.NOZZLE_TENANT
   // A tenant's own key says by itself which tenant is meant.
   if (target.keySource !== 'operator' && !isTenantKnown) return model
-  return `${resolveTenant(call, target)}/${model}`
+  return `${await resolveTenant(call, target)}/${model}`
 }
 
 async function readPrompt({ readStdin }: CommandCall): Promise<string> {

@@ -62,7 +62,7 @@ export const deployCommand: Command = {
       return
     }
     const target = locateEdge(call)
-    const tenant = resolveTenant(call, target)
+    const tenant = await resolveTenant(call, target)
     const { note } = call.output
     const progress = progressOn(call.output)
     const { signal } = call

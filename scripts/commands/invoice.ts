@@ -28,7 +28,7 @@ const create: Command = {
     const [text = ''] = call.positionals
     const month = readMonth(text)
     if (call.flags.isSet('dry-run')) return planCreate(call, month)
-    const { target, path } = locateInvoices(call)
+    const { target, path } = await locateInvoices(call)
     const json = { period: month.name }
     const request = { method: 'POST', path, json, signal: call.signal } as const
     const invoice = await callEdge(target, request, invoiceDetail)
@@ -44,7 +44,7 @@ const list: Command = {
   flags: { ...TENANT_FLAG, ...EDGE_FLAGS },
   examples: ['nozzle invoice ls --tenant acme'],
   async run(call) {
-    const { target, path } = locateInvoices(call)
+    const { target, path } = await locateInvoices(call)
     const invoices = await callEdge(
       target,
       { method: 'GET', path, signal: call.signal },
@@ -95,7 +95,7 @@ const finalize: Command = {
   ],
   async run(call) {
     if (call.flags.isSet('dry-run')) return planFinalize(call)
-    const { target, path } = locateInvoices(call)
+    const { target, path } = await locateInvoices(call)
     const [named = ''] = call.positionals
     const json = { ignore_grace: call.flags.isSet('ignore-grace') }
     const invoice = await callEdge(

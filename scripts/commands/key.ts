@@ -30,7 +30,7 @@ const create: Command = {
   ],
   async run(call) {
     const target = locateEdge(call)
-    const tenant = resolveTenant(call, target)
+    const tenant = await resolveTenant(call, target)
     const name = call.flags.text('name')
     const scopes = call.flags
       .text('scopes')
@@ -58,7 +58,7 @@ const list: Command = {
   examples: ['nozzle key list --tenant acme'],
   async run(call) {
     const target = locateEdge(call)
-    const path = toPath('v1', 'tenants', resolveTenant(call, target), 'keys')
+    const path = toPath('v1', 'tenants', await resolveTenant(call, target), 'keys')
     const keys = await callEdge(target, { method: 'GET', path, signal: call.signal }, keyList)
     const rows = keys.data.map((key) => [
       key.id,
@@ -82,7 +82,7 @@ const revoke: Command = {
   async run(call) {
     const [id = ''] = call.positionals
     const target = locateEdge(call)
-    const tenant = resolveTenant(call, target)
+    const tenant = await resolveTenant(call, target)
     const path = toPath('v1', 'tenants', tenant, 'keys')
     if (call.flags.isSet('dry-run')) {
       const keys = await callEdge(target, { method: 'GET', path, signal: call.signal }, keyList)

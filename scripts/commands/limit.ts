@@ -53,7 +53,7 @@ const set: Command = {
   async run(call) {
     const json = readLimits(call)
     const target = locateEdge(call)
-    const tenant = resolveTenant(call, target)
+    const tenant = await resolveTenant(call, target)
     const key = call.flags.filledText('key') ?? null
     if (call.flags.isSet('dry-run')) {
       await lookUpLimits(call, target, { tenant, key })
@@ -81,7 +81,7 @@ const show: Command = {
   examples: ['nozzle limit show --tenant acme'],
   async run(call) {
     const target = locateEdge(call)
-    const path = pathOf(resolveTenant(call, target), null)
+    const path = pathOf(await resolveTenant(call, target), null)
     const limits = await callEdge(target, { method: 'GET', path, signal: call.signal }, limitList)
     call.output.data(limits, formatTable(COLUMNS, limits.data.map(toCells)))
   },
@@ -95,7 +95,7 @@ const remove: Command = {
   examples: ['nozzle limit rm --tenant acme --key key_0a1B2c3D4e5F'],
   async run(call) {
     const target = locateEdge(call)
-    const tenant = resolveTenant(call, target)
+    const tenant = await resolveTenant(call, target)
     const key = call.flags.filledText('key') ?? null
     if (call.flags.isSet('dry-run')) {
       const limits = await lookUpLimits(call, target, { tenant, key })

@@ -95,7 +95,7 @@ async function change(
   json: object,
 ): Promise<void> {
   const target = locateEdge(call)
-  const tenant = resolveTenant(call, target)
+  const tenant = await resolveTenant(call, target)
   const query = call.flags.isSet('dry-run') ? '?dry_run=true' : ''
   const path = toPath('v1', 'tenants', tenant, 'models', model, verb) + query
   const lanes = await callEdge(target, { method, path, json, signal: call.signal }, changedLanes)

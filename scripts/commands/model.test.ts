@@ -76,6 +76,18 @@ describe('the life of a model', () => {
     expect(result.stderr).toContain(message)
   })
 
+  it('is of the tenant whose key is given, unless another is named', async () => {
+    const { name, key } = await pool.addTenant(['generate', 'deploy'])
+    await runAgainst(pool, ['deploy', writeAdapter('own'), '--model', 'mine'], key)
+    const mine = await runAgainst(pool, ['model', 'ls', '--json'], key)
+    expect(JSON.parse(mine.stdout).data).toMatchObject([{ name: 'mine' }])
+    const removed = await runAgainst(pool, ['model', 'rm', 'mine'], key)
+    expect(removed.stdout).toBe(`removed ${name}/mine\n`)
+    const operator = await runAgainst(pool, ['model', 'ls'])
+    expect(operator).toMatchObject({ exitCode: 2, stdout: '' })
+    expect(operator.stderr).toContain('name the tenant with --tenant')
+  })
+
   it('says when the bytes serve already, and makes a version of them when forced', async () => {
     const { run } = await addModel(['one'])
     const again = await run('deploy', writeAdapter('one'), '--model', 'bot')

@@ -20,7 +20,7 @@ const list: Command = {
   examples: ['nozzle model ls', 'nozzle model ls --tenant acme --json'],
   async run(call) {
     const target = locateEdge(call)
-    const path = toPath('v1', 'tenants', resolveTenant(call, target), 'models')
+    const path = toPath('v1', 'tenants', await resolveTenant(call, target), 'models')
     const models = await callEdge(target, { method: 'GET', path, signal: call.signal }, modelList)
     const rows = models.data.map((model) => [
       model.name,
@@ -44,7 +44,7 @@ const show: Command = {
   async run(call) {
     const [name = ''] = call.positionals
     const target = locateEdge(call)
-    const path = toPath('v1', 'tenants', resolveTenant(call, target), 'models', name)
+    const path = toPath('v1', 'tenants', await resolveTenant(call, target), 'models', name)
     const model = await callEdge(target, { method: 'GET', path, signal: call.signal }, modelDetail)
     const history = model.history.map((entry) => [
       entry.version,
@@ -66,7 +66,7 @@ const remove: Command = {
   async run(call) {
     const [name = ''] = call.positionals
     const target = locateEdge(call)
-    const tenant = resolveTenant(call, target)
+    const tenant = await resolveTenant(call, target)
     const path = toPath('v1', 'tenants', tenant, 'models', name)
     if (call.flags.isSet('dry-run')) {
       const request = { method: 'GET', path, signal: call.signal } as const

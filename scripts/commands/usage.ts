@@ -49,7 +49,7 @@ export const usageCommand: Command = {
     if (model !== undefined) query.set('model', model)
     const isByVersion = readGrouping(call.flags) === 'version'
     if (isByVersion) query.set('by', 'version')
-    const path = toPath('v1', 'tenants', resolveTenant(call, target), 'usage')
+    const path = toPath('v1', 'tenants', await resolveTenant(call, target), 'usage')
     const request = { method: 'GET', path: `${path}?${query}`, signal: call.signal } as const
     const report = await callEdge(target, request, usageReport)
     if (format === 'csv') call.output.raw(toCsv(report, isByVersion))

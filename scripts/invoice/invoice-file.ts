@@ -39,7 +39,7 @@ export async function downloadInvoice(
   call: CommandCall,
   format: string,
 ): Promise<{ content: string; manifest: string }> {
-  const { target, path } = locateInvoices(call)
+  const { target, path } = await locateInvoices(call)
   const [named = ''] = call.positionals
   const query = `?format=${encodeURIComponent(format)}`
   const request = {

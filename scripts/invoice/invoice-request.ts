@@ -4,14 +4,14 @@ import type { CommandCall } from '../lib/command.ts'
 import { type InvoiceDetail, invoiceDetail } from '../lib/edge-replies.ts'
 import { locateEdge, resolveTenant } from '../lib/edge-target.ts'
 
-export function locateInvoices(call: CommandCall) {
+export async function locateInvoices(call: CommandCall) {
   const target = locateEdge(call)
-  const tenant = resolveTenant(call, target)
+  const tenant = await resolveTenant(call, target)
   return { target, tenant, path: toPath('v1', 'tenants', tenant, 'invoices') }
 }
 
-export function readInvoice(call: CommandCall): Promise<InvoiceDetail> {
-  const { target, path } = locateInvoices(call)
+export async function readInvoice(call: CommandCall): Promise<InvoiceDetail> {
+  const { target, path } = await locateInvoices(call)
   const [named = ''] = call.positionals
   const request = { method: 'GET', path: path + toPath(named), signal: call.signal } as const
   return callEdge(target, request, invoiceDetail)

@@ -13,7 +13,7 @@ import { locateInvoices, readInvoice } from './invoice-request.ts'
 /** Throws what creating the month's invoice would. */
 export async function planCreate(call: CommandCall, month: BillingPeriod): Promise<void> {
   const { output } = call
-  const { tenant } = locateInvoices(call)
+  const { tenant } = await locateInvoices(call)
   const invoices = await lookUpInvoices(call)
   if (month.start.getTime() > Date.now()) {
     const message = `${month.name} has not begun: it begins ${month.start.toISOString()}`
@@ -55,7 +55,7 @@ export function dueFrom({ period_end }: Pick<InvoiceDetail, 'period_end'>): Date
 }
 
 async function lookUpInvoices(call: CommandCall) {
-  const { target, path } = locateInvoices(call)
+  const { target, path } = await locateInvoices(call)
   await requireOperator(target, call.signal)
   return (await callEdge(target, { method: 'GET', path, signal: call.signal }, invoiceList)).data
 }

@@ -5,6 +5,10 @@ import { usageEvent } from '#protocol'
 /** Integers beyond 2^53 come as decimal text. */
 const picoUsd = z.string().regex(/^-?\d+$/)
 
+/** Whose key it is; null = the operator's. */
+export const caller = z.looseObject({
+  tenant: z.looseObject({ id: z.string(), name: z.string() }).nullable(),
+})
 export const tenantReply = z.looseObject({
   id: z.string(),
   name: z.string(),

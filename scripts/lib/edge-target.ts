@@ -1,11 +1,12 @@
 /**
  * Which edge a command talks to, with which key, in which tenant's name: flags, environment, files.
  */
-import type { ApiTarget } from './api-client.ts'
+import { type ApiTarget, callEdge } from './api-client.ts'
 import type { FlagSpecs } from './argv.ts'
 import { CliError } from './cli-error.ts'
 import type { CommandCall } from './command.ts'
 import { locateDataDir, readDemoKey, readRunning, readSecrets } from './data-dir.ts'
+import { caller } from './edge-replies.ts'
 
 export const EDGE_FLAGS: FlagSpecs = {
   'edge-url': {
@@ -24,7 +25,7 @@ export const TENANT_FLAG: FlagSpecs = {
   tenant: {
     type: 'string',
     value: 'name',
-    help: 'tenant (NOZZLE_TENANT; default: demo, with the operator key of the pool here)',
+    help: 'tenant (NOZZLE_TENANT; default: that of the key; demo, with the pool here)',
   },
 }
 
@@ -69,10 +70,13 @@ export function locateEdge(
   throw new CliError('unauthorized', 'no API key', 'Set NOZZLE_API_KEY, or pass --api-key.')
 }
 
-/** The tenant that the command is about. */
-export function resolveTenant(call: CommandCall, target: EdgeTarget): string {
+/** The tenant that the command is about: named, or the one whose key was given. */
+export async function resolveTenant(call: CommandCall, target: EdgeTarget): Promise<string> {
   const named = call.flags.text('tenant') ?? call.env.NOZZLE_TENANT
   if (named) return named
   if (target.keySource !== 'given') return DEMO_TENANT
-  throw new CliError('usage', 'name the tenant of your key with --tenant or NOZZLE_TENANT')
+  const request = { method: 'GET', path: '/v1/whoami', signal: call.signal } as const
+  const { tenant } = await callEdge(target, request, caller)
+  if (tenant !== null) return tenant.name
+  throw new CliError('usage', 'name the tenant with --tenant or NOZZLE_TENANT')
 }

@@ -33,7 +33,12 @@ export interface DemoModel {
 /** Model → what was deployed from which files: known files need no second version. */
 const deployedFile = z.record(
   z.string(),
-  z.object({ source_sha256: z.string(), digest: z.string() }),
+  z.object({
+    source_sha256: z.string(),
+    digest: z.string(),
+    /** Of the tenant `demo` then: another one is another database. */
+    tenant_id: z.string().optional(),
+  }),
 )
 
 const MODELS_PATH = toPath('v1', 'tenants', DEMO_TENANT, 'models')
@@ -41,19 +46,21 @@ const MODELS_PATH = toPath('v1', 'tenants', DEMO_TENANT, 'models')
 /** The models of the tenant `demo`, after making sure of it, its key and the examples. */
 export async function ensureDemoContent(options: DemoOptions): Promise<readonly DemoModel[]> {
   const { operator, signal } = options
-  await ensureTenant(options)
+  const tenantId = await ensureTenant(options)
   await ensureKey(options)
-  await ensureExamples(options)
+  await ensureExamples(options, tenantId)
   const request = { method: 'GET', path: MODELS_PATH, signal } as const
   return (await callEdge(operator, request, modelList)).data
 }
 
-async function ensureTenant({ operator, signal }: DemoOptions): Promise<void> {
+/** Resolves to its id. */
+async function ensureTenant({ operator, signal }: DemoOptions): Promise<string> {
   const path = '/v1/tenants'
   const tenants = await callEdge(operator, { method: 'GET', path, signal }, tenantList)
-  if (tenants.data.some(({ name }) => name === DEMO_TENANT)) return
+  const known = tenants.data.find(({ name }) => name === DEMO_TENANT)
+  if (known) return known.id
   const json = { name: DEMO_TENANT }
-  await callEdge(operator, { method: 'POST', path, json, signal }, tenantReply)
+  return (await callEdge(operator, { method: 'POST', path, json, signal }, tenantReply)).id
 }
 
 async function ensureKey({ operator, dir, signal }: DemoOptions): Promise<void> {
@@ -75,7 +82,7 @@ async function isAccepted(target: ApiTarget, signal: AbortSignal): Promise<boole
   }
 }
 
-async function ensureExamples(options: DemoOptions): Promise<void> {
+async function ensureExamples(options: DemoOptions, tenantId: string): Promise<void> {
   const { operator, dir, projectRoot, baseModelName, note, signal } = options
   if (baseModelName !== DEFAULT_BASE_MODEL.name) {
     note(`the example adapters are for ${DEFAULT_BASE_MODEL.name}: none deployed`)
@@ -88,12 +95,18 @@ async function ensureExamples(options: DemoOptions): Promise<void> {
     const source_sha256 = hashFiles(files)
     const known = record[model]
     const isKnown = known?.source_sha256 === source_sha256
-    if (isKnown && (await hasVersion(options, model, known.digest))) continue
+    // Where the tenant had the model, and has it no more, somebody removed it.
+    if (isKnown && known.tenant_id === tenantId) continue
+    if (isKnown && (await hasVersion(options, model, known.digest))) {
+      record[model] = { ...known, tenant_id: tenantId }
+      writePrivateFile(recordPath, `${JSON.stringify(record, null, 2)}\n`)
+      continue
+    }
     note(`deploying the example adapter ${model}`)
     const progress = noteProgress(note)
     const request = { tenant: DEMO_TENANT, model, files, progress, signal }
     const { digest } = await deployAdapter(operator, request)
-    record[model] = { source_sha256, digest }
+    record[model] = { source_sha256, digest, tenant_id: tenantId }
     writePrivateFile(recordPath, `${JSON.stringify(record, null, 2)}\n`)
   }
 }
