@@ -4,7 +4,7 @@ import { EventHeap } from './fleet/event-heap.ts'
 import { planFaults } from './fleet/fault-plan.ts'
 import { jainIndex, toFleetReport } from './fleet/fleet-report.ts'
 import { type FleetResult, OUTCOMES, simulateFleet } from './fleet/fleet-sim.ts'
-import { Residency } from './fleet/residency.ts'
+import { Residency, ResidencyIndex } from './fleet/residency.ts'
 import { createRouter, POLICIES, type PolicyName } from './fleet/routers.ts'
 import { ARRIVALS, type Arrivals, drawTraffic } from './fleet/traffic.ts'
 
@@ -169,7 +169,7 @@ describe('traffic', () => {
 
 describe('what an edge hears of residency', () => {
   it('is what was true at the heartbeat, though it changed since', () => {
-    const residency = new Residency()
+    const residency = new Residency(new ResidencyIndex(), 0)
     residency.set('a', 'disk')
     const first = residency.beat()
     residency.set('a', 'ram')

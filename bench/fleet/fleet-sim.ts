@@ -8,6 +8,7 @@ import type { CostModel } from './cost-model.ts'
 import { EventHeap } from './event-heap.ts'
 import { type PlannedFault, RESTART_MS } from './fault-plan.ts'
 import { NamedByte } from './host-tiers.ts'
+import { ResidencyIndex } from './residency.ts'
 import type { Router } from './routers.ts'
 import { type Beat, type HostView, SimEdge } from './sim-edge.ts'
 import { SimHost, type SimRequest } from './sim-host.ts'
@@ -111,7 +112,8 @@ class FleetSimulation {
       end: (request: SimRequest, atMs: number) => this.#onServed(request, atMs),
       tooLate: (request: SimRequest, atMs: number) => this.#onTooLate(request, atMs),
     }
-    this.#hosts = Array.from({ length: hosts }, (_, i) => new SimHost(i, costs, events))
+    const index = new ResidencyIndex()
+    this.#hosts = Array.from({ length: hosts }, (_, i) => new SimHost(i, costs, events, index))
     this.#edges = Array.from(
       { length: edges },
       () => new SimEdge(this.#hosts, costs.host.sequences, []),

@@ -8,7 +8,7 @@ import { RamTier } from '../../gpu-host/adapters/ram-tier.ts'
 import { type SlotPin, SlotTable } from '../../gpu-host/adapters/slot-table.ts'
 import type { AdapterImage } from '../../gpu-host/engine.ts'
 import type { HostSizes } from './cost-model.ts'
-import { Residency } from './residency.ts'
+import { Residency, type ResidencyIndex } from './residency.ts'
 
 /** Stands for an adapter's bytes: one byte that knows its name. */
 export class NamedByte extends Uint8Array {
@@ -21,7 +21,7 @@ export class NamedByte extends Uint8Array {
 }
 
 export class HostTiers {
-  readonly residency = new Residency()
+  readonly residency: Residency
   readonly #sizes: HostSizes
   /** Least recently used first. */
   readonly #disk = new Map<string, NamedByte>()
@@ -29,7 +29,8 @@ export class HostTiers {
   #ram: RamTier
   #demand: AdapterDemand
 
-  constructor(sizes: HostSizes) {
+  constructor(sizes: HostSizes, index: ResidencyIndex, host: number) {
+    this.residency = new Residency(index, host)
     this.#sizes = sizes
     this.#table = new SlotTable(sizes.slots)
     this.#ram = this.#createRam()

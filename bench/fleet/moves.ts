@@ -1,5 +1,6 @@
 /** How many adapters get another home when a host leaves a pool at rest. */
 import { measuredCosts } from './cost-model.ts'
+import { ResidencyIndex } from './residency.ts'
 import { createRouter, type PolicyName } from './routers.ts'
 import { SimEdge } from './sim-edge.ts'
 import { SimHost } from './sim-host.ts'
@@ -17,9 +18,10 @@ export function countMoves(policy: PolicyName, hosts: number, seed: number): num
   if (HOMELESS.includes(policy) || hosts < 2) return null
   const costs = measuredCosts()
   const events = { firstToken: () => {}, end: () => {}, tooLate: () => {} }
+  const index = new ResidencyIndex()
   const all = Array.from(
     { length: Math.min(hosts, HOSTS_MAX) },
-    (_, i) => new SimHost(i, costs, events),
+    (_, i) => new SimHost(i, costs, events, index),
   )
   const { slots, sequences } = costs.host
   const homes = (pool: readonly SimHost[]): (string | undefined)[] => {

@@ -11,6 +11,7 @@ import { pickStarts } from '../../gpu-host/scheduler/swap-policy.ts'
 import { forecastSteps } from '../../gpu-host/scheduler/wait-forecast.ts'
 import { type CostModel, stepTimeMs } from './cost-model.ts'
 import { HostTiers, type NamedByte } from './host-tiers.ts'
+import type { ResidencyIndex } from './residency.ts'
 
 /** A request at a host; made anew for each attempt. */
 export interface SimRequest extends QueuedRequest {
@@ -90,11 +91,11 @@ export class SimHost {
   #reapMs = 0
   #isBlocked = false
 
-  constructor(index: number, costs: CostModel, events: HostEvents) {
+  constructor(index: number, costs: CostModel, events: HostEvents, residency: ResidencyIndex) {
     this.index = index
     this.#costs = costs
     this.#events = events
-    this.tiers = new HostTiers(costs.host)
+    this.tiers = new HostTiers(costs.host, residency, index)
     this.#admission = new Admission(QUEUE_LIMITS)
     this.#freeSequences = Array.from({ length: costs.host.sequences }, (_, i) => i).reverse()
   }

@@ -142,7 +142,7 @@ export function replicasFor(demand: number, hostCapacity: number): number {
 /** The `count`th highest score. */
 function leastOfBest(places: readonly Place[], count: number): number {
   if (count >= places.length) return 0
-  return first([...places], count, (a, b) => b.score - a.score).at(-1)?.score ?? SCORE_MAX
+  return first(places, count, (a, b) => b.score - a.score).at(-1)?.score ?? SCORE_MAX
 }
 
 function byPrice(a: Candidate, b: Candidate): number {
@@ -155,8 +155,8 @@ function byPrice(a: Candidate, b: Candidate): number {
 }
 
 /** The first few of a sorted list, without sorting all of it: pools have thousands of hosts. */
-function first<T>(items: T[], count: number, compare: (a: T, b: T) => number): T[] {
-  if (count >= items.length) return items.sort(compare)
+function first<T>(items: readonly T[], count: number, compare: (a: T, b: T) => number): T[] {
+  if (count >= items.length) return [...items].sort(compare)
   const found: T[] = []
   for (const item of items) {
     const last = found[count - 1]
