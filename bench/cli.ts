@@ -43,7 +43,7 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          --lanes N (2)  --case N alone
   fleet  simulated pool: Nozzle's routing against others', on the same requests
          --hosts N (100)  --tenants N (100 a host)  --edges N (2)  --seed N (1)
-         --requests N (300 a host, 20000 at least)  --load F (0.6) of the pool's capacity
+         --requests N (100 a host, 20000 at least)  --load F (0.6) of the pool's capacity
          --policy NAME,…|all (all)  --arrivals zipf|bursty (zipf)
          --check: instead, the same requests through a real pool of three hosts and through the
          simulation of it  --requests N (400)
@@ -75,7 +75,7 @@ const TENANTS = 8
 const REQUESTS = 20_000
 /** What a simulated host has, unless it is said. */
 const TENANTS_PER_HOST = 100
-const REQUESTS_PER_HOST = 300
+const REQUESTS_PER_HOST = 100
 /** Of the check on a real pool; about half a minute of them. */
 const CHECK_REQUESTS = 400
 
