@@ -133,6 +133,14 @@ async function accept(request: IncomingMessage, response: ServerResponse): Promi
   say(response, { type: 'accepted', request_id, host_id: 'odd', prompt_tokens: 1 })
 }
 
+const refuse =
+  (status: number, code: string, retryAfterMs: number | null): Answer =>
+  (_request, response) => {
+    const error = { code, message: code, param: null, retry_after_ms: retryAfterMs }
+    response.writeHead(status, { 'content-type': 'application/json' })
+    response.end(JSON.stringify({ error }))
+  }
+
 /** Every byte of the host's stream, one in a while. */
 const trickle: Answer = async (request, response) => {
   await accept(request, response)
@@ -256,15 +264,25 @@ describe('a host that is only busy', () => {
   })
 })
 
-describe('a pool that refuses', () => {
-  const full: Answer = (_request, response) => {
-    const error = { code: 'queue_full', message: 'full', param: null, retry_after_ms: 5000 }
-    response.writeHead(503, { 'content-type': 'application/json' })
-    response.end(JSON.stringify({ error }))
-  }
+describe('a pool that fails as a whole', () => {
+  it('is tried again within the budget, and then says 503 with a hint when to come back', async () => {
+    const late = refuse(503, 'request_timeout', null)
+    const hosts = [await addOddHost(late), await addOddHost(late), await addOddHost(late)]
+    const requests = 60
+    const last: Response[] = []
+    for (let i = 0; i < requests; i++) last.splice(0, 1, await ask(i % 2 === 0))
+    const attempts = hosts.reduce((sum, { asked }) => sum + asked, 0)
+    // Twice the 16 sequences of a host, which is more than a tenth of the requests.
+    expect(attempts).toBeGreaterThan(requests)
+    expect(attempts).toBeLessThanOrEqual(requests + 2 * 16)
+    expect(last[0]?.status).toBe(503)
+    expect(Number(last[0]?.headers.get('retry-after'))).toBeGreaterThan(0)
+  })
+})
 
+describe('a pool that refuses', () => {
   it('is asked, and who asks again at once hears the same without asking it', async () => {
-    const odd = await addOddHost(full)
+    const odd = await addOddHost(refuse(503, 'queue_full', 5000))
     const first = await ask(false)
     expect([first.status, first.headers.get('retry-after')]).toEqual([503, '5'])
     // Within the tenth of a second for which a refusal is remembered: soon one is.
