@@ -28,6 +28,8 @@ const SECONDS = 10
 const SEQUENCES = 16
 const PROMPT_TOKENS = 32
 const COMPLETION_TOKENS = 32
+/** Of those that are compared by what they drew: prompts are charged too, and would hide it. */
+const BACKLOGGED_PROMPT_TOKENS = 4
 const TENANTS = 2
 /** Of its half of the host. */
 const VICTIM_LOAD = 0.25
@@ -158,7 +160,7 @@ class FairLoad {
     const until = performance.now() + seconds * 1000
     const client = async (number: number): Promise<void> => {
       while (performance.now() < until) {
-        await this.#ask(`ten_load_${number}`, COMPLETION_TOKENS)
+        await this.#ask(`ten_load_${number}`)
         ended += 1
       }
     }
@@ -178,7 +180,7 @@ class FairLoad {
       await sleep(Math.max(0, dueMs - performance.now()))
       asked += 1
       open.push(
-        this.#ask(tenant, COMPLETION_TOKENS).then((answer) => {
+        this.#ask(tenant).then((answer) => {
           if (answer === null) refused += 1
           else ttftMs.push(answer.ttftMs)
         }),
@@ -194,9 +196,11 @@ class FairLoad {
     const until = performance.now() + seconds * 1000
     const client = async (index: number, length: number): Promise<void> => {
       while (performance.now() < until) {
-        const answer = await this.#ask(`ten_full_${index}`, length, (drawn) => {
+        const onTokens = (drawn: number): void => {
           if (performance.now() < until) tokens[index] = (tokens[index] ?? 0) + drawn
-        })
+        }
+        const plan = { tokens: length, promptTokens: BACKLOGGED_PROMPT_TOKENS, onTokens }
+        const answer = await this.#ask(`ten_full_${index}`, plan)
         // Refused: its line is full, and stays so.
         if (answer === null) await sleep(20)
       }
@@ -216,8 +220,11 @@ class FairLoad {
   /** null = refused. */
   async #ask(
     tenant: string,
-    tokens: number,
-    onTokens: (count: number) => void = () => {},
+    plan: {
+      readonly tokens: number
+      readonly promptTokens: number
+      readonly onTokens: (count: number) => void
+    } = { tokens: COMPLETION_TOKENS, promptTokens: PROMPT_TOKENS, onTokens: () => {} },
   ): Promise<{ readonly ttftMs: number } | null> {
     const askedAt = performance.now()
     const request = createRequest({
@@ -228,11 +235,11 @@ class FairLoad {
       input: {
         kind: 'tokens',
         tokens: Array.from(
-          { length: PROMPT_TOKENS },
+          { length: plan.promptTokens },
           () => FIRST_TEXT_TOKEN + this.#random.integer(90),
         ),
       },
-      max_tokens: tokens,
+      max_tokens: plan.tokens,
       ignore_eos: true,
     })
     let ttftMs: number | null = null
@@ -243,7 +250,7 @@ class FairLoad {
         if (event.type === 'error') throw new Error(`a request failed: ${event.code}`)
         if (event.type !== 'chunk') continue
         ttftMs ??= performance.now() - askedAt
-        onTokens(event.tokens)
+        plan.onTokens(event.tokens)
       }
     } catch (error) {
       if (error instanceof HostError && error.code === 'queue_full') return null
