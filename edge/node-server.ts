@@ -21,6 +21,12 @@ const SWEEP_MS = 100
  */
 const STREAM_BUFFER_BYTES = 1
 
+/**
+ * Longer than clients and load balancers keep an idle connection (60 s is common): the one that
+ * closes first must be the one that sends, or a request meets a connection that just closed.
+ */
+const IDLE_CONNECTION_MS = 75_000
+
 /** Rejects when the port is not to be had. */
 export async function startNodeServer(
   app: Hono<EdgeEnv>,
@@ -32,6 +38,7 @@ export async function startNodeServer(
     serverOptions: {
       requestTimeout: 0,
       headersTimeout: 15_000,
+      keepAliveTimeout: IDLE_CONNECTION_MS,
       highWaterMark: STREAM_BUFFER_BYTES,
     },
   }) as Server
