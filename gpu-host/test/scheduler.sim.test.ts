@@ -56,10 +56,12 @@ class Simulation {
       })
     }
     this.rig = new SchedulerRig({
+      // Longer lines than a host has, so that pages run short.
+      limits: { waitTargetMs: RIG_LIMITS.queueWaitMaxMs },
       adapters: this.scripts,
       engine: {
-        // Half of the pages that six contexts would take: some sequences lose theirs.
-        limits: { slotCount: 3, sequenceCount: 6, rowsMax: 32, pageCount: 33 },
+        // A few of the pages that eight contexts would take: some sequences lose theirs.
+        limits: { slotCount: 3, sequenceCount: 8, rowsMax: 32, pageCount: 33 },
         eosOneIn: EOS_ONE_IN,
         stepUs: (rows) => {
           const us = 1000 + rows * 37
