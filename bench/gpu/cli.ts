@@ -10,7 +10,7 @@ import { runDecode } from './decode.ts'
 import { pack } from './pack.ts'
 import { runParity } from './parity.ts'
 import { MEASURES, writeReport } from './report.ts'
-import { deviceOf, type GpuRun, note, ROOT, saveResult, THREADS } from './run.ts'
+import { deviceOf, type GpuRun, note, ROOT, saveResult, threadsOf } from './run.ts'
 
 const USAGE = `usage: scripts/gpu-acceptance <stage> [options]
 
@@ -96,7 +96,7 @@ interface StageOptions {
 function toStages(run: GpuRun, { architecture, minutes }: StageOptions) {
   const sizes = run.shape === '7b-f16' ? FULL : SMALL
   const { device, shape, rounds } = run
-  const common = { shape, rank: RANK, rounds, threads: THREADS, on: deviceOf(run) }
+  const common = { shape, rank: RANK, rounds, threads: threadsOf(run), on: deviceOf(run) }
   const measure = (name: string, work: () => Promise<object>) => async () => {
     saveResult(run, name, await work())
     note(`${name}: done, ${join(run.out, `${name}.json`)}`)

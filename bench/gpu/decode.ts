@@ -8,7 +8,7 @@ import type { NativeEngine } from '../../native/index.ts'
 import { GREEDY } from '../../native/test/support/requests.ts'
 import { ensureShape, openBenchEngine } from '../lib/base-model.ts'
 import { median, percentile, significant } from '../lib/statistics.ts'
-import { deviceOf, type GpuRun, THREADS } from './run.ts'
+import { deviceOf, type GpuRun, threadsOf } from './run.ts'
 
 const BATCHES = [1, 8] as const
 const WARM_STEPS = 20
@@ -33,7 +33,7 @@ print(torch.cuda.get_device_name(0))
 export async function runDecode(run: GpuRun) {
   const bandwidth = measureBandwidth(run)
   const modelPath = await ensureShape(run.shape)
-  const sizes = { slots: 1, rank: 16, sequences: 8, threads: THREADS, on: deviceOf(run) }
+  const sizes = { slots: 1, rank: 16, sequences: 8, threads: threadsOf(run), on: deviceOf(run) }
   const engine = await openBenchEngine(modelPath, sizes)
   try {
     const { embeddingLength, vocabularySize, device, memory } = engine.info

@@ -42,14 +42,16 @@ async function compare(run: GpuRun, weightType: WeightType) {
     const requests = slots.map((slot): TestRequest => ({ prompt, slot, drawCount: DRAW_COUNT }))
     const ours = await runTogether(actual.engine, requests)
     const theirs = await runTogether(expected.engine, requests)
-    const pairs = ours.flatMap((trace, index) => pairRows(trace, theirs[index]))
-    const errors = pairs.map(([one, other]) => relativeError(one, other))
-    const largest = Math.max(...errors)
+    const errors = ours.map((trace, index) =>
+      pairRows(trace, theirs[index]).map(([one, other]) => relativeError(one, other)),
+    )
+    const largest = Math.max(...errors.flat())
     const bound = BOUNDS[weightType]
     return {
       device: actual.engine.info.device,
-      rows: errors.length,
+      rows: errors.flat().length,
       largest: significant(largest),
+      largest_by_slot: errors.map((rows) => significant(Math.max(...rows))),
       bound,
       // NaN is no number below the bound.
       holds: largest < bound,

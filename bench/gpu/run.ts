@@ -18,8 +18,13 @@ export function deviceOf(run: GpuRun): BenchDevice {
   return run.device === 'cuda' ? { device: 'cuda' } : { device: 'cpu', graph: 'portable' }
 }
 
-/** A GPU's work needs one; on a CPU that others use too, ggml's threads wait for each other. */
-export const THREADS = 1
+/**
+ * 0 = one per core: beside a GPU the host's threads draw tokens. On a CPU that others use too, ggml's
+ * threads would wait for each other.
+ */
+export function threadsOf(run: GpuRun): number {
+  return run.device === 'cuda' ? 0 : 1
+}
 
 export function saveResult(run: GpuRun, stage: string, result: object): void {
   mkdirSync(run.out, { recursive: true })

@@ -201,8 +201,14 @@ status device_bank::load(int slot, const std::vector<lora_module> & modules, con
         from = ggml_view_3d(c, landing, n_out, p.rank, p.n_layers, n_out * HALF, p.b_stride, p.b_offset);
         ggml_tensor * scale  = ggml_view_3d(c, scales, 1, 1, p.n_layers, sizeof(float), sizeof(float), factors.size() * sizeof(float));
         ggml_tensor * turned = ggml_cont(c, ggml_transpose(c, ggml_mul(c, from, scale))); // F16 [rank, n_out, n_layers]
-        to = ggml_view_3d(c, b, p.rank, n_out, p.n_layers, b->nb[1], b->nb[3],
-                          p.first_layer * b->nb[3] + slot * b->nb[2] + row * b->nb[1] + column * HALF);
+        const size_t b_begin = p.first_layer * b->nb[3] + slot * b->nb[2] + row * b->nb[1] + column * HALF;
+        if (p.rank == 1) {
+            // One column: ggml-cuda would take the source for a transposed one, and its transposing copy again.
+            turned = ggml_view_4d(c, turned, 1, 1, p.n_layers, n_out, turned->nb[1], turned->nb[2], turned->nb[1], 0);
+            to = ggml_view_4d(c, b, 1, 1, p.n_layers, n_out, b->nb[1], b->nb[3], b->nb[1], b_begin);
+        } else {
+            to = ggml_view_3d(c, b, p.rank, n_out, p.n_layers, b->nb[1], b->nb[3], b_begin);
+        }
         ggml_build_forward_expand(graph, ggml_cpy(c, turned, to));
         factors.insert(factors.end(), p.scales.begin(), p.scales.end());
     }

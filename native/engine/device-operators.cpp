@@ -13,6 +13,7 @@ namespace nozzle {
 static constexpr int64_t CELLS_STEP = 256;
 // Rows of one product by id: with more, ggml-cuda leaves the path that needs no host.
 static constexpr int64_t LORA_ROWS_MAX = 128;
+static constexpr int     MODULES_MAX   = 3; // of a group
 static constexpr float    HALF_MAX  = 65504.0f;
 static constexpr uint16_t HALF_NONE = 0xfc00; // -inf
 
@@ -96,6 +97,7 @@ void device_operators::add_lora(ggml_context * c, ggml_cgraph * graph, const inp
         group++;
     }
     const device_group g = device_bank::group_of(group, *dims, bank->rank_max());
+    ggml_tensor * whole[MODULES_MAX] = {};
     for (int64_t row = 0; row < x->ne[1]; row += LORA_ROWS_MAX) {
         const int64_t n = std::min(LORA_ROWS_MAX, x->ne[1] - row);
         ggml_tensor * part = ggml_view_3d(c, x, g.n_in, 1, n, x->nb[1], x->nb[1], row * x->nb[1]);
@@ -106,11 +108,15 @@ void device_operators::add_lora(ggml_context * c, ggml_cgraph * graph, const inp
         for (int t = 0; t < g.count; ++t) {
             const int64_t n_out = y[t]->ne[0];
             ggml_tensor * own  = ggml_view_2d(c, sum, n_out, n, sum->nb[2], begin * sum->nb[0]);
-            ggml_tensor * into = ggml_view_2d(c, y[t], n_out, n, y[t]->nb[1], row * y[t]->nb[1]);
-            ggml_build_forward_expand(graph, ggml_add_inplace(c, into, own));
+            ggml_tensor * into = n == x->ne[1] ? y[t] : ggml_view_2d(c, y[t], n_out, n, y[t]->nb[1], row * y[t]->nb[1]);
+            // Not ggml_add_inplace: a result that nobody reads keeps y's memory until the graph's end.
+            ggml_tensor * both = ggml_add(c, into, own);
+            whole[t] = whole[t] ? ggml_concat(c, whole[t], both, 1) : both;
+            ggml_build_forward_expand(graph, whole[t]);
             begin += n_out;
         }
     }
+    std::copy_n(whole, g.count, y);
 }
 
 ggml_tensor * device_operators::attend(ggml_context * c, const inputs & in, ggml_tensor * q, int layer) const {

@@ -36,7 +36,7 @@ class device_operators {
     inputs make_inputs(ggml_context * c, int n_rows, int64_t n_kv, bool has_lora) const;
     void   set_inputs(const inputs & in, const batch & rows);
 
-    // y[t] += B(A x) of every module of the group that begins with target `first`, each row with its own
+    // y[t] becomes y[t] + B(A x), of every module of the group that begins with target `first`, each row with its own
     // slot. x: F32 [n_in, n_rows]; y[t]: F32 [n_out, n_rows], not yet read by any node of the graph.
     void add_lora(ggml_context * c, ggml_cgraph * graph, const inputs & in, int layer, int first, ggml_tensor * x,
                   ggml_tensor ** y) const;

@@ -109,6 +109,11 @@ ggml_backend_t device::make_copy_backend() const {
     return made;
 }
 
+ggml_backend_buffer_t device::make_host_buffer(size_t size) const {
+    ggml_backend_buffer_type_t pinned = ggml_backend_dev_host_buffer_type(dev);
+    return ggml_backend_buft_alloc_buffer(pinned ? pinned : ggml_backend_cpu_buffer_type(), size);
+}
+
 bool device::pin(const void * data, size_t size) const {
     const auto take = (bool (*)(void *, size_t)) find_proc(dev, "ggml_backend_register_host_buffer");
     return !cpu && take && take(const_cast<void *>(data), size);

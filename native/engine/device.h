@@ -9,6 +9,7 @@
 #include "status.h"
 
 typedef struct ggml_backend * ggml_backend_t;
+typedef struct ggml_backend_buffer * ggml_backend_buffer_t;
 typedef struct ggml_backend_device * ggml_backend_dev_t;
 
 namespace nozzle {
@@ -29,6 +30,10 @@ class device {
     // A second instance on the same device: on CUDA its copies run on a stream of their own, beside a
     // step. The caller frees it. nullptr: it could not be made.
     ggml_backend_t make_copy_backend() const;
+
+    // Host memory that the device copies to by itself where it can, else plain memory. The caller frees
+    // it. nullptr: there is none.
+    ggml_backend_buffer_t make_host_buffer(size_t size) const;
 
     // Makes host memory one that the device copies from by itself, beside what this process does. False:
     // it stays as it is, and copies from it are slower. The memory must outlive unpin.

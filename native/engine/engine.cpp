@@ -134,7 +134,7 @@ status engine_impl::init_portable(const engine_options & o) {
     status result = slots->allocate(base.dims, o.n_slots, o.rank_max, on);
     if (result.ok()) {
         auto made = std::make_unique<graph_runner>();
-        result = made->init(&base, slots.get(), &kv, on.backend(), o.n_rows_max);
+        result = made->init(&base, slots.get(), &kv, on, o.n_threads, o.n_rows_max);
         if (result.ok()) {
             about.memory.workspace = made->workspace_bytes();
         }

@@ -24,13 +24,19 @@ graph_runner::~graph_runner() {
     if (workspace) {
         ggml_gallocr_free(workspace);
     }
+    if (logits_copy) {
+        ggml_backend_buffer_free(logits_copy);
+    }
 }
 
-status graph_runner::init(const model * m, const device_bank * bank, kv_cache * cache, ggml_backend_t be, int n_rows_max) {
+status graph_runner::init(const model * m, const device_bank * bank, kv_cache * cache, const device & where, int n_threads,
+                          int n_rows_max) {
     base    = m;
     kv      = cache;
-    backend = be;
-    const status result = operators.init(&m->dims, bank, cache, be);
+    on      = &where;
+    backend = where.backend();
+    team.start(n_threads);
+    const status result = operators.init(&m->dims, bank, cache, backend);
     if (!result.ok()) {
         return result;
     }
@@ -103,14 +109,14 @@ ggml_tensor * graph_runner::build_layer(graph & g, ggml_tensor * x, int il, bool
     ggml_tensor * mixed = operators.attend(c, g.device, q, il); // F32 [head_dim * n_head, n_rows]
     ggml_tensor * out[1];
     linear(TARGET_ATTN_OUTPUT, 1, mixed, out);
-    x = ggml_add(c, x, out[0]);
+    x = ggml_add(c, out[0], x); // in this order ggml-cuda adds adapters' part and x in one kernel
 
     normed = ggml_mul(c, ggml_rms_norm(c, x, dims.rms_epsilon), layer.ffn_norm);
     ggml_tensor * gate_up[2];
     linear(TARGET_FFN_GATE, 2, normed, gate_up);
     ggml_tensor * gated = ggml_swiglu_split(c, gate_up[0], gate_up[1]); // F32 [n_ff, n_rows]
     linear(TARGET_FFN_DOWN, 1, gated, out);
-    return ggml_add(c, x, out[0]);
+    return ggml_add(c, out[0], x);
 }
 
 bool graph_runner::build(graph & g, const shape & key) {
@@ -198,6 +204,17 @@ void graph_runner::set_inputs(graph & g, const batch & rows) {
     operators.set_inputs(g.device, rows);
 }
 
+// Pinned where the device has a way to: the bus then needs no copy in between.
+float * graph_runner::logits_memory(size_t n_bytes) {
+    if (!logits_copy || ggml_backend_buffer_get_size(logits_copy) < n_bytes) {
+        if (logits_copy) {
+            ggml_backend_buffer_free(logits_copy);
+        }
+        logits_copy = on->make_host_buffer(n_bytes);
+    }
+    return logits_copy ? (float *) ggml_backend_buffer_get_base(logits_copy) : nullptr;
+}
+
 status graph_runner::run(const batch & rows, step_logits & logits) {
     const int n_outputs = (int) std::count(rows.outputs.begin(), rows.outputs.end(), 1);
     const bool has_lora = std::any_of(rows.slots.begin(), rows.slots.end(), [](int32_t slot) { return slot > 0; });
@@ -214,9 +231,12 @@ status graph_runner::run(const batch & rows, step_logits & logits) {
         if (ggml_backend_buffer_is_host(g->logits->buffer)) {
             logits.values = (const float *) g->logits->data;
         } else {
-            logits_copy.resize(ggml_nelements(g->logits));
-            ggml_backend_tensor_get(g->logits, logits_copy.data(), 0, ggml_nbytes(g->logits));
-            logits.values = logits_copy.data();
+            float * values = logits_memory(ggml_nbytes(g->logits));
+            if (!values) {
+                return status::failure(ERR_OUT_OF_MEMORY, "no memory for the logits of a step");
+            }
+            ggml_backend_tensor_get(g->logits, values, 0, ggml_nbytes(g->logits));
+            logits.values = values;
         }
     }
     return status::success();

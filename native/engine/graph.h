@@ -11,11 +11,14 @@
 #include <vector>
 
 #include "batch.h"
+#include "cpu/thread-team.h"
 #include "device-operators.h"
+#include "device.h"
 #include "kv-cache.h"
 #include "model.h"
 #include "step-runner.h"
 
+struct ggml_backend_buffer;
 struct ggml_cgraph;
 struct ggml_gallocr;
 
@@ -25,9 +28,11 @@ class graph_runner : public step_runner {
   public:
     ~graph_runner() override;
     // Fails with unsupported_architecture where the device lacks an operator, and with out_of_memory.
-    status init(const model * base, const device_bank * bank, kv_cache * kv, ggml_backend_t backend, int n_rows_max);
+    // The host's threads draw tokens; the device does the rest.
+    status init(const model * base, const device_bank * bank, kv_cache * kv, const device & on, int n_threads, int n_rows_max);
 
     status run(const batch & rows, step_logits & logits) override;
+    void for_each(int n, const std::function<void(int)> & task) override { team.for_each(n, task); }
 
     // Memory for what a step computes on its way, taken at init for the largest step.
     size_t workspace_bytes() const;
@@ -52,13 +57,16 @@ class graph_runner : public step_runner {
     bool          build(graph & g, const shape & key);
     ggml_tensor * build_layer(graph & g, ggml_tensor * x, int layer, bool has_lora, bool is_last_without_output);
     void          set_inputs(graph & g, const batch & rows);
+    float *       logits_memory(size_t n_bytes);
 
     const model       * base    = nullptr;
     kv_cache          * kv      = nullptr;
     ggml_backend_t      backend = nullptr;
     device_operators    operators;
     ggml_gallocr      * workspace = nullptr; // owned
-    std::vector<float>  logits_copy;         // used where the backend's memory is not the host's
+    const device      * on        = nullptr;
+    ggml_backend_buffer * logits_copy = nullptr; // the host's, used where the backend's memory is not; owned
+    thread_team         team;
     std::map<shape, std::unique_ptr<graph>> kept;
     std::unique_ptr<graph> passing; // the last graph too large to keep
 };

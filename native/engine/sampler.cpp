@@ -11,6 +11,7 @@ namespace nozzle {
 
 // Tokens back that the penalties look, prompt included.
 static constexpr int PENALTY_WINDOW = 1024;
+static constexpr int LANES          = 16;
 
 // libllama takes this seed for "draw one"; a request that names it means it.
 static uint32_t to_dist_seed(uint32_t seed) { return seed == LLAMA_DEFAULT_SEED ? seed - 1 : seed; }
@@ -141,12 +142,25 @@ void sampler::fill_logprobs(const float * logits, sampled_token & out) const {
 }
 
 logits_summary sampler::summarise(const float * logits) const {
-    // Sum of x - x: 0 for finite numbers, NaN for anything else; vectorises where a test would not.
-    float trace = 0;
-    for (int i = 0; i < n_vocab; ++i) {
-        trace += logits[i] - logits[i];
+    // In lanes, which vectorise. Sum of x - x: 0 for finite numbers, NaN for anything else.
+    float traces[LANES] = {}, tops[LANES];
+    std::fill_n(tops, LANES, logits[0]);
+    const auto take = [&](int lane, float x) {
+        traces[lane] += x - x;
+        tops[lane] = x > tops[lane] ? x : tops[lane];
+    };
+    int i = 0;
+    for (; i + LANES <= n_vocab; i += LANES) {
+        for (int lane = 0; lane < LANES; ++lane) {
+            take(lane, logits[i + lane]);
+        }
     }
-    return { (int32_t) (std::max_element(logits, logits + n_vocab) - logits), trace == 0.0f };
+    for (; i < n_vocab; ++i) {
+        take(0, logits[i]);
+    }
+    const float trace = std::accumulate(traces, traces + LANES, 0.0f);
+    const float top   = *std::max_element(tops, tops + LANES);
+    return { (int32_t) (std::find(logits, logits + n_vocab, top) - logits), trace == 0.0f };
 }
 
 sampled_token sampler::draw(const float * logits, const logits_summary * known) {

@@ -17,11 +17,7 @@ class step_runner {
     virtual status run(const batch & rows, step_logits & logits) = 0;
 
     // Calls task(i) for i in [0, n), in any order, perhaps on several threads. It must not throw.
-    virtual void for_each(int n, const std::function<void(int)> & task) {
-        for (int i = 0; i < n; ++i) {
-            task(i);
-        }
-    }
+    virtual void for_each(int n, const std::function<void(int)> & task) = 0;
 };
 
 } // namespace nozzle

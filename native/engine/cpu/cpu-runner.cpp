@@ -230,8 +230,7 @@ status cpu_runner::run(const batch & b, step_logits & out) {
 }
 
 void cpu_runner::for_each(int n, const std::function<void(int)> & task) {
-    const auto call = [](void * f, int, int index, int) { (*(const std::function<void(int)> *) f)(index); };
-    team.run({ { call, 0, n } }, (void *) &task);
+    team.for_each(n, task);
 }
 
 // ---- what several stages do -------------------------------------------------------------------------

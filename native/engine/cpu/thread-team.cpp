@@ -156,4 +156,9 @@ void thread_team::finish_stage(progress & p, uint32_t n_tasks) {
     p.sleepers.fetch_sub(1);
 }
 
+void thread_team::for_each(int n, const std::function<void(int)> & task) {
+    const auto call = [](void * f, int, int index, int) { (*(const std::function<void(int)> *) f)(index); };
+    run({ { call, 0, n } }, (void *) &task);
+}
+
 } // namespace nozzle

@@ -1,4 +1,4 @@
-// The CPU's threads. A step is a line of stages, each a number of tasks; a stage begins when every task
+// The CPU's threads. A step on it is a line of stages, each a number of tasks; a stage begins when every task
 // of the one before is done. Tasks are taken, not dealt out, and a stage waits for tasks, not for
 // threads: one that its core leaves to a neighbour costs only the task it holds. Who waits spins for
 // some microseconds and then sleeps, so that its core can go to whoever holds the task.
@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -28,6 +29,8 @@ class thread_team {
 
     // Runs all stages in order; every effect of their tasks is visible when it returns. One at a time.
     void run(const std::vector<stage> & stages, void * context);
+    // One stage: task(i) for i in [0, n).
+    void for_each(int n, const std::function<void(int)> & task);
 
   private:
     struct alignas(64) progress {
