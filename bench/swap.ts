@@ -22,6 +22,7 @@ import {
   openBenchEngine,
   type ShapeName,
 } from './lib/base-model.ts'
+import { densePages } from './lib/generate.ts'
 import { mean, median, percentile, significant } from './lib/statistics.ts'
 
 export interface SwapOptions {
@@ -195,8 +196,12 @@ async function measureItl(engine: NativeEngine, cache: AdapterCache, digests: re
 /** Milliseconds of each step of two sequences that decode with one adapter. */
 async function decode(engine: NativeEngine, slot: number): Promise<number[]> {
   for (const sequence of [0, 1]) {
-    const promptTokens = new Int32Array(0)
-    engine.openSequence(sequence, { sampling: GREEDY, topLogprobs: -1, promptTokens })
+    engine.openSequence(sequence, {
+      sampling: GREEDY,
+      topLogprobs: -1,
+      promptTokens: new Int32Array(0),
+      pages: densePages(engine, sequence, DECODE_STEPS),
+    })
   }
   const times: number[] = []
   for (let position = 0; position < DECODE_STEPS; position++) {

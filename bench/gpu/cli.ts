@@ -22,7 +22,7 @@ const USAGE = `usage: scripts/gpu-acceptance <stage> [options]
   decode            base alone at batch 1 and 8 against the memory's bandwidth
   mix               16 adapters in one batch against one and none
   swap              host RAM and disk to slot, and what it does to others
-  churn             96 adapters over 64 slots, every reply checked
+  churn             80 adapters over 64 slots, every reply checked
   report            all results as one page
   all               build, weights, every measurement, report
 
@@ -40,7 +40,7 @@ const TENANTS = 16
 const TOKENS = 64
 /** Left for what follows the compiler. */
 const BUILD_SLACK_S = 30
-const FULL = { adapters: 96, slots: 64, clients: 16, requests: 960, swaps: 200 }
+const FULL = { adapters: 80, slots: 64, clients: 16, requests: 640, swaps: 200 }
 const SMALL = { adapters: 24, slots: 16, clients: 8, requests: 120, swaps: 20 }
 
 async function main(): Promise<void> {

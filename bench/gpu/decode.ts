@@ -7,6 +7,7 @@ import { statSync } from 'node:fs'
 import type { NativeEngine } from '../../native/index.ts'
 import { GREEDY } from '../../native/test/support/requests.ts'
 import { ensureShape, openBenchEngine } from '../lib/base-model.ts'
+import { densePages } from '../lib/generate.ts'
 import { median, percentile, significant } from '../lib/statistics.ts'
 import { deviceOf, type GpuRun, threadsOf } from './run.ts'
 
@@ -87,8 +88,12 @@ function measureBandwidth(run: GpuRun): { bytesPerSecond: number; source: string
 /** Milliseconds of each step in which `count` sequences decode. */
 async function decode(engine: NativeEngine, count: number): Promise<number[]> {
   for (let sequence = 0; sequence < count; sequence++) {
-    const promptTokens = new Int32Array(0)
-    engine.openSequence(sequence, { sampling: GREEDY, topLogprobs: -1, promptTokens })
+    engine.openSequence(sequence, {
+      sampling: GREEDY,
+      topLogprobs: -1,
+      promptTokens: new Int32Array(0),
+      pages: densePages(engine, sequence, WARM_STEPS + STEPS),
+    })
   }
   const times: number[] = []
   for (let position = 0; position < WARM_STEPS + STEPS; position++) {

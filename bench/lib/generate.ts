@@ -10,6 +10,15 @@ export interface Generation {
   readonly decodeMs: number
 }
 
+/**
+ * Pages for `tokens` tokens of the sequence, beside those of the sequences before it: as densely as
+ * a host's pool gives them out, since attention on a GPU looks over all cells up to the last in use.
+ */
+export function densePages({ limits }: NativeEngine, sequence: number, tokens: number): Int32Array {
+  const count = Math.ceil(tokens / limits.pageCells)
+  return Int32Array.from({ length: count }, (_, index) => sequence * count + index)
+}
+
 /** Sequence i has prompt i and slot i. Prompts together fit one step. */
 export async function generateTogether(
   engine: NativeEngine,
@@ -18,9 +27,14 @@ export async function generateTogether(
   completionTokens: number,
 ): Promise<Generation> {
   const count = prompts.length
+  const tokensMax = Math.max(...prompts.map((prompt) => prompt.length)) + completionTokens
   for (let sequence = 0; sequence < count; sequence++) {
-    const promptTokens = new Int32Array(0)
-    engine.openSequence(sequence, { sampling: GREEDY, topLogprobs: -1, promptTokens })
+    engine.openSequence(sequence, {
+      sampling: GREEDY,
+      topLogprobs: -1,
+      promptTokens: new Int32Array(0),
+      pages: densePages(engine, sequence, tokensMax),
+    })
   }
   const startedAt = performance.now()
   const { sampled } = await engine.step(promptRows(prompts, slots))

@@ -11,6 +11,9 @@ namespace nozzle {
 
 // ggml-cuda's product by id takes inner dimensions in multiples of this; others wait for the host.
 static constexpr int64_t WIDTH_STEP = 64;
+// A long input is cut into parts of this or less, where it divides so: a product of few rows is otherwise
+// left to few multiprocessors.
+static constexpr int64_t PART_MAX   = 512;
 static constexpr int64_t HALF       = sizeof(uint16_t);
 static constexpr int     PIECE_TENSORS = 16;
 
@@ -26,8 +29,12 @@ static const int GROUP_TARGETS[device_bank::GROUP_COUNT][2] = {
 };
 
 device_group device_bank::group_of(int group, const model_dims & dims, int rank_max) {
-    device_group g = { GROUP_TARGETS[group][0], GROUP_TARGETS[group][1], 0, 0, 0 };
+    device_group g = { GROUP_TARGETS[group][0], GROUP_TARGETS[group][1], 0, 1, 0, 0 };
     g.n_in  = dims.target_n_in(g.first);
+    const int64_t steps = g.n_in / WIDTH_STEP;
+    for (int64_t n = 1; g.n_in % WIDTH_STEP == 0 && n <= steps && g.n_in / g.n_parts > PART_MAX; ++n) {
+        g.n_parts = steps % n == 0 ? n : g.n_parts;
+    }
     g.width = ((int64_t) g.count * rank_max + WIDTH_STEP - 1) / WIDTH_STEP * WIDTH_STEP;
     for (int t = 0; t < g.count; ++t) {
         g.n_out += dims.target_n_out(g.first + t);
@@ -87,7 +94,7 @@ status device_bank::allocate(const model_dims & model, int n_slots, int rank_max
     scales  = ggml_new_tensor_1d(context, GGML_TYPE_F32, (int64_t) dims.n_layer * TARGET_COUNT);
     for (int i = 0; i < GROUP_COUNT; ++i) {
         const device_group g = group_of(i, dims, rank_max);
-        banks[i].a = ggml_new_tensor_4d(context, GGML_TYPE_F16, g.n_in, g.width, n_slots + 1, dims.n_layer);
+        banks[i].a = ggml_new_tensor_4d(context, GGML_TYPE_F16, g.n_in / g.n_parts, g.width, (n_slots + 1) * g.n_parts, dims.n_layer);
         banks[i].b = ggml_new_tensor_4d(context, GGML_TYPE_F16, g.width, g.n_out, n_slots + 1, dims.n_layer);
         for (int il = 0; il < dims.n_layer; ++il) {
             const auto layer_of = [&](ggml_tensor * t) {
@@ -142,7 +149,8 @@ void device_bank::zero(int slot) {
     for (const bank & b : banks) {
         for (int il = 0; il < dims.n_layer; ++il) {
             for (ggml_tensor * t : { b.a, b.b }) {
-                ggml_backend_tensor_memset(t, 0, il * t->nb[3] + slot * t->nb[2], t->nb[2]);
+                const size_t slot_size = t->nb[3] / held.size();
+                ggml_backend_tensor_memset(t, 0, il * t->nb[3] + slot * slot_size, slot_size);
             }
         }
     }
@@ -192,9 +200,11 @@ status device_bank::load(int slot, const std::vector<lora_module> & modules, con
         ggml_tensor * a = banks[group].a;
         ggml_tensor * b = banks[group].b;
 
-        ggml_tensor * from = ggml_view_2d(c, landing, n_in * p.rank, p.n_layers, p.a_stride, p.a_offset);
-        ggml_tensor * to   = ggml_view_2d(c, a, n_in * p.rank, p.n_layers, a->nb[3],
-                                          p.first_layer * a->nb[3] + slot * a->nb[2] + column * a->nb[1]);
+        const int64_t part = a->ne[0], n_parts = n_in / part;
+        ggml_tensor * from = ggml_view_4d(c, landing, part, n_parts, p.rank, p.n_layers, part * HALF, n_in * HALF, p.a_stride,
+                                          p.a_offset);
+        ggml_tensor * to   = ggml_view_4d(c, a, part, n_parts, p.rank, p.n_layers, a->nb[2], a->nb[1], a->nb[3],
+                                          p.first_layer * a->nb[3] + slot * n_parts * a->nb[2] + column * a->nb[1]);
         ggml_build_forward_expand(graph, ggml_cpy(c, from, to));
 
         // The scale goes into B. ggml-cuda's transposing copy takes no gaps in its target: two copies.

@@ -26,6 +26,7 @@ struct device_group {
     int first;         // target_module
     int count;
     int64_t n_in;
+    int64_t n_parts;   // the input's, of equal length: one product by id per part, then their sum
     int64_t width;     // fused ranks, padded: module t has rows t * rank_pad .. of A, columns of B
     int64_t n_out;     // of all modules, one after the other
 };
@@ -40,18 +41,20 @@ class device_bank : public slot_bank {
     bool pin(const void * payload, size_t size) override { return where->pin(payload, size); }
     void unpin(const void * payload) override;
 
-    // F16 [n_in, width, n_slots + 1] and [width, n_out, n_slots + 1] of one layer; group 0 to GROUP_COUNT - 1.
+    // F16 [n_in / n_parts, width, (n_slots + 1) * n_parts], part p of slot s at s * n_parts + p, and
+    // [width, n_out, n_slots + 1], of one layer; group 0 to GROUP_COUNT - 1.
     ggml_tensor * a(int group, int layer) const { return banks[group].a_layers[layer]; }
     ggml_tensor * b(int group, int layer) const { return banks[group].b_layers[layer]; }
 
     static constexpr int GROUP_COUNT = 4; // q·k·v, o, gate·up, down
     static device_group group_of(int group, const model_dims & dims, int rank_max);
+    device_group group(int index) const { return group_of(index, dims, rank_limit); }
     // Memory that allocate() takes on the device, all slots and the landing place of loads.
     static size_t bytes_needed(const model_dims & dims, int n_slots, int rank_max);
 
   private:
     struct bank {
-        ggml_tensor * a = nullptr;       // F16 [n_in, width, n_slots + 1, n_layer]
+        ggml_tensor * a = nullptr;       // F16 [n_in / n_parts, width, (n_slots + 1) * n_parts, n_layer]
         ggml_tensor * b = nullptr;       // F16 [width, n_out, n_slots + 1, n_layer]
         std::vector<ggml_tensor *> a_layers, b_layers; // views of one layer
     };

@@ -63,6 +63,10 @@ device_operators::inputs device_operators::make_inputs(ggml_context * c, int n_r
     if (has_lora) {
         in.slots = ggml_new_tensor_2d(c, GGML_TYPE_I32, 1, n_rows);
         ggml_set_input(in.slots);
+        for (int group = 0; group < device_bank::GROUP_COUNT; ++group) {
+            in.parts[group] = ggml_new_tensor_2d(c, GGML_TYPE_I32, bank->group(group).n_parts, n_rows);
+            ggml_set_input(in.parts[group]);
+        }
     }
     return in;
 }
@@ -70,6 +74,18 @@ device_operators::inputs device_operators::make_inputs(ggml_context * c, int n_r
 void device_operators::set_inputs(const inputs & in, const batch & rows) {
     if (in.slots) {
         ggml_backend_tensor_set(in.slots, rows.slots.data(), 0, ggml_nbytes(in.slots));
+    }
+    for (ggml_tensor * t : in.parts) {
+        if (!t || !t->buffer) {
+            continue;
+        }
+        std::vector<int32_t> ids;
+        for (const int32_t slot : rows.slots) {
+            for (int64_t part = 0; part < t->ne[0]; ++part) {
+                ids.push_back((int32_t) (slot * t->ne[0] + part));
+            }
+        }
+        ggml_backend_tensor_set(t, ids.data(), 0, ggml_nbytes(t));
     }
     if (!in.mask->buffer) {
         return; // a graph of one layer without outputs attends to nothing
@@ -93,17 +109,22 @@ void device_operators::set_inputs(const inputs & in, const batch & rows) {
 void device_operators::add_lora(ggml_context * c, ggml_cgraph * graph, const inputs & in, int layer, int first,
                                 ggml_tensor * x, ggml_tensor ** y) const {
     int group = 0;
-    while (device_bank::group_of(group, *dims, bank->rank_max()).first != first) {
+    while (bank->group(group).first != first) {
         group++;
     }
-    const device_group g = device_bank::group_of(group, *dims, bank->rank_max());
+    const device_group g = bank->group(group);
     ggml_tensor * whole[MODULES_MAX] = {};
     for (int64_t row = 0; row < x->ne[1]; row += LORA_ROWS_MAX) {
         const int64_t n = std::min(LORA_ROWS_MAX, x->ne[1] - row);
-        ggml_tensor * part = ggml_view_3d(c, x, g.n_in, 1, n, x->nb[1], x->nb[1], row * x->nb[1]);
-        ggml_tensor * ids  = ggml_view_2d(c, in.slots, 1, n, in.slots->nb[1], row * in.slots->nb[1]);
-        ggml_tensor * h    = ggml_mul_mat_id(c, bank->a(group, layer), part, ids); // F32 [width, 1, n]
-        ggml_tensor * sum  = ggml_mul_mat_id(c, bank->b(group, layer), h, ids);    // F32 [n_out, 1, n]
+        const auto rows_of = [&](ggml_tensor * t) { return ggml_view_2d(c, t, t->ne[0], n, t->nb[1], row * t->nb[1]); };
+        const int64_t length = g.n_in / g.n_parts;
+        ggml_tensor * part = ggml_view_3d(c, x, length, g.n_parts, n, length * x->nb[0], x->nb[1], row * x->nb[1]);
+        ggml_tensor * h    = ggml_mul_mat_id(c, bank->a(group, layer), part, rows_of(in.parts[group])); // F32 [width, n_parts, n]
+        if (g.n_parts > 1) {
+            h = ggml_sum_rows(c, ggml_cont(c, ggml_permute(c, h, 1, 0, 2, 3))); // F32 [1, width, n]
+            h = ggml_reshape_3d(c, h, g.width, 1, n);
+        }
+        ggml_tensor * sum  = ggml_mul_mat_id(c, bank->b(group, layer), h, rows_of(in.slots)); // F32 [n_out, 1, n]
         int64_t begin = 0;
         for (int t = 0; t < g.count; ++t) {
             const int64_t n_out = y[t]->ne[0];

@@ -20,6 +20,8 @@ class device_operators {
     // What a graph of this form reads beside the rows' tokens, positions and cells.
     struct inputs {
         ggml_tensor * slots = nullptr; // I32 [1, n_rows]
+        // I32 [n_parts, n_rows] per group: where the parts of each row's A stand in the bank.
+        ggml_tensor * parts[device_bank::GROUP_COUNT] = {};
         ggml_tensor * mask  = nullptr; // F16 [n_kv, n_rows]: 0 where a row may look, else -inf
     };
 

@@ -12,7 +12,7 @@ namespace nozzle {
 static constexpr int    KEPT_ROWS_MAX   = 64;
 static constexpr size_t KEPT_GRAPHS_MAX = 128;
 static constexpr int    NODES_PER_LAYER = 64;
-static constexpr int    NODES_PER_LORA_PART = 64;
+static constexpr int    NODES_PER_LORA_PART = 80;
 
 graph_runner::graph::~graph() {
     if (context) {
@@ -57,7 +57,12 @@ size_t graph_runner::workspace_bytes_max(const model_dims & dims, int n_rows_max
         widest = std::max<int64_t>(widest, dims.target_n_out(target));
         values += 2 * dims.target_n_out(target);
     }
-    values += widest + 6 * (int64_t) dims.n_embd + 4 * (int64_t) rank_max + 256;
+    int64_t widest_lora = 0; // ranks of a group's parts, before and after they are turned for their sum
+    for (int i = 0; i < device_bank::GROUP_COUNT; ++i) {
+        const device_group g = device_bank::group_of(i, dims, rank_max);
+        widest_lora = std::max(widest_lora, 2 * g.width * g.n_parts);
+    }
+    values += widest + widest_lora + 6 * (int64_t) dims.n_embd + 256;
     return (size_t) n_rows_max * (values * sizeof(float) + n_cells * sizeof(uint16_t)) + (1u << 20);
 }
 

@@ -28,6 +28,11 @@ const SHAPES: Record<string, SyntheticShape> = {
   'F32, lengths that are no multiple of 64': { ...TINY, embeddingLength: 96, headCount: 6 },
   'F16, untied': { ...TINY, isTied: false, weightType: 'F16' },
   'Q8_0, tied': { ...TINY, weightType: 'Q8_0' },
+  'F16, an input that is cut into parts': {
+    ...TINY,
+    feedForwardLength: 1536,
+    weightType: 'F16',
+  },
   'qwen2, F32, untied, linear RoPE': {
     ...TINY_QWEN2,
     isTied: false,
@@ -178,4 +183,12 @@ describe.each(Object.entries(SHAPES))('the portable graph of %s', (_, shape) => 
       expect(firstDifference(actual?.rows ?? [], expected?.rows ?? [])).toBeNull()
     }
   })
+})
+
+it('the portable graph takes the same workspace for any number of layers', async () => {
+  const bases = [await openTestBase(TINY, 1, { graph: 'portable' })]
+  bases.push(await openTestBase({ ...TINY, layerCount: 9 }, 1, { graph: 'portable' }))
+  const [few, many] = bases.map(({ engine }) => engine.info.memory.workspace)
+  expect(many).toBe(few)
+  await Promise.all(bases.map((base) => base.close()))
 })
