@@ -11,8 +11,8 @@ export interface Generation {
 }
 
 /**
- * Pages for `tokens` tokens of the sequence, beside those of the sequences before it: as densely as
- * a host's pool gives them out, since attention on a GPU looks over all cells up to the last in use.
+ * Pages for `tokens` tokens of a sequence, beside those of the sequences before it: as densely as a
+ * host's pool gives them out, since a GPU's attention looks over all cells up to the last in use.
  */
 export function densePages({ limits }: NativeEngine, sequence: number, tokens: number): Int32Array {
   const count = Math.ceil(tokens / limits.pageCells)
