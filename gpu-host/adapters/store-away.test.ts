@@ -35,7 +35,9 @@ describe('a store that hangs', () => {
   })
 
   it('holds up nothing that is on disk, in RAM or in a slot', async () => {
-    const rig = await createRig({ slots: 1, ramBytesMax: 300 })
+    // Time stands still: nobody gives the store up.
+    const clock = new VirtualClock()
+    const rig = await createRig({ clock, slots: 1, ramBytesMax: 300 })
     for (const image of [A, B]) (await rig.acquire(image)).release()
     rig.store.onGet = hang
     const cold = Array.from({ length: 9 }, (_, i) => rig.cache.prefetch(digestOf(`cold${i}`)))
