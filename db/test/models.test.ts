@@ -84,6 +84,7 @@ describeOnEachDatabase((db) => {
       expect(await resolveModel(db(), { ...reference, version: 1 })).toEqual({
         tenantId: tenant.id,
         tenantName: tenant.name,
+        tenantWeight: 1,
         modelId: first.modelId,
         modelName: adapter.modelName,
         versionId: first.versionId,

@@ -255,6 +255,7 @@ describeOnEachDatabase((db) => {
       const [event] = events
       expect(rows).toEqual([
         {
+          adapterVersionId: null,
           model: base_model,
           requests: 1,
           promptTokens: 100,
@@ -265,6 +266,7 @@ describeOnEachDatabase((db) => {
           costPusd: event && costOfEvent(event),
         },
         {
+          adapterVersionId: null,
           model: 'support-bot',
           requests: 2,
           promptTokens: 200,
