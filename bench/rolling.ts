@@ -31,8 +31,8 @@ const COMPLETION_TOKENS = 24
 /** Of all streams together: what two cores carry beside hosts that start. */
 const CHUNKS_PER_SECOND = 1000
 const STEP_MS_MIN = 20
-/** Two hosts carry the streams of three. */
-const SEQUENCES_FACTOR = 2
+/** One host carries them all: while one drains, the one before it is still trusted with less. */
+const SEQUENCES_FACTOR = 3
 const POLL_MS = 50
 /** What a host has for its drain; see PoolSizes. */
 const DRAIN_GRACE_MS = 120_000

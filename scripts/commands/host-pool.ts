@@ -28,6 +28,8 @@ import { drawnHostId, nextHost, readHostPlan, writeHostPlan } from '../up/host-p
 
 const POLL_MS = 250
 const START_WAIT_S = 120
+/** Edges give a host that came back half of its share at first, and all of it after so long. */
+const PAUSE_S = 10
 
 const add: Command = {
   name: 'host add',
@@ -113,6 +115,11 @@ const roll: Command = {
       value: 'seconds',
       help: `longest drain and longest start of each (default ${START_WAIT_S})`,
     },
+    pause: {
+      type: 'string',
+      value: 'seconds',
+      help: `from one host's return to the next one's drain (default ${PAUSE_S})`,
+    },
     ...EDGE_FLAGS,
     ...DRY_RUN_FLAG,
   },
@@ -123,6 +130,7 @@ const roll: Command = {
   examples: ['nozzle host roll', 'nozzle host roll --dry-run'],
   async run(call) {
     const timeoutS = call.flags.integer('timeout', 1, 86_400) ?? START_WAIT_S
+    const pauseS = call.flags.integer('pause', 0, 3600) ?? PAUSE_S
     const target = locateEdge(call)
     const dir = requirePool(call)
     const names = readHostPlan(dir).map(({ name }) => name)
@@ -135,6 +143,7 @@ const roll: Command = {
       return
     }
     for (const [i, name] of names.entries()) {
+      if (i > 0) await sleep(pauseS * 1000, undefined, { signal: call.signal })
       await rollHost(call, target, { dir, name, id: ids[i] ?? '', timeoutS })
     }
     call.output.data({ rolled: ids }, `rolled ${ids.join(', ')}`)
