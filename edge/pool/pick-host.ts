@@ -8,8 +8,9 @@
  * highest rendezvous scores, as many as its demand needs: it is loaded rarely, and where all edges
  * expect it. Hosts in doubt come last. The prices won in simulation, see `bench fleet`.
  */
+import { hashText } from '../hash-text.ts'
 import { REPLICA_SHARE, WAIT_FULL_MS } from '../limits.ts'
-import { hashText, rendezvousScore, SCORE_MAX } from './rendezvous.ts'
+import { rendezvousScore, SCORE_MAX } from './rendezvous.ts'
 
 export type AdapterTier = 'slot' | 'ram' | 'disk'
 

@@ -1,4 +1,5 @@
-import { hashText, rendezvousScore } from '../../pool/rendezvous.ts'
+import { hashText } from '../../hash-text.ts'
+import { rendezvousScore } from '../../pool/rendezvous.ts'
 
 /** Of all scores; a host of any other name is above it once in 10,000 pools. */
 const TOP_SHARE = 0.9999
