@@ -14,6 +14,7 @@ import { runFleet } from './fleet.ts'
 import { SHAPES } from './lib/base-model.ts'
 import { isExact, runLoad } from './load.ts'
 import { runMix } from './mix.ts'
+import { isOrderly, runOverload } from './overload.ts'
 import { PEERS, type PeerName } from './peers/start-peer.ts'
 import { runPolicy } from './policy.ts'
 import { runPrefix } from './prefix.ts'
@@ -56,6 +57,9 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          known: is one cut? exit code 1 if one is, or if the books differ
          --drains N (100)  --streams N (200)  --seed N (1)
   fair   a flood of one tenant: the first tokens of another, and who gets how much
+  overload  0.8, 1.5, 3 and 0.8 times what a host can serve, whatever becomes of it, through an edge:
+         goodput, first tokens, refusals, recovery; exit code 1 if a request or a token is lost
+         --minutes N (1) of these four together  --seed N (1)
   policy eviction and start policies on simulated traffic, 2, 10 and 100 adapters per slot
 
   --shape NAME        small, demo, 1b, 7b: random weights in Q8_0; default: what npm start serves
@@ -71,6 +75,8 @@ const LOAD_STREAMS = 1000
 const ROLLING_STREAMS = 200
 /** Keeps an adapter's share of the base's bytes near that of the other shapes. */
 const SMALL_RANK = 4
+/** The closed loop before `overload`. */
+const CAPACITY_SECONDS = 10
 const TENANTS = 8
 const REQUESTS = 20_000
 /** What a simulated host has, unless it is said. */
@@ -100,6 +106,7 @@ type CountName =
   | 'streams'
   | 'drains'
   | 'seconds'
+  | 'minutes'
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
@@ -130,6 +137,7 @@ async function main(): Promise<void> {
       streams: { type: 'string' },
       drains: { type: 'string', default: '100' },
       seconds: { type: 'string', default: '600' },
+      minutes: { type: 'string', default: '1' },
       peer: { type: 'string', multiple: true, default: ['node-llama-cpp'] },
       check: { type: 'boolean', default: false },
       'no-peer': { type: 'boolean', default: false },
@@ -220,6 +228,15 @@ async function main(): Promise<void> {
         seed: count('seed', 0),
       })
       if (!isUnnoticed(report)) process.exitCode = 1
+      return report
+    },
+    overload: async () => {
+      const report = await runOverload({
+        seconds: 60 * count('minutes', 1),
+        capacitySeconds: CAPACITY_SECONDS,
+        seed: count('seed', 0),
+      })
+      if (!isOrderly(report)) process.exitCode = 1
       return report
     },
     load: async () => {

@@ -110,7 +110,7 @@ export async function askAtOnce(
 }
 
 /** Questions and edges by turns. */
-function toVisit(
+export function toVisit(
   set: QuestionSet,
   questions: readonly Question[],
   number: number,

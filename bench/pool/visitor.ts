@@ -42,6 +42,8 @@ export interface Reply {
   status: number | null
   /** Of the error that the reply is or ends with; `socket`: it broke off; null = neither. */
   errorCode: string | null
+  /** As the refusal says it, seconds; null = it says nothing. */
+  retryAfter: string | null
   text: string
   tokens: number
   /** By the reply's own usage; null = it states none. */
@@ -126,6 +128,7 @@ function emptyReply(visit: Visit): Reply {
     requestId: null,
     status: null,
     errorCode: null,
+    retryAfter: null,
     text: '',
     tokens: 0,
     toldTokens: null,
@@ -166,6 +169,7 @@ function takeReply(response: IncomingMessage, post: ClientRequest, reply: Reply)
   const { leave, isStream } = reply.visit
   reply.requestId = z.string().parse(response.headers['x-request-id'])
   reply.status = response.statusCode ?? null
+  reply.retryAfter = response.headers['retry-after'] ?? null
   response.on('error', () => noteBreak(reply))
   response.on('end', () => {
     if (!response.complete) noteBreak(reply)
