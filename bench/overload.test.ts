@@ -6,7 +6,7 @@ it.skipIf(findPostgres() === null)(
   'goes on serving what it can when three times as much is asked, and loses nothing',
   { timeout: 240_000 },
   async () => {
-    const report = await runOverload({ seconds: 8, capacitySeconds: 2, seed: 1 })
+    const report = await runOverload({ seconds: 6, capacitySeconds: 2, seed: 1 })
     expect(report).toMatchObject({ faults: 0, lost: 0, double: 0, findings: [] })
     expect(report.requests).toBe(report.asked)
     expect(report.refused).toBeGreaterThan(0)
