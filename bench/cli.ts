@@ -57,8 +57,8 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          known: is one cut? exit code 1 if one is, or if the books differ
          --drains N (100)  --streams N (200)  --seed N (1)
   fair   a flood of one tenant: the first tokens of another, and who gets how much
-  overload  0.8, 1.5, 3 and 0.8 times what a host can serve, whatever becomes of it, through an edge:
-         goodput, first tokens, refusals, recovery; exit code 1 if a request or a token is lost
+  overload  0.8, 1.5, 3 and 0.8 times what a host can serve, sent through an edge: goodput, first
+         tokens, refusals, recovery; exit code 1 if a request or a token is lost
          --minutes N (1) of these four together  --seed N (1)
   policy eviction and start policies on simulated traffic, 2, 10 and 100 adapters per slot
 
