@@ -11,7 +11,7 @@ let stoppedMs = 0
 let watch: SilenceWatch
 
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setImmediate', 'performance'] })
   verdicts = []
   asked = 0
   isAlive = true

@@ -8,7 +8,7 @@
  *                         └─ alive ── silenceMs (headersMs before the headers): verdict
  */
 import type { HostPatience } from '../limits.ts'
-import { ownTime } from './own-time.ts'
+import { ownTime, readPending } from './own-time.ts'
 
 export interface SilenceWatchOptions {
   readonly patience: HostPatience
@@ -76,18 +76,21 @@ export class SilenceWatch {
   }
 
   async #doubt(): Promise<void> {
-    const { isAliveSince, patience, nowMs, onVerdict } = this.#options
-    // What others learnt of the host since this call should have said something counts, too.
-    const isAlive = await isAliveSince(this.#heardMs + patience.doubtMs / 2)
-    if (this.#hasEnded) return
-    if (!this.#isSilentFor(patience.doubtMs)) return this.#doubtLater()
-    if (!isAlive) return onVerdict(new Error('the host does not say that it lives'))
+    const { isAliveSince, patience, onVerdict } = this.#options
+    const { doubtMs } = patience
     const limitMs = this.#hasBegun ? patience.silenceMs : patience.headersMs
-    const leftMs = this.#heardMs + limitMs - nowMs()
-    await ownTime(leftMs, () => this.#hasEnded || !this.#isSilentFor(patience.doubtMs))
+    const isOver = () => this.#hasEnded || !this.#isSilentFor(doubtMs)
+    // Beside the question, and not by the clock: this process may be starved meanwhile.
+    const silence = ownTime(limitMs - doubtMs, isOver)
+    // What others learnt of the host since this call should have said something counts, too.
+    const isAlive = await isAliveSince(this.#heardMs + doubtMs / 2)
+    await (isAlive ? silence : readPending())
     if (this.#hasEnded) return
-    if (!this.#isSilentFor(patience.doubtMs)) return this.#doubtLater()
-    onVerdict(new Error(`the host lives, and said nothing here for ${limitMs} ms`))
+    if (isOver()) return this.#doubtLater()
+    const verdict = isAlive
+      ? `the host lives, and said nothing here for ${limitMs} ms`
+      : 'the host does not say that it lives'
+    onVerdict(new Error(verdict))
   }
 
   #isSilentFor(ms: number): boolean {

@@ -1,0 +1,73 @@
+/**
+ * A call to a real server while this process is away: the server has a thread of its own, and so
+ * answers while this one is blocked.
+ */
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { runAttempt } from './attempt.ts'
+
+const SERVER = `
+  const { createServer } = require('node:http')
+  const { parentPort, workerData } = require('node:worker_threads')
+  const gate = new Int32Array(workerData)
+  const server = createServer((request, response) => {
+    // Until the other thread is blocked.
+    Atomics.wait(gate, 0, 0)
+    response.writeHead(503, { 'content-type': 'application/json' })
+    const error = { code: 'queue_full', message: 'read', param: null, retry_after_ms: null }
+    response.end(JSON.stringify({ error }), () => {
+      Atomics.store(gate, 1, 1)
+      Atomics.notify(gate, 1)
+    })
+  })
+  server.listen(0, '127.0.0.1', () => parentPort.postMessage(server.address().port))
+`
+/** One slice is left when the doubt is answered. */
+const patience = { doubtMs: 200, probeMs: 200, silenceMs: 240, headersMs: 240 }
+const AWAY_MS = 3 * patience.headersMs
+
+let gate: Int32Array
+let server: Worker
+let url: string
+beforeEach(async () => {
+  const shared = new SharedArrayBuffer(8)
+  gate = new Int32Array(shared)
+  server = new Worker(SERVER, { eval: true, workerData: shared })
+  const [port] = await once(server, 'message')
+  url = `http://127.0.0.1:${port}`
+})
+afterEach(() => server.terminate())
+
+/** Returns when the reply lies in the socket, and every limit on its silence is over. */
+function beAway(): void {
+  Atomics.store(gate, 0, 1)
+  Atomics.notify(gate, 0)
+  Atomics.wait(gate, 1, 0)
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, AWAY_MS)
+}
+
+it.each([
+  ['while it asked whether the host lives', beAway],
+  // After the sockets had their turn, so that timers are next.
+  ['when the last of the silence passed', () => setImmediate(beAway)],
+])('reads the reply that came while this process was away, %s', async (_, leave) => {
+  const events = []
+  let doubts = 0
+  const attempt = runAttempt({
+    requestId: 'req_1',
+    send: (signal) => fetch(url, { method: 'POST', body: '{}', signal }),
+    cancel: async () => {},
+    client: new AbortController().signal,
+    patience,
+    nowMs: () => performance.now(),
+    isAliveSince: async () => {
+      doubts += 1
+      leave()
+      return true
+    },
+  })
+  for await (const event of attempt) events.push(event)
+  expect(doubts).toBe(1)
+  expect(events).toMatchObject([{ type: 'failure', hostCode: 'queue_full' }])
+})
