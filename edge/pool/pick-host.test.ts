@@ -51,7 +51,20 @@ describe('pickHosts', () => {
     const pick = (sequences: number) =>
       idsOf(pickHosts([host('busy', { sequences }), ...others], wish, { comingTo: 'busy' }))
     expect(pick(15)[0]).toBe('busy')
-    expect(pick(20).at(-1)).toBe('busy')
+    // Its queue holds some requests for each that it runs, and it says when no more.
+    expect(pick(40)[0]).toBe('busy')
+    expect(pick(60).at(-1)).toBe('busy')
+  })
+
+  it('lets a crowd wait at the one host that has the adapter, until its demand lasts', () => {
+    const others = [host('a', { sequences: 1 }), host('b', { sequences: 1 })]
+    const hosts = [host('busy', { tier: 'slot', sequences: 40 }), ...others]
+    const pick = (demand: number, replicas: number) =>
+      idsOf(pickHosts(hosts, { ...wish, demand }, { replicas }))
+    expect(pick(40, 1)[0]).toBe('busy')
+    // Busy with others' requests, or with more of its own than one host should have.
+    expect(pick(10, 1).at(-1)).toBe('busy')
+    expect(pick(40, 2).at(-1)).toBe('busy')
   })
 
   it('leaves a resident host whose requests wait, or that may be given little', () => {

@@ -55,12 +55,15 @@ export interface PickOptions {
 
 /**
  * How far off an adapter is, as what would make a first token as late: in slot, in RAM, on disk, in
- * the store alone. `second` is dearer than any idle host is worth: while an adapter is on its way
- * to its first host, however many ask for it wait there.
+ * the store alone. `second` is dearer than any idle host is worth: while a crowd asks for an
+ * adapter that one host has, or is about to have, they wait there for as long as its queue has room
+ * (the host says when not).
  */
-const PRICES = { slot: 0, ram: 0.01, disk: 0.07, replica: 0.2, elsewhere: 0.3, second: 1 } as const
+const PRICES = { slot: 0, ram: 0.01, disk: 0.07, replica: 0.2, elsewhere: 0.3, second: 3 } as const
 /** Among hosts of about one price, those of the highest scores: edges that do not talk agree. */
 const SCORE_PRICE = 0.03
+/** The part of a host's sequences that is its main business. */
+const CROWD_SHARE = 0.5
 
 /** Requests without an adapter go to one of their tenant's two hosts, where prefixes are cached. */
 const BASE_REPLICAS_MIN = 2
@@ -90,13 +93,14 @@ export function pickHosts(
     const tier = wish.digest === null ? null : host.tierOf(wish.digest)
     return { host, tier, score: rendezvousScore(keyHash, hashText(host.hostId)) }
   })
-  const isFirstLoad = comingTo !== null && !places.some(isInMemory)
-  const least = leastOfBest(places, replicasOf(serving, wish, options))
+  const replicas = replicasOf(serving, wish, options)
+  const isAlone = replicas === 1 && isCrowdAtOne(places, wish, comingTo)
+  const least = leastOfBest(places, replicas)
   const candidates: Candidate[] = []
   for (const place of places) {
     const { host, score } = place
     if (except?.has(host.hostId) || (only && !only.has(host.hostId))) continue
-    const below = isFirstLoad ? PRICES.second : PRICES[score >= least ? 'replica' : 'elsewhere']
+    const below = isAlone ? PRICES.second : PRICES[score >= least ? 'replica' : 'elsewhere']
     const distance = distanceOf(place, below, comingTo)
     const price = businessOf(host) + distance - (SCORE_PRICE * score) / SCORE_MAX
     candidates.push({ host, price, score })
@@ -113,6 +117,22 @@ function replicasOf(hosts: readonly HostState[], wish: HostWish, options: PickOp
 function distanceOf({ host, tier }: Place, below: number, comingTo: string | null): number {
   const price = tier === null ? below : PRICES[tier]
   return comingTo === host.hostId ? Math.min(price, PRICES.ram) : price
+}
+
+/**
+ * Whether one host alone has the adapter or is about to, and is busy with little else. A crowd that
+ * is over before another host has loaded needs none; one that lasts raises the replicas. All edges
+ * see that alike, whichever of them sent the first request.
+ */
+function isCrowdAtOne(
+  places: readonly Place[],
+  { demand }: HostWish,
+  comingTo: string | null,
+): boolean {
+  const homes = places.filter((place) => isInMemory(place) || place.host.hostId === comingTo)
+  const [home] = homes
+  if (home === undefined || homes.length > 1) return false
+  return !isInMemory(home) || demand >= CROWD_SHARE * home.host.sequences
 }
 
 function isInMemory({ tier }: Place): boolean {

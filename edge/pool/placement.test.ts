@@ -74,8 +74,9 @@ describe('a burst to one cold adapter through two edges', () => {
     return used
   }
 
-  it('stays on one host while that has room', () => {
+  it('stays on one host while that or its queue has room', () => {
     expect(sendAll(512, 500).size).toBe(1)
+    expect(sendAll(64, 300).size).toBe(1)
   })
 
   it('goes to the same two hosts where one is too small', () => {
