@@ -45,9 +45,11 @@ export function showHost(deps: Deps): (c: EdgeContext) => Promise<Response> {
 export function wishOfHost(deps: Deps, wish: HostWish): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
-    // One that was removed, or has not come yet, may be wanted again: its id is all that is needed.
-    const known = wish === 'serve' ? await seekMember(deps, c) : await findMember(deps, c)
     const id = c.req.param('host') ?? ''
+    const known = await seekMember(deps, c)
+    // One that was removed may be wanted again: its wish is still kept.
+    const isWanted = known !== null || (wish === 'serve' && (await hasWish(deps, id)))
+    if (!isWanted) throw noSuchHost(id)
     await setHostWish(deps.db, { id, wish })
     const action = wish === 'drain' ? 'host.drain' : 'host.resume'
     await audit(deps, c, { tenantId: null, action, subject: id })
@@ -57,12 +59,16 @@ export function wishOfHost(deps: Deps, wish: HostWish): (c: EdgeContext) => Prom
   }
 }
 
-/** DELETE …: of a host that is drained or gone, or of any with `?force=true`. */
+/**
+ * DELETE …: of a host that is drained or gone, or of any with `?force=true`. With `?dry_run=true`
+ * it is refused just so, or answered with the host as it stays.
+ */
 export function dropHost(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
     const member = await findMember(deps, c)
     if (c.req.query('force') !== 'true') refuseInUse(deps, member)
+    if (c.req.query('dry_run') === 'true') return c.json(toWire(deps, member))
     await tell(deps, c, member, 'drain')
     await removeHost(deps.db, member.id)
     await audit(deps, c, { tenantId: null, action: 'host.remove', subject: member.id })
@@ -110,7 +116,15 @@ async function seekMember(deps: Deps, c: EdgeContext): Promise<Member | null> {
 async function findMember(deps: Deps, c: EdgeContext): Promise<Member> {
   const member = await seekMember(deps, c)
   if (member !== null) return member
-  throw new EdgeError('not_found', `There is no host "${c.req.param('host')}".`)
+  throw noSuchHost(c.req.param('host') ?? '')
+}
+
+async function hasWish(deps: Deps, id: string): Promise<boolean> {
+  return (await listHostWishes(deps.db)).some(({ hostId }) => hostId === id)
+}
+
+function noSuchHost(id: string): EdgeError {
+  return new EdgeError('not_found', `There is no host "${id}".`)
 }
 
 async function tell(

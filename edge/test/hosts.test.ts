@@ -113,6 +113,8 @@ describe('a host', () => {
       expect(refused.status).toBe(403)
     }
     expect((await order('POST', 'hst_z/drain')).status).toBe(404)
+    expect((await order('POST', 'hst_z/resume')).status).toBe(404)
+    expect(await list()).toMatchObject([{ host_id: 'hst_a5' }])
     expect((await order('DELETE', 'hst_z')).status).toBe(404)
   })
 })

@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseEnv } from 'node:util'
@@ -24,7 +25,15 @@ import { DRY_RUN_FLAG, EDGE_FLAGS, type EdgeTarget, locateEdge } from '../lib/ed
 import { quoteForShell } from '../lib/output.ts'
 import { ensureBaseModel } from '../setup/base-model.ts'
 import { prepareNative } from '../setup/prepare.ts'
-import { drawnHostId, nextHost, readHostPlan, writeHostPlan } from '../up/host-plan.ts'
+import {
+  drawnHostId,
+  dropPlanned,
+  nextHost,
+  type PlannedHost,
+  readHostPlan,
+  writeHostPlan,
+} from '../up/host-plan.ts'
+import { readLastWords } from '../up/log-file.ts'
 
 const POLL_MS = 250
 const START_WAIT_S = 120
@@ -43,13 +52,17 @@ const add: Command = {
     ...DRY_RUN_FLAG,
   },
   details:
-    'The pool that runs here starts it at once, and again with each `nozzle up`. With --write-env the\n' +
+    'The pool that runs here starts it at once, and again with each `nozzle up`; one that does not\n' +
+    'start is forgotten. With --write-env the\n' +
     'file holds the pool secret: copy it to the other machine and run `nozzle host run --env` there.\n' +
     'Hosts of several machines need a common NOZZLE_STORE (a bucket, or a mounted folder).',
   examples: ['nozzle host add', 'nozzle host add --write-env gpu-2.env --url http://gpu-2:9000'],
   async run(call) {
     const port = call.flags.integer('port', 1, 65_535) ?? 0
     const file = call.flags.filledText('write-env')
+    if (file === undefined && call.flags.text('url') !== undefined) {
+      throw new CliError('usage', '--url goes with --write-env', 'Add it, or leave this out.')
+    }
     const target = locateEdge(call)
     const dir = requirePool(call)
     if (file !== undefined) {
@@ -58,19 +71,56 @@ const add: Command = {
     }
     const plan = readHostPlan(dir)
     const host = nextHost(plan, port)
+    if (port > 0) await requireFreePort(port, call.env.NOZZLE_HOST_ADDRESS || '127.0.0.1')
     if (call.flags.isSet('dry-run')) {
       call.output.data({ dry_run: true, action: 'add_host', ...host }, `would start ${host.name}`)
       return
     }
-    const before = new Set((await listHosts(call, target)).map(({ host_id }) => host_id))
-    writeHostPlan(dir, [...plan, host])
-    call.output.note(`${host.name}: starting; log: ${join(dir.logs, `${host.name}.log`)}`)
-    const added = await waitFor(call, `${host.name} to report`, START_WAIT_S, async () => {
+    const added = await startHost(call, target, dir, host)
+    call.output.data(added, `${added.host_id}  ${added.url ?? ''}`)
+  },
+}
+
+/** Plans the host and waits for it; one that does not come is planned no more. */
+async function startHost(
+  call: CommandCall,
+  target: EdgeTarget,
+  dir: DataDir,
+  host: PlannedHost,
+): Promise<HostRow> {
+  const log = join(dir.logs, `${host.name}.log`)
+  const before = new Set((await listHosts(call, target)).map(({ host_id }) => host_id))
+  writeHostPlan(dir, [...readHostPlan(dir), host])
+  call.output.note(`${host.name}: starting; log: ${log}`)
+  try {
+    return await waitFor(call, `${host.name} to report`, START_WAIT_S, async () => {
+      if (!readHostPlan(dir).some(({ name }) => name === host.name)) {
+        const { reason, fix = `The whole log: ${log}` } = readLastWords(log)
+        throw new CliError('refused', `${host.name} does not start: ${reason}`, fix)
+      }
       const hosts = await listHosts(call, target)
       return hosts.find(({ host_id, status }) => status === 'ready' && !before.has(host_id)) ?? null
     })
-    call.output.data(added, `${added.host_id}  ${added.url ?? ''}`)
-  },
+  } catch (error) {
+    dropPlanned(dir, host.name)
+    throw error
+  }
+}
+
+/** Throws `refused` when something listens there: its host could never start. */
+async function requireFreePort(port: number, address: string): Promise<void> {
+  const server = createServer()
+  try {
+    await once(server.listen(port, address), 'listening')
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new CliError(
+      'refused',
+      `a host cannot listen on port ${port}: ${reason}`,
+      'Choose another --port, or leave it out for any free one.',
+    )
+  }
+  await new Promise((done) => server.close(done))
 }
 
 const run: Command = {

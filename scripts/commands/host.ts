@@ -80,7 +80,8 @@ const drain: Command = {
     if (await isDryRun(call, target, 'drain')) return
     const host = await commandHost(call, target, 'drain')
     if (call.flags.isSet('wait')) await untilIdle(call, target, host.host_id, timeoutS)
-    call.output.data(await getHost(call, target), `${host.host_id}: drained`)
+    const after = await getHost(call, target)
+    call.output.data(after, `${host.host_id}: ${describeDrain(after)}`)
   },
 }
 
@@ -113,10 +114,17 @@ const remove: Command = {
   examples: ['nozzle host rm hst_1f0c', 'nozzle host rm hst_1f0c --force'],
   async run(call) {
     const target = locateEdge(call)
-    if (await isDryRun(call, target, 'remove')) return
-    const query = call.flags.isSet('force') ? '?force=true' : ''
-    const path = hostPath(call) + query
+    const isDryRun = call.flags.isSet('dry-run')
+    const query = new URLSearchParams({
+      force: String(call.flags.isSet('force')),
+      dry_run: String(isDryRun),
+    })
+    const path = `${hostPath(call)}?${query}`
     const request = { method: 'DELETE', path, signal: call.signal } as const
+    if (isDryRun) {
+      printPlan(call, 'remove', await callEdge(target, request, hostRow))
+      return
+    }
     const removed = await callEdge(target, request, removedHost)
     call.output.data(removed, `removed ${removed.host_id}`)
   },
@@ -141,10 +149,13 @@ function commandHost(
 
 async function isDryRun(call: CommandCall, target: EdgeTarget, action: string): Promise<boolean> {
   if (!call.flags.isSet('dry-run')) return false
-  const { host_id, status } = await getHost(call, target)
+  printPlan(call, action, await getHost(call, target))
+  return true
+}
+
+function printPlan(call: CommandCall, action: string, { host_id, status }: HostRow): void {
   const plan = { dry_run: true, action: `${action}_host`, host_id, status }
   call.output.data(plan, `would ${action} ${host_id}, which is ${status}`)
-  return true
 }
 
 async function untilIdle(
@@ -155,9 +166,17 @@ async function untilIdle(
 ): Promise<void> {
   const deadline = performance.now() + timeoutS * 1000
   for (let noted = -1; ; ) {
-    const { load, status } = await getHost(call, target)
-    const left = load === undefined ? 0 : load.sequences_running + load.queue_depth
-    if (status === 'gone' || status === 'silent' || (status === 'draining' && left === 0)) return
+    const host = await getHost(call, target)
+    if (isAbsent(host)) {
+      const fix = 'It drains when it reports. If its process has ended: `nozzle host rm`.'
+      throw new CliError(
+        'unavailable',
+        `${id} is ${host.status}: what runs there is not known`,
+        fix,
+      )
+    }
+    if (isDrained(host)) return
+    const left = sequencesOf(host)
     if (left !== noted) call.output.note(`${id}: ${left} to go`)
     noted = left
     if (performance.now() > deadline) {
@@ -166,6 +185,24 @@ async function untilIdle(
     }
     await sleep(POLL_MS, undefined, { signal: call.signal })
   }
+}
+
+function sequencesOf({ load }: HostRow): number {
+  return load === undefined ? 0 : load.sequences_running + load.queue_depth
+}
+
+/** Nobody knows what runs there. */
+function isAbsent({ status }: HostRow): boolean {
+  return status === 'gone' || status === 'silent'
+}
+
+function isDrained(host: HostRow): boolean {
+  return host.status === 'draining' && sequencesOf(host) === 0
+}
+
+function describeDrain(host: HostRow): string {
+  if (isAbsent(host)) return `${host.status}; it drains when it reports`
+  return isDrained(host) ? 'drained' : `draining, ${sequencesOf(host)} to go`
 }
 
 function toCells(host: HostRow): (string | number)[] {

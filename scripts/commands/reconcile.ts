@@ -2,8 +2,6 @@
  * `nozzle reconcile`: proves that hosts' journals, usage events, ledger entries, roll-ups and
  * invoices say the same to the token and the pico-USD, or prints each difference.
  */
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { TokenPrices } from '#db/money.ts'
 import { callEdge } from '../lib/api-client.ts'
@@ -17,6 +15,7 @@ import { readPeriod } from '../lib/utc-time.ts'
 import { BookComparison, type Period, type TenantSums } from '../reconcile/compare-books.ts'
 import { type JournalBook, readJournal } from '../reconcile/journal-dump.ts'
 import { reconcileToText, toReconcileReport } from '../reconcile/reconcile-report.ts'
+import { hostJournals } from '../up/host-plan.ts'
 
 export const reconcileCommand: Command = {
   name: 'reconcile',
@@ -35,7 +34,7 @@ export const reconcileCommand: Command = {
     ...EDGE_FLAGS,
   },
   details:
-    'Without --journal: the database alone, and the journal of a pool that runs here. An event\n' +
+    'Without --journal: the database, and the journals of all hosts of a pool that runs here. An event\n' +
     'counts where its request id was made. Events that a journal no longer holds, and those of\n' +
     'hosts without a journal here, are counted as unproven. A damaged journal is a difference.\n' +
     'Exits with 8 when the books differ, after printing each difference, and with 3 where no\n' +
@@ -96,13 +95,12 @@ async function compareOnce(call: CommandCall, target: EdgeTarget, period: Period
   return toReconcileReport({ period, journals, comparison, own: own.data })
 }
 
-/** Those that are named; else that of the pool that runs here, where it is the one asked. */
+/** Those that are named; else those of the pool that runs here, where it is the one asked. */
 function journalDirectories(call: CommandCall): readonly string[] {
   const { flags, env, projectRoot } = call
   const named = flags.texts('journal').map((path) => callerPath(call, path))
   if (named.length > 0 || flags.text('edge-url') || env.NOZZLE_EDGE_URL) return named
-  const here = join(locateDataDir(env, projectRoot).root, 'host', 'journal')
-  return existsSync(here) ? [here] : []
+  return hostJournals(locateDataDir(env, projectRoot))
 }
 
 function toTokenPrices(price: (typeof priceList)['_output']['data'][number]): TokenPrices {

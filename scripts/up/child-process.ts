@@ -11,7 +11,7 @@ import { once } from 'node:events'
 import { closeSync } from 'node:fs'
 import { z } from 'zod'
 import { CliError } from '../lib/cli-error.ts'
-import { openLog, readLogTail } from './log-file.ts'
+import { openLog, readLastWords, readLogTail } from './log-file.ts'
 
 const RESTART_DELAY_MIN_MS = 250
 const RESTART_DELAY_MAX_MS = 30_000
@@ -25,8 +25,6 @@ const HURRY_TIMEOUT_MS = 2000
 const LOG_LINES_SHOWN = 12
 /** What a child says of its environment, or of a port in use: trying again cannot help. */
 const EXIT_CONFIGURATION = 2
-
-const lastWords = z.object({ reason: z.string(), fix: z.string().optional() })
 
 const readyMessage = z.object({
   type: z.literal('ready'),
@@ -150,13 +148,7 @@ export class SupervisedProcess {
   /** In the child's own words: the last line of its log. */
   #toConfigurationError(): CliError {
     const { name, logPath } = this.#options
-    const line = readLogTail(logPath, 1)
-    let words: z.infer<typeof lastWords> = { reason: line }
-    try {
-      words = lastWords.parse(JSON.parse(line))
-    } catch {
-      // Not a log line of ours: shown as it is.
-    }
+    const words = readLastWords(logPath)
     const fix = words.fix ?? `The whole log: ${logPath}`
     return new CliError('refused', `${name} does not start: ${words.reason}`, fix)
   }

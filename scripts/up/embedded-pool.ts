@@ -10,7 +10,7 @@ import { CliError } from '../lib/cli-error.ts'
 import { hostList } from '../lib/edge-replies.ts'
 import { type PoolSettings, toEdgeEnv, toHostEnv } from './child-env.ts'
 import { SupervisedProcess } from './child-process.ts'
-import { hostHome, type PlannedHost, readHostPlan } from './host-plan.ts'
+import { dropPlanned, hostHome, type PlannedHost, planPath, readHostPlan } from './host-plan.ts'
 import { childMark, recordChildren } from './leftover-children.ts'
 
 const HEARTBEAT_POLL_MS = 50
@@ -47,9 +47,14 @@ export class EmbeddedPool {
       const edgeUrl = await untilAborted(edge.ready, signal)
       const plan = readHostPlan(this.#options.dir)
       const hosts = plan.map((planned) => this.#addHost(edgeUrl, planned, plan.length))
-      for (const host of hosts) {
-        const hostUrl = await untilAborted(host.ready, signal)
-        await this.#waitForHeartbeat(edgeUrl, hostUrl, signal)
+      for (const [i, host] of hosts.entries()) {
+        try {
+          await this.#waitForHost(edgeUrl, host, signal)
+        } catch (error) {
+          // The pool goes on without a further host, as it does when one is added while it runs.
+          if (i === 0 || signal.aborted || !(error instanceof CliError)) throw error
+          this.#noteMissing(host.name, error)
+        }
       }
       return edgeUrl
     } finally {
@@ -75,10 +80,8 @@ export class EmbeddedPool {
       const known = this.#hosts.get(planned.name)
       if (known === undefined) {
         this.#options.note(`${planned.name}: starting`)
-        // Its log says what is wrong; the pool goes on without it.
-        this.#addHost(edgeUrl, planned, plan.length).ready.catch(({ message }: Error) =>
-          this.#options.note(message),
-        )
+        const { ready } = this.#addHost(edgeUrl, planned, plan.length)
+        ready.catch((error: unknown) => this.#giveUp(planned.name, error))
       } else if (planned.restarts > known.restarts) {
         this.#hosts.set(planned.name, { ...known, restarts: planned.restarts })
         known.process.restart()
@@ -92,6 +95,29 @@ export class EmbeddedPool {
       await process.stop(this.#options.hurry)
       this.#children.splice(this.#children.indexOf(process), 1)
     }
+  }
+
+  /** Of a host that was added just now: `nozzle host add` sees its entry go, and says why. */
+  #giveUp(name: string, error: unknown): void {
+    const { dir, note } = this.#options
+    // Ended on purpose.
+    if (error instanceof CliError && error.reason === 'interrupted') return
+    const reason = error instanceof Error ? error.message : String(error)
+    try {
+      dropPlanned(dir, name)
+      note(`${reason}; taken out of ${planPath(dir)}`)
+    } catch (cause) {
+      note(
+        `${reason}; not taken out of the plan: ${cause instanceof Error ? cause.message : cause}`,
+      )
+    }
+  }
+
+  #noteMissing(name: string, { message, fix }: CliError): void {
+    const { dir, note } = this.#options
+    note(`WARNING: the pool starts without ${name}: ${message}`)
+    if (fix !== null) note(`  ${fix}`)
+    note(`  If it is not wanted, take the entry "${name}" out of ${planPath(dir)}`)
   }
 
   #addHost(edgeUrl: string, planned: PlannedHost, hosts: number): SupervisedProcess {
@@ -131,7 +157,8 @@ export class EmbeddedPool {
     return child
   }
 
-  async #waitForHeartbeat(edgeUrl: string, hostUrl: string, signal: AbortSignal): Promise<void> {
+  async #waitForHost(edgeUrl: string, host: SupervisedProcess, signal: AbortSignal): Promise<void> {
+    const hostUrl = await untilAborted(host.ready, signal)
     const target: ApiTarget = { edgeUrl, apiKey: this.#options.secrets.operator_key }
     const deadline = performance.now() + HEARTBEAT_WAIT_MAX_MS
     while (performance.now() < deadline) {
@@ -139,8 +166,8 @@ export class EmbeddedPool {
       if (hosts.data.some(({ url, status }) => url === hostUrl && status !== 'silent')) return
       await sleep(HEARTBEAT_POLL_MS, undefined, { signal })
     }
-    const log = join(this.#options.dir.logs, 'host.log')
-    throw new CliError('unexpected', 'the edge hears nothing from the host', `Look at ${log}.`)
+    const log = join(this.#options.dir.logs, `${host.name}.log`)
+    throw new CliError('unexpected', `the edge hears nothing from ${host.name}`, `Look at ${log}.`)
   }
 }
 

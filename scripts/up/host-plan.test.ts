@@ -1,9 +1,18 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { locateDataDir } from '../lib/data-dir.ts'
-import { FIRST_HOST, nextHost, readHostPlan, resizePlan, writeHostPlan } from './host-plan.ts'
+import {
+  dropPlanned,
+  FIRST_HOST,
+  hostHome,
+  hostJournals,
+  nextHost,
+  readHostPlan,
+  resizePlan,
+  writeHostPlan,
+} from './host-plan.ts'
 
 let root = ''
 beforeEach(() => {
@@ -28,6 +37,17 @@ describe('the plan of hosts', () => {
     expect(nextHost(gap, 0).name).toBe('host-2')
     expect(nextHost(three.slice(1), 0).name).toBe('host')
     expect(names(resizePlan(three, 1))).toEqual(['host'])
+  })
+
+  it('loses one entry alone, and journals outlive theirs', () => {
+    writeHostPlan(dir(), resizePlan([FIRST_HOST], 3))
+    const journals = ['host', 'host-2', 'host-3'].map((name) =>
+      join(hostHome(dir(), name), 'host', 'journal'),
+    )
+    for (const path of journals) mkdirSync(path, { recursive: true })
+    dropPlanned(dir(), 'host-2')
+    expect(names(readHostPlan(dir()))).toEqual(['host', 'host-3'])
+    expect(hostJournals(dir())).toEqual(journals)
   })
 
   it('is refused when it is damaged', () => {

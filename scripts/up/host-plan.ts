@@ -3,7 +3,7 @@
  * and the supervisor follows. The first host lives in the data directory itself, each further one
  * in a folder of its own; the store of adapters is common to all.
  */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { CliError } from '../lib/cli-error.ts'
@@ -22,7 +22,7 @@ const hostPlan = z.array(plannedHost).min(1).max(64)
 
 export const FIRST_HOST: PlannedHost = { name: 'host', port: 0, restarts: 0 }
 
-function planPath(dir: DataDir): string {
+export function planPath(dir: DataDir): string {
   return join(dir.root, 'hosts.json')
 }
 
@@ -39,6 +39,13 @@ export function readHostPlan(dir: DataDir): PlannedHost[] {
 
 export function writeHostPlan(dir: DataDir, plan: readonly PlannedHost[]): void {
   writePrivateFile(planPath(dir), `${JSON.stringify(plan, null, 2)}\n`)
+}
+
+/** Takes the entry of one host out; nothing when it is not there. */
+export function dropPlanned(dir: DataDir, name: string): void {
+  const plan = readHostPlan(dir)
+  const kept = plan.filter((planned) => planned.name !== name)
+  if (kept.length < plan.length) writeHostPlan(dir, kept)
 }
 
 /** So many hosts: the first of those that are planned, and new ones. */
@@ -60,6 +67,17 @@ export function nextHost(plan: readonly PlannedHost[], port: number): PlannedHos
 /** NOZZLE_DATA_DIR of the host. */
 export function hostHome(dir: DataDir, name: string): string {
   return name === FIRST_HOST.name ? dir.root : join(dir.root, 'hosts', name)
+}
+
+/** Journals of all hosts that ever ran here, planned still or not; the first host's is first. */
+export function hostJournals(dir: DataDir): string[] {
+  const further = join(dir.root, 'hosts')
+  const homes = existsSync(further)
+    ? readdirSync(further)
+        .sort()
+        .map((name) => join(further, name))
+    : []
+  return [dir.root, ...homes].map((home) => join(home, 'host', 'journal')).filter(existsSync)
 }
 
 /** The id that the host drew; null before its first start, or where NOZZLE_HOST_ID names it. */

@@ -1,8 +1,12 @@
 /** The log of one child: kept across starts, moved aside when it has grown large. */
 import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync, statSync } from 'node:fs'
+import { z } from 'zod'
 
 const LOG_BYTES_MAX = 16 * 1024 * 1024
 const TAIL_BYTES = 16 * 1024
+
+const lastWords = z.object({ reason: z.string(), fix: z.string().optional() })
+export type LastWords = z.infer<typeof lastWords>
 
 /** Returns a file descriptor to append to; the caller closes it. */
 export function openLog(path: string): number {
@@ -21,5 +25,16 @@ export function readLogTail(path: string, lines: number): string {
     return buffer.toString('utf8').trimEnd().split('\n').slice(-lines).join('\n')
   } finally {
     closeSync(file)
+  }
+}
+
+/** Why a child that did not start says it did not: the last line of its log. */
+export function readLastWords(path: string): LastWords {
+  const line = readLogTail(path, 1)
+  try {
+    return lastWords.parse(JSON.parse(line))
+  } catch {
+    // Not a log line of ours: shown as it is.
+    return { reason: line }
   }
 }
