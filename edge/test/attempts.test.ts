@@ -2,6 +2,7 @@
  * A request that goes from host to host, or that no host can finish: one charge, equal to what the
  * client got. Odd hosts answer as told, and later report what a crashed one would.
  */
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type Server, type ServerResponse } from 'node:http'
 import { json } from 'node:stream/consumers'
@@ -48,6 +49,9 @@ const chat = {
 }
 
 /** A host that says what `answer` writes; it comes before real ones. */
+/** Two starts of one id within a second would be of the same epoch. */
+const newHostId = () => `hst_${randomUUID()}`
+
 async function addOddHost(answer: (response: ServerResponse) => void): Promise<GenerateRequest[]> {
   const asked: GenerateRequest[] = []
   const server = createServer(async (request, response) => {
@@ -189,7 +193,7 @@ describe('a whole reply', () => {
   ])('whose host %s after tokens comes from the next, and is charged once', async (_, answer) => {
     tenant = await pool.addTenant()
     const asked = await addOddHost(answer)
-    await pool.addHost({ hostId: 'hst_second' })
+    await pool.addHost({ hostId: newHostId() })
     const reply = await pool.sdk(tenant.key).chat.completions.create(chat)
     expect(reply.choices[0]?.message.content).toBe(expectedReply(null, 'hello', 4))
     expect(asked.map(({ attempt }) => attempt)).toEqual([1])
@@ -257,7 +261,7 @@ describe('a stream', () => {
   it('that broke off owes what was passed on', async () => {
     tenant = await pool.addTenant()
     const asked = await addOddHost(breakOff)
-    await pool.addHost({ hostId: 'hst_second' })
+    await pool.addHost({ hostId: newHostId() })
     const body = { ...chat, stream: true }
     const response = await pool.call('POST', '/v1/chat/completions', tenant.key, body)
     const text = await response.text()

@@ -62,7 +62,7 @@ describe('a host whose epoch is stale', () => {
     expect(events.at(-1)).toMatchObject({ type: 'error', code: 'host_draining' })
     await test.stop()
     expect(test.usage).toMatchObject([{ completion_tokens: tokensOf(events) }])
-    expect(test.logs.map(({ message }) => message).join()).toMatch(/a newer start of this host/)
+    expect(test.logs.map(({ message }) => message).join()).toMatch(/a newer start of it/)
     await expect(test.generate(createRequest())).rejects.toThrowError()
   })
 })
