@@ -101,7 +101,12 @@ describe('help', () => {
 describe('exit codes', () => {
   it.each([
     ['frobnicate', 2, 'unknown command "frobnicate"'],
-    ['tenant', 2, 'unknown command "tenant"'],
+    ['tenant', 2, '"tenant" alone is no command'],
+    ['host', 2, '`nozzle host drain`'],
+    ['host add --url http://h:1', 2, '--url goes with --write-env'],
+    ['host run --env nope', 3, '--env '],
+    ['model split my-model 1=90', 2, 'm@3=90'],
+    ['model split m 1=90 2=10', 2, '<model[@version=percent]> [model@version=percent]'],
     ['tenant ls --colour', 2, 'unknown flag --colour'],
     ['tenant create', 2, '<name> is needed'],
     ['tenant set acme', 2, '--weight is needed'],

@@ -94,7 +94,9 @@ function findCommand(
     const isAsking = second === undefined || second === '--help' || second === '-h'
     if (isAsking && second) return verbs.map(formatCommandHelp).join('\n\n')
     const names = verbs.map((known) => `\`nozzle ${known.name}\``).join(', ')
-    throw new CliError('usage', `unknown command "${[first, second].join(' ').trim()}"`, names)
+    const fix = `one of ${names}`
+    if (second === undefined) throw new CliError('usage', `"${first}" alone is no command`, fix)
+    throw new CliError('usage', `unknown command "${first} ${second}"`, fix)
   }
   throw new CliError('usage', `unknown command "${first}"`, 'See `nozzle --help`.')
 }

@@ -136,6 +136,7 @@ const run: Command = {
     const dir = locateDataDir(env, call.projectRoot)
     await prepareNative(call.output.note)
     const base = await ensureBaseModel(env.NOZZLE_BASE_MODEL, dir.models, call.output.note)
+    requireName(base.name, env.NOZZLE_BASE_MODEL_NAME)
     const child = spawn(process.execPath, [join(call.projectRoot, 'gpu-host', 'index.ts')], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       detached: true,
@@ -153,6 +154,16 @@ const run: Command = {
     if (code === 0) return
     throw new CliError('unexpected', `the host ended with exit code ${code}`, 'Its log is above.')
   },
+}
+
+/** Under another name the host would join as one of a base model that nobody asks for. */
+function requireName(name: string, poolName: string | undefined): void {
+  if (!poolName || poolName === name) return
+  throw new CliError(
+    'refused',
+    `this host would serve ${name}, its pool serves ${poolName}`,
+    "Set NOZZLE_BASE_MODEL in the file to the pool's, or take NOZZLE_BASE_MODEL_NAME out.",
+  )
 }
 
 const roll: Command = {
@@ -258,7 +269,7 @@ async function listHosts(call: CommandCall, target: EdgeTarget): Promise<HostRow
 function requirePool(call: CommandCall): DataDir {
   const dir = locateDataDir(call.env, call.projectRoot)
   if (readRunning(dir) !== null) return dir
-  const fix = 'Run this where `nozzle up` runs, with the same NOZZLE_DATA_DIR.'
+  const fix = `Run this where \`nozzle up\` runs; set NOZZLE_DATA_DIR to its data directory.`
   throw new CliError('unavailable', `no pool runs from ${dir.root}`, fix)
 }
 
@@ -277,6 +288,7 @@ function writeEnvFile(call: CommandCall, dir: DataDir, target: EdgeTarget, path:
   if (!URL.canParse(url)) throw new CliError('usage', `--url "${url}" is not a URL`)
   const secret = readSecrets(dir)?.pool_secret
   if (secret === undefined) throw new CliError('refused', `${dir.root} holds no pool secret`)
+  const baseModel = readRunning(dir)?.base_model
   const port = new URL(url).port || '80'
   const lines = [
     `NOZZLE_POOL_SECRET=${secret}`,
@@ -284,6 +296,7 @@ function writeEnvFile(call: CommandCall, dir: DataDir, target: EdgeTarget, path:
     'NOZZLE_HOST_ADDRESS=0.0.0.0',
     `NOZZLE_HOST_PORT=${port}`,
     `NOZZLE_HOST_URL=${url}`,
+    ...(baseModel ? [`NOZZLE_BASE_MODEL_NAME=${baseModel}`] : []),
     ...(call.env.NOZZLE_BASE_MODEL ? [`NOZZLE_BASE_MODEL=${call.env.NOZZLE_BASE_MODEL}`] : []),
     ...(call.env.NOZZLE_STORE ? [`NOZZLE_STORE=${call.env.NOZZLE_STORE}`] : []),
   ]
@@ -307,7 +320,8 @@ function readEnvFile(path: string): NodeJS.Dict<string> {
     return parseEnv(readFileSync(path, 'utf8'))
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
-    throw new CliError('not_found', `${path}: ${reason}`)
+    const fix = 'Name a file that `nozzle host add --write-env` wrote.'
+    throw new CliError('not_found', `--env ${path} cannot be read: ${reason}`, fix)
   }
 }
 

@@ -1,5 +1,6 @@
 /** `nozzle host` against a real edge and real hosts with the fake engine. */
 import { beforeAll, describe, expect, it } from 'vitest'
+import { setHostWish } from '#db/queries/host-wishes.ts'
 import { TestPool, until } from '../../edge/test/support/test-pool.ts'
 import { runAgainst } from '../test/cli-run.ts'
 
@@ -52,6 +53,16 @@ describe('nozzle host', () => {
     expect((await run('resume', 'hst_typo')).exitCode).toBe(3)
     expect((await run('rm', 'hst_one')).stdout).toBe('removed hst_one\n')
     expect((await json('ls')).data).toMatchObject([{ host_id: 'hst_two', status: 'ready' }])
+  })
+
+  it('does not call a host drained that nobody hears of', async () => {
+    await setHostWish(pool.database.db, { id: 'hst_gone', wish: 'drain' })
+    const { exitCode, stdout } = await run('drain', 'hst_gone')
+    expect({ exitCode, stdout }).toEqual({
+      exitCode: 0,
+      stdout: 'hst_gone: gone; it drains when it reports\n',
+    })
+    expect(await run('drain', 'hst_gone', '--wait')).toMatchObject({ exitCode: 6, stdout: '' })
   })
 
   it('is the operator’s', async () => {

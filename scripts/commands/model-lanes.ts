@@ -20,7 +20,7 @@ const FLAGS = { ...TENANT_FLAG, ...EDGE_FLAGS, ...DRY_RUN_FLAG }
 const split: Command = {
   name: 'model split',
   summary: 'share requests between a main version and a canary',
-  positionals: ['<model>', '[model@version=percent]'],
+  positionals: ['<model[@version=percent]>', '[model@version=percent]'],
   flags: {
     'canary-weight': {
       type: 'string',

@@ -105,13 +105,18 @@ async function prepareEngine(call: CommandCall): Promise<Record<string, string>>
 }
 
 /** So many as NOZZLE_HOSTS says; else as many as there were. */
-function planHosts(dir: DataDir, text: string | undefined): void {
+function planHosts(dir: DataDir, text: string | undefined, note: (text: string) => void): void {
   if (!text) return
   const count = Number(text)
   if (!Number.isInteger(count) || count < 1 || count > HOSTS_MAX) {
     throw new CliError('usage', `NOZZLE_HOSTS must be a number from 1 to ${HOSTS_MAX}`)
   }
-  writeHostPlan(dir, resizePlan(readHostPlan(dir), count))
+  const plan = readHostPlan(dir)
+  const dropped = plan.slice(count).map(({ name }) => name)
+  if (dropped.length > 0) {
+    note(`NOZZLE_HOSTS=${count}: no longer planned, of ${plan.length} hosts: ${dropped.join(', ')}`)
+  }
+  writeHostPlan(dir, resizePlan(plan, count))
 }
 
 async function serve(call: CommandCall, dir: ReturnType<typeof locateDataDir>): Promise<void> {
@@ -121,7 +126,7 @@ async function serve(call: CommandCall, dir: ReturnType<typeof locateDataDir>): 
   const baseModel = await ensureBaseModel(env.NOZZLE_BASE_MODEL, dir.models, note)
   const secrets = await loadSecrets(dir)
   await waitForLeftovers(dir, note, signal)
-  planHosts(dir, env.NOZZLE_HOSTS)
+  planHosts(dir, env.NOZZLE_HOSTS, note)
   const pool = new EmbeddedPool({ env, dir, secrets, baseModel, projectRoot, note, hurry })
   const ended = new AbortController()
   let following = Promise.resolve()

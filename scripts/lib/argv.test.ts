@@ -29,7 +29,7 @@ describe('parseArguments', () => {
     [['', 'hi'], '<dir> is needed'],
     [['./x', '--dry-run=yes'], '--dry-run does not take an argument'],
     [[], '<dir> is needed'],
-    [['./x', 'hi', 'there'], 'unexpected argument "there"'],
+    [['./x', 'hi', 'there'], 'unexpected argument "there"; arguments are: <dir> [prompt]'],
   ])('refuses %j with "%s"', (args, message) => {
     expect(() => parse(...args)).toThrow(expect.objectContaining({ reason: 'usage', message }))
   })

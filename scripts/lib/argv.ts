@@ -95,7 +95,10 @@ export function parseArguments(
   const missing = positionals.find((name, i) => name.startsWith('<') && !given[i])
   if (missing) throw new CliError('usage', `${missing} is needed`)
   const surplus = given[positionals.length]
-  if (surplus !== undefined) throw new CliError('usage', `unexpected argument "${surplus}"`)
+  if (surplus !== undefined) {
+    const taken = positionals.join(' ') || 'none'
+    throw new CliError('usage', `unexpected argument "${surplus}"; arguments are: ${taken}`)
+  }
   return { flags: new Flags(parsed.values), positionals: given }
 }
 

@@ -55,7 +55,7 @@ export function locateEdge(
     throw new CliError(
       'unavailable',
       `no pool runs from ${dir.root}`,
-      'Start one with `nozzle up`, or name an edge with --edge-url or NOZZLE_EDGE_URL.',
+      'Start one with `nozzle up`, or name its NOZZLE_DATA_DIR, or an edge with --edge-url.',
     )
   }
   if (!URL.canParse(edgeUrl) || !/^https?:/.test(edgeUrl)) {
