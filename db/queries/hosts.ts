@@ -1,7 +1,7 @@
 /** Hosts, as their heartbeats describe them. */
 import { asc, gte, sql } from 'drizzle-orm'
 import type { Db } from '../database.ts'
-import type { Heartbeat } from '../heartbeat.ts'
+import type { Heartbeat, HostReport } from '../heartbeat.ts'
 import { hosts } from '../schema/hosts.ts'
 import type { HostWish } from './host-wishes.ts'
 
@@ -36,7 +36,7 @@ export async function recordHeartbeat(
     .values({
       id: report.host_id,
       epoch: report.epoch,
-      report,
+      report: asWished(report),
       adapters,
       seenAt: receivedAt,
     })
@@ -57,6 +57,14 @@ export async function recordHeartbeat(
     .returning({ wish: wishOfHost })
   const [row] = rows
   return row?.wish ?? null
+}
+
+/** A drained host that starts anew reports itself ready until it hears of its drain. */
+function asWished(report: HostReport) {
+  const held = JSON.stringify({ ...report, status: 'draining' })
+  return sql<HostReport>`case
+    when (select wish from host_wishes where host_id = ${report.host_id}) = 'drain'
+    then ${held}::jsonb else ${JSON.stringify(report)}::jsonb end`
 }
 
 /** Whether the report in hand is of the same start as the stored one, and counts lower. */

@@ -61,6 +61,7 @@ export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response>
       if (isOutage(error)) return null
       throw error
     })
+    if (wish === 'drain') deps.pool.markDraining(report.host_id)
     // Where not, this edge has heard the host, and others ask the hosts that they last knew.
     const receipt: HeartbeatReceipt = { stored: wish !== null, wish }
     return c.json(receipt)
