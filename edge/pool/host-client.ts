@@ -199,7 +199,7 @@ export class HostClient {
     request: GenerateRequest,
     listener: Listener,
   ): AsyncGenerator<ChunkEvent | EndEvent, HostFailure | null, void> {
-    const { choice, prober, metrics, patience, nowMs } = this.#options
+    const { pool, choice, prober, metrics, patience, nowMs } = this.#options
     const cancel = (): Promise<void> => {
       const work = this.#cancel(host, request, listener.deliveredTokens())
       listener.keepAlive(work)
@@ -224,8 +224,9 @@ export class HostClient {
     try {
       for await (const event of runAttempt(call)) {
         if (event.type === 'failure') {
-          this.#learn(host, request, event, listener)
-          visit.leave(toEnding(event))
+          this.#learn({ host, request, startMs }, event, listener)
+          // One that drains was not broken by this request: it came to its end.
+          visit.leave(pool.isDraining(host.hostId) ? 'other' : toEnding(event))
           if (!hasBegun) return event
           // No attempt follows: where the host lives, it shall know what the client has.
           void cancel()
@@ -252,14 +253,14 @@ export class HostClient {
 
   /** What a failed attempt says about its host. */
   #learn(
-    host: HostState,
-    request: GenerateRequest,
+    attempt: { readonly host: HostState; readonly request: GenerateRequest; startMs: number },
     failure: HostFailure,
     { keepAlive }: Listener,
   ): void {
+    const { host, request, startMs } = attempt
     const { pool, refusals, metrics } = this.#options
     metrics.hostAttempts.add({ outcome: failure.hostCode })
-    if (failure.isHostSuspect) pool.failed(host.hostId, keepAlive)
+    if (failure.isHostSuspect) pool.failed(host.hostId, startMs, keepAlive)
     if (failure.hostCode === 'host_draining') pool.markDraining(host.hostId)
     if (failure.isBusy) refusals.remember(host.hostId, request.tenant_id, failure.error)
   }

@@ -6,6 +6,9 @@
  *     in, doubted ── probe dead, or failures in a row ──▶ ejected
  *     ejected ── its time is over, or it is heard of ──▶ probe due ── well ──▶ in, slow start
  *     any ── a new start of the host ──▶ in, slow start
+ *
+ * A host that drains is not sick: it says 503 of itself and closes its sockets in the end, and none
+ * of that counts. Nor does what an earlier start of it did to calls that it had begun.
  */
 import {
   EJECTION_JITTER,
@@ -54,6 +57,17 @@ interface HostRecord {
   probedMs: number
   /** Heard of since it was ejected for silence: it may be back before its time. */
   isBeating: boolean
+  /** It takes nothing new, and may end. */
+  isDraining: boolean
+  /** When this start of it began to take requests. */
+  bornMs: number
+}
+
+/** What a report says of a host. */
+export interface Sign {
+  readonly epoch: number
+  readonly uptimeMs: number
+  readonly isDraining: boolean
 }
 
 const UNKNOWN: Standing = { isEjected: false, isDoubted: false, share: 1 }
@@ -66,14 +80,16 @@ export class HostHealth {
     this.#options = options
   }
 
-  /** A heartbeat, whichever edge it came to. */
-  heard(hostId: string, epoch: number, uptimeMs: number): void {
+  /** A heartbeat, whichever edge it came to. True = the first of a new start of the host. */
+  heard(hostId: string, { epoch, uptimeMs, isDraining }: Sign): boolean {
     const nowMs = this.#options.nowMs()
     const known = this.#records.get(hostId)
     if (known !== undefined && known.epoch >= epoch) {
       known.heardMs = nowMs
       known.isBeating = true
-      return
+      known.isDraining = isDraining
+      if (isDraining) excuse(known)
+      return false
     }
     this.#forgetTheLost(nowMs)
     this.#records.set(hostId, {
@@ -86,7 +102,18 @@ export class HostHealth {
       inSinceMs: nowMs - uptimeMs,
       probedMs: Number.NEGATIVE_INFINITY,
       isBeating: true,
+      isDraining,
+      bornMs: nowMs - uptimeMs,
     })
+    return known !== undefined
+  }
+
+  /** The host refused a request since it drains; its next report counts again. */
+  drains(hostId: string): void {
+    const record = this.#records.get(hostId)
+    if (record === undefined) return
+    record.isDraining = true
+    excuse(record)
   }
 
   /** The host answered a request. */
@@ -99,18 +126,18 @@ export class HostHealth {
   }
 
   /** A call did not reach the host, broke off, or failed for a reason of the host's own. */
-  failed(hostId: string): void {
+  failed(hostId: string, begunMs: number): void {
     const record = this.#records.get(hostId)
-    if (record === undefined) return
+    if (record === undefined || record.isDraining || begunMs < record.bornMs) return
     record.failuresInRow += 1
     record.isDoubted = true
     if (record.failuresInRow >= FAILURES_IN_ROW_MAX) this.#eject(hostId, record, 'failing')
   }
 
   /** The host was asked how it is. */
-  probed(hostId: string, life: Life): void {
+  probed(hostId: string, life: Life, askedMs: number): void {
     const record = this.#records.get(hostId)
-    if (record === undefined) return
+    if (record === undefined || record.isDraining || askedMs < record.bornMs) return
     record.probedMs = this.#options.nowMs()
     if (life !== 'well') {
       this.#eject(hostId, record, life)
@@ -134,7 +161,7 @@ export class HostHealth {
   /** Whether it is time to ask the host how it is. */
   isProbeDue(hostId: string): boolean {
     const record = this.#records.get(hostId)
-    if (record === undefined) return false
+    if (record === undefined || record.isDraining) return false
     if (this.#options.nowMs() - record.probedMs < PROBE_PAUSE_MS) return false
     return record.ejection === null ? record.isDoubted : this.#mayReturn(record)
   }
@@ -173,6 +200,13 @@ export class HostHealth {
     record.inSinceMs = this.#options.nowMs()
     this.#options.onReturned?.(hostId)
   }
+}
+
+/** A probe that came before the report found it unwell because it drains. */
+function excuse(record: HostRecord): void {
+  if (record.ejection?.reason !== 'unwell') return
+  record.ejection = null
+  record.ejections -= 1
 }
 
 /**

@@ -42,6 +42,11 @@ export class HostPace {
     pace.share = Math.min(1, Math.max(PACE_SHARE_MIN, share))
   }
 
+  /** The host started anew: what was measured before says nothing of it. */
+  forget(hostId: string): void {
+    this.#paces.delete(hostId)
+  }
+
   /** PACE_SHARE_MIN … 1. */
   shareOf(hostId: string): number {
     return this.#fresh(hostId)?.share ?? 1

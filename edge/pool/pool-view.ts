@@ -62,13 +62,14 @@ export class PoolView {
   constructor(options: PoolViewOptions) {
     this.#options = options
     this.#outage = new OutageWindow(options)
-    const { health, onHeard } = options
+    const { health, pace, onHeard } = options
     this.#load = new HostLoad(options)
     this.#members = new Membership((heartbeat, seenMs) => {
-      const { host_id: hostId, load } = heartbeat
-      health.heard(hostId, heartbeat.epoch, heartbeat.uptime_ms)
+      const { host_id: hostId, epoch, uptime_ms: uptimeMs, status, load } = heartbeat
+      const sign = { epoch, uptimeMs, isDraining: status === 'draining' }
+      if (health.heard(hostId, sign)) pace.forget(hostId)
       this.#load.heard(hostId, load.sequences_running + load.queue_depth, seenMs)
-      onHeard?.(hostId, heartbeat.epoch)
+      onHeard?.(hostId, epoch)
     })
   }
 
@@ -90,11 +91,20 @@ export class PoolView {
   /** The host refused a request since it drains: it gets none until it says otherwise. */
   markDraining(hostId: string): void {
     this.#members.markDraining(hostId)
+    this.#options.health.drains(hostId)
   }
 
-  /** A call did not reach the host, or broke off: it is asked last until it says how it is. */
-  failed(hostId: string, keepAlive: KeepAlive): void {
-    this.#options.health.failed(hostId)
+  /** As it last said itself. */
+  isDraining(hostId: string): boolean {
+    return this.#members.get(hostId)?.heartbeat.status === 'draining'
+  }
+
+  /**
+   * A call that began at `begunMs` (monotonic) did not reach the host, or broke off: it is asked
+   * last until it says how it is.
+   */
+  failed(hostId: string, begunMs: number, keepAlive: KeepAlive): void {
+    this.#options.health.failed(hostId, begunMs)
     this.#probeDue(keepAlive)
   }
 
@@ -230,7 +240,9 @@ export class PoolView {
   #probeDue(keepAlive: KeepAlive): void {
     const { health, prober, monotonicMs, log } = this.#options
     for (const member of this.#members.all()) {
-      const { host_id: hostId, url } = member.heartbeat
+      const { host_id: hostId, url, status } = member.heartbeat
+      // One that drains gets no requests, and may well have ended.
+      if (status === 'draining') continue
       const isSilent =
         this.#isSilent(member) && !prober.isWellSince(hostId, monotonicMs() - PROBE_PAUSE_MS)
       if (prober.isBusyWith(hostId) || !(health.isProbeDue(hostId) || isSilent)) continue

@@ -18,7 +18,7 @@ beforeEach(async () => {
   asked = []
   status = 200
   health = new HostHealth({ nowMs, random: () => 0.5 })
-  health.heard('a', 1, 60_000)
+  health.heard('a', { epoch: 1, uptimeMs: 60_000, isDraining: false })
   const metrics = new EdgeMetrics()
   prober = new HostProber({ health, metrics, fetch, nowMs, probeMs: 300 })
   server = createServer((request, response) => {

@@ -56,7 +56,7 @@ export class HostProber {
     this.#underWay -= 1
     if (askedMs >= answers.knownMs) Object.assign(answers, { knownMs: askedMs, life })
     metrics.probes.add({ outcome: life })
-    health.probed(host.hostId, life)
+    health.probed(host.hostId, life, askedMs)
     return life
   }
 

@@ -10,7 +10,7 @@ import { json } from 'node:stream/consumers'
 import OpenAI from 'openai'
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { hosts as hostRows } from '#db/schema/hosts.ts'
-import { EDGE_ROUTES, generateRequest, type Heartbeat } from '#protocol'
+import { EDGE_ROUTES, generateRequest, type Heartbeat, HOST_ROUTES } from '#protocol'
 import { systemClock } from '../../gpu-host/clock.ts'
 import { signForEdge } from '../../gpu-host/grants.ts'
 import { Gate } from '../../gpu-host/test/support/gate.ts'
@@ -83,14 +83,17 @@ function postSigned(body: string, authorization: string): Promise<Response> {
 }
 
 /** A host that answers as told; its name puts it before real ones, which are as idle. */
-async function addOddHost(answer: Parameters<typeof createServer>[1]): Promise<string> {
+async function addOddHost(
+  answer: Parameters<typeof createServer>[1],
+  payer = tenant,
+): Promise<string> {
   const server = createServer(answer)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   servers.push(server)
   const address = server.address()
   const port = typeof address === 'object' && address !== null ? address.port : 0
-  const hostId = firstHostId(tenant.id)
+  const hostId = firstHostId(payer.id)
   await beat({ host_id: hostId, url: `http://127.0.0.1:${port}` })
   return hostId
 }
@@ -103,10 +106,11 @@ const refuseWith =
     response.end(JSON.stringify({ error }))
   }
 
-/** Accepts the request, says these texts, and is gone. */
+/** Accepts the request, says these texts, and is gone: at once, or when it is told to. */
 const breakOffAfter =
-  (texts: readonly string[]) => async (request: IncomingMessage, response: ServerResponse) => {
-    if (request.method !== 'POST') return response.destroy()
+  (texts: readonly string[], whenTold: Promise<void> = Promise.resolve()) =>
+  async (request: IncomingMessage, response: ServerResponse) => {
+    if (request.url !== HOST_ROUTES.generate) return response.destroy()
     const { request_id } = generateRequest.parse(await json(request))
     response.writeHead(200, { 'content-type': 'text/event-stream' })
     const chunks = texts.map((text) => ({ type: 'chunk', choice: 0, text, tokens: 1 }))
@@ -114,6 +118,7 @@ const breakOffAfter =
     for (const frame of [accepted, ...chunks.map((each) => ({ ...each, finish_reason: null }))]) {
       response.write(`data: ${JSON.stringify(frame)}\n\n`)
     }
+    await whenTold
     setImmediate(() => response.destroy())
   }
 
@@ -235,6 +240,40 @@ describe('a host that dies', () => {
     await addOddHost(breakOffAfter(['a']))
     const error = await failureOf(pool.sdk(tenant.key).chat.completions.create(chat))
     expect(error).toMatchObject({ status: 502, code: 'host_failed' })
+  })
+})
+
+describe('hosts that drain one soon after the other', () => {
+  it('and close their sockets under streams: the others take all, and they are back at once', async () => {
+    const { engine } = await pool.addHost({ hostId: newHostId() })
+    const payer = await pool.addTenant()
+    const sdk = pool.sdk(payer.key)
+    const close = Promise.withResolvers<void>()
+    const odd = [1, 2, 3].map(() => addOddHost(breakOffAfter(['a'], close.promise), payer))
+    const ids = await Promise.all(odd)
+    const streams = [1, 2].map(() => sdk.chat.completions.create({ ...chat, stream: true }))
+    const running = (await Promise.all(streams)).map((stream) => stream[Symbol.asyncIterator]())
+    for (const chunks of running) await chunks.next()
+    const facts = pool.deps.pool.known().filter(({ host_id }) => ids.includes(host_id))
+    for (const { host_id, url } of facts) {
+      await beat({ host_id, url, beat: 1, status: 'draining' })
+    }
+    close.resolve()
+    const read = async (chunks: AsyncIterator<unknown>) => {
+      while (!(await chunks.next()).done);
+    }
+    for (const chunks of running) {
+      expect(await failureOf(read(chunks))).toMatchObject({ code: 'host_failed' })
+    }
+    // A tenant under which two of four hosts were lost would be held.
+    const reply = await sdk.chat.completions.create({ ...chat, max_tokens: 2 })
+    expect(reply.usage?.completion_tokens).toBe(2)
+    expect(engine.steps).toBe(2)
+    const taken = pool.logs.filter(({ message }) => message === 'a host is taken out')
+    expect(taken.filter(({ fields }) => ids.includes(`${fields.host_id}`))).toEqual([])
+    for (const { host_id, url } of facts) await beat({ host_id, url, epoch: 2 })
+    const states = await pool.deps.pool.ready()
+    expect(states.map(({ isSuspect }) => isSuspect)).toEqual([false, false, false, false])
   })
 })
 

@@ -37,8 +37,8 @@ import { readLastWords } from '../up/log-file.ts'
 
 const POLL_MS = 250
 const START_WAIT_S = 120
-/** Edges give a host that came back half of its share at first, and all of it after so long. */
-const PAUSE_S = 10
+/** No edge goes by a snapshot of the pool that is older: by then all know that the host is back. */
+const PAUSE_S = 2
 
 const add: Command = {
   name: 'host add',
