@@ -25,6 +25,7 @@ import { RefusalMemory } from './pool/refusal-memory.ts'
 import { RetryBudget } from './pool/retry-budget.ts'
 import { UploadClient } from './pool/upload-client.ts'
 import { VoidOutbox } from './pool/void-outbox.ts'
+import { WishBook } from './pool/wish-book.ts'
 
 export interface DepsInput {
   readonly config: EdgeConfig
@@ -61,6 +62,7 @@ export interface Deps extends DepsInput {
   readonly idempotency: Idempotency
   readonly hosts: HostClient
   readonly hostCommands: HostCommands
+  readonly wishes: WishBook
   readonly voids: VoidOutbox
   readonly uploads: UploadClient
 }
@@ -130,6 +132,7 @@ export function createDeps(input: DepsInput): Deps {
     idempotency: new Idempotency({ db, log }),
     voids,
     hostCommands: new HostCommands({ signer, fetch }),
+    wishes: new WishBook(),
     uploads: new UploadClient({ pool, signer, fetch }),
   }
 }

@@ -61,10 +61,9 @@ export async function recordHeartbeat(
 
 /** A drained host that starts anew reports itself ready until it hears of its drain. */
 function asWished(report: HostReport) {
-  const held = JSON.stringify({ ...report, status: 'draining' })
-  return sql<HostReport>`case
+  return sql<HostReport>`${JSON.stringify(report)}::jsonb || case
     when (select wish from host_wishes where host_id = ${report.host_id}) = 'drain'
-    then ${held}::jsonb else ${JSON.stringify(report)}::jsonb end`
+    then '{"status": "draining"}'::jsonb else '{}'::jsonb end`
 }
 
 /** Whether the report in hand is of the same start as the stored one, and counts lower. */

@@ -51,6 +51,7 @@ export function wishOfHost(deps: Deps, wish: HostWish): (c: EdgeContext) => Prom
     const isWanted = known !== null || (wish === 'serve' && (await hasWish(deps, id)))
     if (!isWanted) throw noSuchHost(id)
     await setHostWish(deps.db, { id, wish })
+    deps.wishes.note(id, wish)
     const action = wish === 'drain' ? 'host.drain' : 'host.resume'
     await audit(deps, c, { tenantId: null, action, subject: id })
     const report = known === null ? null : await tell(deps, c, known, wish)
@@ -71,6 +72,7 @@ export function dropHost(deps: Deps): (c: EdgeContext) => Promise<Response> {
     if (c.req.query('dry_run') === 'true') return c.json(toWire(deps, member))
     await tell(deps, c, member, 'drain')
     await removeHost(deps.db, member.id)
+    deps.wishes.note(member.id, 'drain')
     await audit(deps, c, { tenantId: null, action: 'host.remove', subject: member.id })
     deps.pool.forget(member.id)
     return c.json({ host_id: member.id, removed: true })

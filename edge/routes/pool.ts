@@ -26,8 +26,6 @@ import type { EdgeContext } from '../request-context.ts'
 export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response> {
   /** Base model → digest, as this process wrote them. */
   const written = new Map<string, string>()
-  /** What the operator wanted of each host when it was last heard of here. */
-  const wishes = new Map<string, HostWish>()
   const store = async (report: Heartbeat): Promise<HostWish> => {
     const wish = await recordHeartbeat(deps.db, report, new Date(deps.nowMs()))
     if (wish === null) {
@@ -39,29 +37,28 @@ export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response>
       await upsertBaseModel(deps.db, { name, digest })
       written.set(name, digest)
     }
-    wishes.set(report.host_id, wish)
+    deps.wishes.note(report.host_id, wish)
     return wish
   }
   return async (c) => {
     const told = await readSigned(deps, c, EDGE_ROUTES.heartbeat, heartbeat, HEARTBEAT_BYTES_MAX)
     const absurdity = absurdityOf(told)
     if (absurdity !== null) throw refused(deps, ...absurdity)
-    // A drained host that starts anew has not heard of its drain yet.
-    const isHeld = wishes.get(told.host_id) === 'drain'
-    const report = isHeld ? { ...told, status: 'draining' as const } : told
+    const held = deps.wishes.hold(told)
     // Taken before it is stored: serving goes on while the database is away.
-    const taken = deps.pool.observe(report)
+    const taken = deps.pool.observe(held)
     if (taken === 'stale') throw staleEpoch()
     if (taken === 'url_taken') {
       throw new EdgeError('invalid_request', 'a host that started later reports this url', {
         param: 'url',
       })
     }
-    const wish = await withinTime(store(report), LOOKUP_WAIT_MS).catch((error: unknown) => {
+    const wish = await withinTime(store(told), LOOKUP_WAIT_MS).catch((error: unknown) => {
       if (isOutage(error)) return null
       throw error
     })
-    if (wish === 'drain') deps.pool.markDraining(report.host_id)
+    const wished = deps.wishes.hold(told)
+    if (wished.status !== held.status) deps.pool.observe(wished)
     // Where not, this edge has heard the host, and others ask the hosts that they last knew.
     const receipt: HeartbeatReceipt = { stored: wish !== null, wish }
     return c.json(receipt)

@@ -8,7 +8,8 @@ import {
 } from 'node:http'
 import { json } from 'node:stream/consumers'
 import OpenAI from 'openai'
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { setHostWish } from '#db/queries/host-wishes.ts'
 import { hosts as hostRows } from '#db/schema/hosts.ts'
 import { EDGE_ROUTES, generateRequest, type Heartbeat, HOST_ROUTES } from '#protocol'
 import { systemClock } from '../../gpu-host/clock.ts'
@@ -364,6 +365,43 @@ describe('heartbeats', () => {
     await beat({ status: 'draining' })
     const error = await failureOf(pool.sdk(tenant.key).chat.completions.create(chat))
     expect(error.code).toBe('no_host_available')
+  })
+})
+
+describe('a host that is to drain', () => {
+  const known = (hostId: string) =>
+    pool.deps.pool.known().find(({ host_id }) => host_id === hostId)?.status
+  const stored = async (hostId: string) => {
+    const rows = await pool.database.db.select().from(hostRows)
+    return rows.find(({ id }) => id === hostId)?.report.status
+  }
+
+  it('counts as draining, whatever it says, until another edge takes the wish back', async () => {
+    const hostId = newHostId()
+    await setHostWish(pool.database.db, { id: hostId, wish: 'drain' })
+    const receipt = await beat({ host_id: hostId })
+    expect(await receipt.json()).toEqual({ stored: true, wish: 'drain' })
+    expect([known(hostId), await stored(hostId)]).toEqual(['draining', 'draining'])
+    await beat({ host_id: hostId, epoch: 2 })
+    expect([known(hostId), await stored(hostId)]).toEqual(['draining', 'draining'])
+    await setHostWish(pool.database.db, { id: hostId, wish: 'serve' })
+    await beat({ host_id: hostId, epoch: 2, beat: 1 })
+    expect([known(hostId), await stored(hostId)]).toEqual(['ready', 'ready'])
+  })
+
+  it('counts so before the database has said it again', async () => {
+    const hostId = newHostId()
+    await beat({ host_id: hostId })
+    await pool.call('POST', `/v1/hosts/${hostId}/drain`, pool.operatorKey)
+    const statuses: unknown[] = []
+    const { observe } = pool.deps.pool
+    vi.spyOn(pool.deps.pool, 'observe').mockImplementation((report) => {
+      statuses.push(report.status)
+      return observe.call(pool.deps.pool, report)
+    })
+    await beat({ host_id: hostId, epoch: 2 })
+    vi.restoreAllMocks()
+    expect(statuses).toEqual(['draining'])
   })
 })
 
