@@ -11,6 +11,7 @@ export interface AdapterResidency {
 
 export interface HostReport {
   readonly host_id: string
+  readonly host_name: string
   readonly epoch: number
   readonly beat: number
   readonly uptime_ms: number

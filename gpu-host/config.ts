@@ -34,6 +34,11 @@ const environment = z.object({
     .string()
     .regex(/^[A-Za-z0-9_-]{1,80}$/)
     .optional(),
+  /** What operators call it, beside its id; absent = the machine's name (host-id.ts). */
+  NOZZLE_HOST_NAME: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,80}$/)
+    .optional(),
   NOZZLE_POOL_SECRET: z.string().min(32, 'must be at least 32 characters'),
   NOZZLE_DATA_DIR: z.string().min(1).default('.nozzle'),
   NOZZLE_BASE_MODEL_PATH: z.string().min(1),
@@ -166,6 +171,7 @@ function toConfig(env: z.infer<typeof environment>) {
   const hostDirectory = join(env.NOZZLE_DATA_DIR, 'host')
   return Object.freeze({
     hostId: env.NOZZLE_HOST_ID ?? null,
+    hostName: env.NOZZLE_HOST_NAME ?? null,
     hostDirectory,
     address: env.NOZZLE_HOST_ADDRESS,
     port: env.NOZZLE_HOST_PORT,

@@ -11,7 +11,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(directory, { recursive: true, force: true }))
 
-const idOf = (home: string, env: Record<string, string> = {}) =>
+const named = (home: string, env: Record<string, string> = {}) =>
   withHostId(
     readConfig({
       NOZZLE_POOL_SECRET: 'x'.repeat(32),
@@ -20,7 +20,8 @@ const idOf = (home: string, env: Record<string, string> = {}) =>
       NOZZLE_DATA_DIR: join(directory, home),
       ...env,
     }),
-  ).hostId
+  )
+const idOf = (home: string, env: Record<string, string> = {}) => named(home, env).hostId
 
 it('is drawn once for each data directory', () => {
   const first = idOf('a')
@@ -39,4 +40,10 @@ it('refuses a file that holds none', () => {
   idOf('a')
   writeFileSync(join(directory, 'a', 'host', 'id'), 'not an id!\n')
   expect(() => idOf('a')).toThrowError(/holds no host id/)
+})
+
+it('stands beside a name: the operator’s, else the machine’s as far as it fits', () => {
+  expect(named('a', { NOZZLE_HOST_NAME: 'gpu-2.north' }).hostName).toBe('gpu-2.north')
+  expect(named('a').hostName).toMatch(/^[A-Za-z0-9._-]{1,80}$/)
+  expect(() => named('a', { NOZZLE_HOST_NAME: 'a b' })).toThrowError(/NOZZLE_HOST_NAME/)
 })

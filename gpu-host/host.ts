@@ -38,7 +38,7 @@ export type HostSettings = Pick<
   | 'scheduler'
   | 'journal'
   | 'server'
-> & { readonly hostId: string }
+> & { readonly hostId: string; readonly hostName: string }
 
 export interface HostParts {
   readonly settings: HostSettings
@@ -180,6 +180,7 @@ export class Host {
     this.#beats += 1
     return {
       host_id: settings.hostId,
+      host_name: settings.hostName,
       epoch: this.journal.epoch,
       beat: this.#beats,
       uptime_ms: Math.floor((clock.nowUs() - this.#listeningUs) / 1000),

@@ -342,6 +342,8 @@ export const engineKind = z.enum(['native', 'vllm'])
 /** Host → edge once a second. */
 export const heartbeat = z.object({
   host_id: z.string().min(1).max(80),
+  /** What operators call it; need not be its alone. Empty = a host of an earlier release. */
+  host_name: z.string().max(80).default(''),
   /** Grows at each start of the host process; an older epoch is refused. */
   epoch: z.int().min(0),
   /** Counts the heartbeats of an epoch: of two the higher is newer, whichever arrived first. */

@@ -104,6 +104,7 @@ describe('exit codes', () => {
     ['tenant', 2, '"tenant" alone is no command'],
     ['host', 2, '`nozzle host drain`'],
     ['host add --url http://h:1', 2, '--url goes with --write-env'],
+    ['host add --name h', 2, '--name goes with --write-env'],
     ['host run --env nope', 3, '--env '],
     ['model split my-model 1=90', 2, 'm@3=90'],
     ['model split m 1=90 2=10', 2, '<model[@version=percent]> [model@version=percent]'],

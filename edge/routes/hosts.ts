@@ -45,11 +45,12 @@ export function showHost(deps: Deps): (c: EdgeContext) => Promise<Response> {
 export function wishOfHost(deps: Deps, wish: HostWish): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
-    const id = c.req.param('host') ?? ''
+    const asked = c.req.param('host') ?? ''
     const known = await seekMember(deps, c)
     // One that was removed may be wanted again: its wish is still kept.
-    const isWanted = known !== null || (wish === 'serve' && (await hasWish(deps, id)))
-    if (!isWanted) throw noSuchHost(id)
+    const isWanted = known !== null || (wish === 'serve' && (await hasWish(deps, asked)))
+    if (!isWanted) throw noSuchHost(asked)
+    const id = known?.id ?? asked
     await setHostWish(deps.db, { id, wish })
     deps.wishes.note(id, wish)
     const action = wish === 'drain' ? 'host.drain' : 'host.resume'
@@ -110,9 +111,17 @@ async function listMembers(deps: Deps): Promise<Member[]> {
   }
 }
 
+/** By id, else by a name that is no other's. */
 async function seekMember(deps: Deps, c: EdgeContext): Promise<Member | null> {
-  const id = c.req.param('host')
-  return (await listMembers(deps)).find((member) => member.id === id) ?? null
+  const asked = c.req.param('host')
+  const members = await listMembers(deps)
+  const byId = members.find(({ id }) => id === asked)
+  if (byId !== undefined) return byId
+  const named = members.filter(({ report }) => report?.host_name === asked)
+  if (named.length <= 1) return named[0] ?? null
+  const ids = named.map(({ id }) => id).join(', ')
+  const message = `${named.length} hosts are called "${asked}", name one by its id: ${ids}`
+  throw new EdgeError('invalid_request', message, { param: 'host' })
 }
 
 async function findMember(deps: Deps, c: EdgeContext): Promise<Member> {

@@ -39,6 +39,8 @@ const POLL_MS = 250
 const START_WAIT_S = 120
 /** No edge goes by a snapshot of the pool that is older: by then all know that the host is back. */
 const PAUSE_S = 2
+/** As a host takes it: NOZZLE_HOST_NAME. */
+const HOST_NAME = /^[A-Za-z0-9._-]{1,80}$/
 
 const add: Command = {
   name: 'host add',
@@ -48,6 +50,11 @@ const add: Command = {
     port: { type: 'string', value: 'n', help: 'where it listens; default: any free one' },
     'write-env': { type: 'string', value: 'path', help: 'write the settings of a host elsewhere' },
     url: { type: 'string', value: 'url', help: 'with --write-env: where the edge will reach it' },
+    name: {
+      type: 'string',
+      value: 'name',
+      help: "with --write-env: what to call it; default its machine's name",
+    },
     ...EDGE_FLAGS,
     ...DRY_RUN_FLAG,
   },
@@ -60,8 +67,9 @@ const add: Command = {
   async run(call) {
     const port = call.flags.integer('port', 1, 65_535) ?? 0
     const file = call.flags.filledText('write-env')
-    if (file === undefined && call.flags.text('url') !== undefined) {
-      throw new CliError('usage', '--url goes with --write-env', 'Add it, or leave this out.')
+    for (const flag of ['url', 'name'] as const) {
+      if (file !== undefined || call.flags.text(flag) === undefined) continue
+      throw new CliError('usage', `--${flag} goes with --write-env`, 'Add it, or leave this out.')
     }
     const target = locateEdge(call)
     const dir = requirePool(call)
@@ -89,6 +97,7 @@ async function startHost(
   host: PlannedHost,
 ): Promise<HostRow> {
   const log = join(dir.logs, `${host.name}.log`)
+  await takeInAgain(call, target, drawnHostId(dir, host.name))
   const before = new Set((await listHosts(call, target)).map(({ host_id }) => host_id))
   writeHostPlan(dir, [...readHostPlan(dir), host])
   call.output.note(`${host.name}: starting; log: ${log}`)
@@ -105,6 +114,20 @@ async function startHost(
     dropPlanned(dir, host.name)
     throw error
   }
+}
+
+/** Of a host that was removed before the new one gets its place, and with that its id. */
+async function takeInAgain(
+  call: CommandCall,
+  target: EdgeTarget,
+  id: string | null,
+): Promise<void> {
+  if (id === null) return
+  const path = toPath('v1', 'hosts', id, 'resume')
+  const request = { method: 'POST', path, json: {}, signal: call.signal } as const
+  await callEdge(target, request, hostRow).catch((error: unknown) => {
+    if (!(error instanceof CliError && error.reason === 'not_found')) throw error
+  })
 }
 
 /** Throws `refused` when something listens there: its host could never start. */
@@ -286,6 +309,11 @@ function requireId(dir: DataDir, name: string): string {
 function writeEnvFile(call: CommandCall, dir: DataDir, target: EdgeTarget, path: string): void {
   const url = call.flags.requiredText('url')
   if (!URL.canParse(url)) throw new CliError('usage', `--url "${url}" is not a URL`)
+  const name = call.flags.filledText('name')
+  if (name !== undefined && !HOST_NAME.test(name)) {
+    const fix = 'Up to 80 letters, digits, dots, dashes and underscores.'
+    throw new CliError('usage', `--name "${name}" is not a host's name`, fix)
+  }
   const secret = readSecrets(dir)?.pool_secret
   if (secret === undefined) throw new CliError('refused', `${dir.root} holds no pool secret`)
   const baseModel = readRunning(dir)?.base_model
@@ -296,6 +324,7 @@ function writeEnvFile(call: CommandCall, dir: DataDir, target: EdgeTarget, path:
     'NOZZLE_HOST_ADDRESS=0.0.0.0',
     `NOZZLE_HOST_PORT=${port}`,
     `NOZZLE_HOST_URL=${url}`,
+    ...(name === undefined ? [] : [`NOZZLE_HOST_NAME=${name}`]),
     ...(baseModel ? [`NOZZLE_BASE_MODEL_NAME=${baseModel}`] : []),
     ...(call.env.NOZZLE_BASE_MODEL ? [`NOZZLE_BASE_MODEL=${call.env.NOZZLE_BASE_MODEL}`] : []),
     ...(call.env.NOZZLE_STORE ? [`NOZZLE_STORE=${call.env.NOZZLE_STORE}`] : []),

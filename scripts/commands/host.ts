@@ -1,14 +1,23 @@
 /** `nozzle host`: the hosts of a pool. Needs the operator key. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { z } from 'zod'
 import { callEdge, toPath } from '../lib/api-client.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
+import { type DataDir, locateDataDir } from '../lib/data-dir.ts'
 import { type HostRow, hostList, hostRow, removedHost } from '../lib/edge-replies.ts'
 import { DRY_RUN_FLAG, EDGE_FLAGS, type EdgeTarget, locateEdge } from '../lib/edge-target.ts'
 import { formatTable } from '../lib/output.ts'
+import { dropPlanned, plannedNameOf, readHostPlan } from '../up/host-plan.ts'
 
 const POLL_MS = 250
 const DRAIN_WAIT_S = 120
+const SHOWN = [
+  ...(['host_id', 'host_name', 'status', 'wish', 'url'] as const),
+  ...(['engine', 'base_model', 'version'] as const),
+]
+/** What `<host>` may be. */
+const HOST_MEANS = '<host> is an id, or a name that one host of the pool alone has.'
 
 const list: Command = {
   name: 'host ls',
@@ -23,7 +32,7 @@ const list: Command = {
     const request = { method: 'GET', path: '/v1/hosts', signal: call.signal } as const
     const hosts = await callEdge(locateEdge(call), request, hostList)
     const columns = [
-      ...['ID', 'STATUS', 'WISH', 'ENGINE', 'BASE MODEL', 'RUN', 'WAIT', 'ADAPTERS', 'UP'],
+      ...['ID', 'NAME', 'STATUS', 'WISH', 'ENGINE', 'BASE MODEL', 'RUN', 'WAIT', 'ADAPTERS', 'UP'],
       ...['VERSION', 'LAST SEEN', 'URL'],
     ]
     call.output.data(hosts, formatTable(columns, hosts.data.map(toCells)))
@@ -35,14 +44,13 @@ const show: Command = {
   summary: 'show one host',
   positionals: ['<host>'],
   flags: EDGE_FLAGS,
-  examples: ['nozzle host show hst_1f0c'],
+  details: HOST_MEANS,
+  examples: ['nozzle host show hst_1f0c', 'nozzle host show gpu-2'],
   async run(call) {
     const host = await getHost(call, locateEdge(call))
     const { load } = host
     const lines = [
-      ...(['host_id', 'status', 'wish', 'url', 'engine', 'base_model', 'version'] as const).map(
-        (name) => [name.replaceAll('_', ' '), host[name] ?? ''],
-      ),
+      ...SHOWN.map((name) => [name.replaceAll('_', ' '), host[name] ?? '']),
       ...(load === undefined ? [] : Object.entries(load)).map(([name, value]) => [
         name.replaceAll('_', ' '),
         String(value),
@@ -72,7 +80,7 @@ const drain: Command = {
     ...EDGE_FLAGS,
     ...DRY_RUN_FLAG,
   },
-  details: 'It stays drained over its own restart, until `nozzle host resume`.',
+  details: `It stays drained over its own restart, until \`nozzle host resume\`.\n${HOST_MEANS}`,
   examples: ['nozzle host drain hst_1f0c --wait', 'nozzle host drain hst_1f0c --dry-run'],
   async run(call) {
     const timeoutS = call.flags.integer('timeout', 0, 86_400) ?? DRAIN_WAIT_S
@@ -90,6 +98,7 @@ const resume: Command = {
   summary: 'let a host take requests again',
   positionals: ['<host>'],
   flags: { ...EDGE_FLAGS, ...DRY_RUN_FLAG },
+  details: HOST_MEANS,
   examples: ['nozzle host resume hst_1f0c'],
   async run(call) {
     const target = locateEdge(call)
@@ -110,24 +119,38 @@ const remove: Command = {
   },
   details:
     'It is listed no more, and takes nothing should it report again; `nozzle host resume` takes it in\n' +
-    'again. Its process is for you to stop.',
+    'again. A host of the pool that `nozzle up` runs from this data directory is planned no more and\n' +
+    'its process ends, unless it is the only one; a process elsewhere is for you to stop.\n' +
+    HOST_MEANS,
   examples: ['nozzle host rm hst_1f0c', 'nozzle host rm hst_1f0c --force'],
   async run(call) {
     const target = locateEdge(call)
     const isDryRun = call.flags.isSet('dry-run')
-    const query = new URLSearchParams({
-      force: String(call.flags.isSet('force')),
-      dry_run: String(isDryRun),
-    })
-    const path = `${hostPath(call)}?${query}`
-    const request = { method: 'DELETE', path, signal: call.signal } as const
+    const force = String(call.flags.isSet('force'))
+    const ask = <T>(dry_run: boolean, reply: z.ZodType<T>): Promise<T> => {
+      const path = `${hostPath(call)}?${new URLSearchParams({ force, dry_run: String(dry_run) })}`
+      return callEdge(target, { method: 'DELETE', path, signal: call.signal }, reply)
+    }
+    const host = await ask(true, hostRow)
+    const dir = locateDataDir(call.env, call.projectRoot)
+    const process = plannedNameOf(dir, host.host_id)
+    if (process !== null) requireOthers(dir, host)
     if (isDryRun) {
-      printPlan(call, 'remove', await callEdge(target, request, hostRow))
+      printPlan(call, 'remove', host)
       return
     }
-    const removed = await callEdge(target, request, removedHost)
-    call.output.data(removed, `removed ${removed.host_id}`)
+    const removed = await ask(false, removedHost)
+    if (process !== null) dropPlanned(dir, process)
+    const end = process === null ? '' : `; its process here, ${process}, ends`
+    call.output.data({ ...removed, process }, `removed ${removed.host_id}${end}`)
   },
+}
+
+/** Throws `refused` for the one host that an embedded pool runs: it cannot be without any. */
+function requireOthers(dir: DataDir, { host_id: id }: HostRow): void {
+  if (readHostPlan(dir).length > 1) return
+  const fix = 'Add another first (`nozzle host add`), or end `nozzle up`.'
+  throw new CliError('refused', `${id} is the only host that the pool here runs`, fix)
 }
 
 function hostPath(call: CommandCall): string {
@@ -209,6 +232,7 @@ function toCells(host: HostRow): (string | number)[] {
   const { load } = host
   return [
     host.host_id,
+    host.host_name ?? '',
     host.status,
     host.wish,
     host.engine ?? '',

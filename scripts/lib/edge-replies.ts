@@ -155,6 +155,7 @@ export const exportManifest = z.looseObject({ sha256: z.string() })
 /** What a host last said of itself; only the first four are known of one that is gone. */
 export const hostRow = z.looseObject({
   host_id: z.string(),
+  host_name: z.string().optional(),
   status: z.enum(['ready', 'draining', 'silent', 'gone']),
   wish: z.enum(['serve', 'drain']),
   last_seen_at: z.string().nullable(),

@@ -25,6 +25,7 @@ describe('toHostEnv', () => {
     expect(toHostEnv(settings(env), 'http://127.0.0.1:1')).toEqual({
       PATH: '/bin',
       NOZZLE_SLOTS: '32',
+      NOZZLE_HOST_NAME: 'host',
       NOZZLE_POOL_SECRET: 'pool',
       NOZZLE_DATA_DIR: '/data',
       NOZZLE_EDGE_URL: 'http://127.0.0.1:1',
@@ -55,7 +56,7 @@ describe('toEdgeEnv', () => {
   })
 
   it('gives a further host a place of its own, the common store, and its share of the cores', () => {
-    const env = { NOZZLE_HOST_ID: 'hst_first', NOZZLE_HOST_PORT: '9000' }
+    const env = { NOZZLE_HOST_ID: 'hst_first', NOZZLE_HOST_NAME: 'ten', NOZZLE_HOST_PORT: '9000' }
     const second = { name: 'host-2', port: 9001, restarts: 0 }
     const given = toHostEnv(settings(env), 'http://127.0.0.1:1', second, 2)
     const root = settings({}).dir.root
@@ -66,6 +67,7 @@ describe('toEdgeEnv', () => {
       NOZZLE_THREADS: expect.stringMatching(/^[1-9]/),
     })
     expect(given).not.toHaveProperty('NOZZLE_HOST_ID')
+    expect(given.NOZZLE_HOST_NAME).toBe('host-2')
     const first = toHostEnv(settings(env), 'http://127.0.0.1:1')
     expect(first).toMatchObject({ ...env, NOZZLE_DATA_DIR: root })
     expect(first).not.toHaveProperty('NOZZLE_THREADS')

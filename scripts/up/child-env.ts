@@ -26,7 +26,9 @@ const HOST_ONLY = [
 ]
 
 /** What can be true of one host alone. */
-const FIRST_HOST_ONLY = ['NOZZLE_HOST_ID', 'NOZZLE_HOST_PORT', 'NOZZLE_HOST_URL']
+const FIRST_HOST_ONLY = [
+  ...['NOZZLE_HOST_ID', 'NOZZLE_HOST_NAME', 'NOZZLE_HOST_PORT', 'NOZZLE_HOST_URL'],
+]
 
 export type ChildEnv = Record<string, string>
 
@@ -65,6 +67,7 @@ export function toHostEnv(
   return {
     // Engine threads spin: hosts that each take every core would wait for each other.
     ...(hosts > 1 && { NOZZLE_THREADS: String(threads) }),
+    NOZZLE_HOST_NAME: host.name,
     ...passThrough(env, isFirst ? EDGE_ONLY : [...EDGE_ONLY, ...FIRST_HOST_ONLY]),
     ...(!isFirst && { NOZZLE_STORE: env.NOZZLE_STORE || join(dir.root, 'store') }),
     ...(host.port > 0 && { NOZZLE_HOST_PORT: String(host.port) }),

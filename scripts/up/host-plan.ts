@@ -80,6 +80,12 @@ export function hostJournals(dir: DataDir): string[] {
   return [dir.root, ...homes].map((home) => join(home, 'host', 'journal')).filter(existsSync)
 }
 
+/** Which of the planned hosts drew the id; null = none, or one that was given its id. */
+export function plannedNameOf(dir: DataDir, hostId: string): string | null {
+  const names = readHostPlan(dir).map(({ name }) => name)
+  return names.find((name) => drawnHostId(dir, name) === hostId) ?? null
+}
+
 /** The id that the host drew; null before its first start, or where NOZZLE_HOST_ID names it. */
 export function drawnHostId(dir: DataDir, name: string): string | null {
   const path = join(hostHome(dir, name), 'host', 'id')

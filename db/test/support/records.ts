@@ -83,6 +83,7 @@ export function createHeartbeat(change: Partial<Heartbeat> = {}): Heartbeat {
   const hostId = uniqueName('hst')
   return {
     host_id: hostId,
+    host_name: 'gpu-1',
     epoch: 7,
     beat: 1,
     uptime_ms: 60_000,
