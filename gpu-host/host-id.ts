@@ -1,7 +1,7 @@
 /**
- * The id of a host that its operator has not given one: drawn at the first start and kept in its own
- * directory, so that it is the same at the next one, and two hosts never share it by default. Beside
- * it the name that people call the host, which is the machine's by default.
+ * The id of a host that its operator has not given one: drawn at the first start and kept in its
+ * own directory, so that it is the same at the next one, and two hosts never share it by default.
+ * Beside it the name that people call the host, which is the machine's by default.
  */
 import { randomBytes } from 'node:crypto'
 import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

@@ -1,6 +1,7 @@
 /**
  * Entry of a host process: environment → engine → tiers → host. A start that fails says why, and
- * what to do, in one line on stderr: exit code 2 for the configuration, 1 for everything else.
+ * what to do, in one line on stderr: exit code 2 where trying again cannot help (the configuration,
+ * a port in use), 1 for everything else.
  */
 
 import { randomInt } from 'node:crypto'
@@ -14,36 +15,14 @@ import { type PayloadMemory, RamTier } from './adapters/ram-tier.ts'
 import { systemClock } from './clock.ts'
 import { readConfig } from './config.ts'
 import type { Engine } from './engine.ts'
-import { errorCodeOf } from './errors.ts'
 import { Host } from './host.ts'
 import { type NamedConfig, withHostId } from './host-id.ts'
 import { runHostProcess } from './host-process.ts'
-import { createLog, errorText } from './log.ts'
+import { createLog } from './log.ts'
 import { openNativeEngine } from './native-engine.ts'
 import { type ServingEngine, serveNative } from './serving-engine.ts'
+import { EXIT_CONFIGURATION, EXIT_START_FAILED, startFailureOf } from './start-failure.ts'
 import { openVllm } from './vllm/open-vllm.ts'
-
-const EXIT_START_FAILED = 1
-const EXIT_CONFIGURATION = 2
-
-/** By error code; what an operator can do about it. */
-const FIXES: Readonly<Record<string, string>> = {
-  invalid_request: 'correct the environment variables; gpu-host/config.ts lists them',
-  model_not_found: 'set NOZZLE_BASE_MODEL_PATH to a GGUF file',
-  model_invalid: 'set NOZZLE_BASE_MODEL_PATH to a whole GGUF file that this release reads',
-  unsupported_architecture: 'set NOZZLE_BASE_MODEL_PATH to a model of a served architecture',
-  out_of_memory: 'lower NOZZLE_SLOTS, NOZZLE_RANK_MAX or NOZZLE_KV_TOKENS, or take a smaller model',
-  engine_failed: 'start the vLLM server, or correct NOZZLE_VLLM_URL',
-  engine_not_built: 'run `npm run setup`',
-  backend_failed: 'check the device and its driver, or set NOZZLE_DEVICE=cpu',
-  invalid_argument: 'correct the engine sizes in the environment',
-  EADDRINUSE: 'choose another NOZZLE_HOST_PORT, or 0 for any free one',
-  EACCES: 'make NOZZLE_DATA_DIR writable for this user, or choose another port',
-  ENOSPC: 'free some disk space',
-  EDQUOT: 'free some disk space of this user, or raise its quota',
-  journal_locked: 'stop the other host that uses this NOZZLE_DATA_DIR, or wait for its end',
-  journal_failed: 'check the disk under NOZZLE_DATA_DIR: it does not keep what is written',
-}
 
 const log = createLog((line) => process.stderr.write(line), systemClock.nowMs)
 
@@ -108,15 +87,10 @@ async function start(config: NamedConfig): Promise<void> {
   await runHostProcess({ host, log, drainGraceMs: config.drainGraceMs, summary })
 }
 
-function exitWith(error: unknown, exitCode: number): never {
-  const code = errorCodeOf(error) ?? 'start_failed'
-  const fix = FIXES[code]
-  log('error', 'the host did not start', {
-    code,
-    reason: errorText(error),
-    ...(fix === undefined ? {} : { fix }),
-  })
-  process.exit(exitCode)
+function exitWith(error: unknown, exitCodeMin = EXIT_START_FAILED): never {
+  const { exitCode, ...said } = startFailureOf(error)
+  log('error', 'the host did not start', said)
+  process.exit(Math.max(exitCode, exitCodeMin))
 }
 
 function readConfigOrExit(): NamedConfig {
@@ -127,4 +101,4 @@ function readConfigOrExit(): NamedConfig {
   }
 }
 
-start(readConfigOrExit()).catch((error: unknown) => exitWith(error, EXIT_START_FAILED))
+start(readConfigOrExit()).catch((error: unknown) => exitWith(error))

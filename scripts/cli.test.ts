@@ -286,7 +286,7 @@ describe('commands', () => {
     const deployed = {
       ...{ model: 'm', version: 2, digest: 'sha256:0', base_model: 'base', rank: 8 },
       ...{ target_modules: ['attn_q'], pack_bytes: 1e6, endpoint: 'http://e/v1' },
-      ...{ unchanged: false, canary: null },
+      ...{ unchanged: false, canary: null, ended_canary: { version: 1, weight: 30 } },
     }
     const plan = { status: 200, body: '{"mode":"through_edge"}' }
     for (const tenant of ['acme', 'demo']) {
@@ -294,8 +294,9 @@ describe('commands', () => {
     }
     const path = 'POST /v1/tenants/acme/models/m/versions'
     routes[path] = { status: 201, body: JSON.stringify(deployed) }
-    const { exitCode, stdout } = await run(`deploy ${directory} --model m`, edgeEnv())
+    const { exitCode, stdout, stderr } = await run(`deploy ${directory} --model m`, edgeEnv())
     expect(exitCode).toBe(0)
+    expect(stderr).toContain('the canary that ran, version 1 (30 %), has ended')
     expect(stdout).toContain('version   2\n')
     expect(stdout).toContain('curl -s http://e/v1/chat/completions')
     const body = seen.at(-1)?.body ?? ''

@@ -10,13 +10,16 @@ import {
 import { findModel, listModels, type ModelSummary, removeModel } from '#db/queries/models.ts'
 import type { Tenant } from '#db/queries/tenants.ts'
 import type { AdapterReceipt } from '#protocol'
+import { type LanePlan, planShares, type VersionShare } from '../catalog/deployment-plan.ts'
 import { MODEL_NAME } from '../catalog/model-reference.ts'
+import { noModel } from '../catalog/no-such-model.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
 import type { UploadCall } from '../pool/upload-client.ts'
 import { parseValue } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessTenant, audit } from '../tenant-access.ts'
+import { changeLanes } from './change-lanes.ts'
 
 /** How an uploaded version is to serve. */
 export const deployWish = z.object({
@@ -83,7 +86,10 @@ async function refuseDeploy(
   if (model === null) throw noMainVersion(modelName)
 }
 
-/** 201 with the new version; 200 with the one that serves, when it is of these very bytes. */
+/**
+ * 201 with the new version; 200 with the one that serves, when it is of these very bytes: the main
+ * one, or the canary where one is asked for, which gets the weight.
+ */
 export async function recordDeploy(
   deps: Deps,
   c: EdgeContext,
@@ -95,9 +101,18 @@ export async function recordDeploy(
   const { base_digest: _, existed: __, ...facts } = receipt
   const endpoint = endpointOf(deps, c, tenant, modelName)
   const isSame = known?.digest === receipt.digest && known.baseModel === receipt.base_model
+  const ofDeploy = { model: modelName, ...facts, endpoint }
   if (known !== null && isSame && !wish.force) {
-    const { version } = known
-    return c.json({ model: modelName, version, ...facts, endpoint, unchanged: true, canary: null })
+    const unchanged = { unchanged: true, canary: null, ended_canary: null }
+    return c.json({ ...ofDeploy, version: known.version, ...unchanged })
+  }
+  const running = known?.canary ?? null
+  const isRunning = running?.digest === receipt.digest && running.baseModel === receipt.base_model
+  if (running !== null && isRunning && wish.canary !== undefined && !wish.force) {
+    const share = { version: running.version, weight: wish.canary }
+    if (running.weight !== wish.canary) await reweigh(deps, c, deploy, share)
+    const unchanged = { unchanged: true, canary: wish.canary, ended_canary: null }
+    return c.json({ ...ofDeploy, version: running.version, ...unchanged })
   }
   const added = await addVersion(deps, deploy)
   if (added === null) throw noMainVersion(modelName)
@@ -106,7 +121,24 @@ export async function recordDeploy(
   const canary = wish.canary ?? null
   const subject = `${modelName}@${version}${canary === null ? '' : `=${canary}`}`
   await audit(deps, c, { tenantId: tenant.id, action: 'model.deploy', subject })
-  return c.json({ model: modelName, version, ...facts, endpoint, unchanged: false, canary }, 201)
+  const ended_canary =
+    running === null ? null : { version: running.version, weight: running.weight }
+  return c.json({ ...ofDeploy, version, unchanged: false, canary, ended_canary }, 201)
+}
+
+/** The canary that runs gets another weight, also where it was ended a moment ago. */
+async function reweigh(
+  deps: Deps,
+  c: EdgeContext,
+  { tenant, modelName }: Pick<DeployTarget, 'tenant' | 'modelName'>,
+  { version, weight }: VersionShare,
+): Promise<void> {
+  const plan = (model: ModelSummary): LanePlan =>
+    planShares(model, [
+      { version: model.version, weight: 100 - weight },
+      { version, weight },
+    ])
+  await changeLanes(deps, c, { tenant, modelName, action: 'model.split', plan })
 }
 
 function addVersion(
@@ -160,14 +192,6 @@ export function dropModel(deps: Deps): (c: EdgeContext) => Promise<Response> {
     await audit(deps, c, { tenantId: tenant.id, action: 'model.remove', subject: name })
     return c.json({ name, deleted: true })
   }
-}
-
-export function noModel(name: string): EdgeError {
-  return new EdgeError('not_found', `There is no model "${name}".`)
-}
-
-export function noVersion(name: string, version: number): EdgeError {
-  return new EdgeError('not_found', `There is no version ${version} of "${name}".`)
 }
 
 function noMainVersion(name: string): EdgeError {

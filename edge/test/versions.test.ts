@@ -157,6 +157,27 @@ describe('versions', () => {
     expect(await forced.json()).toMatchObject({ version: 2, unchanged: false })
   })
 
+  it('of a canary’s bytes get another share of it and no number; others end it and say so', async () => {
+    const tenant = await withCanary(10)
+    for (const weight of [0, 40]) {
+      const again = await pool.upload(tenant, 'bot', NEW, { query: `?canary=${weight}` })
+      const unchanged = { version: 2, unchanged: true, canary: weight, ended_canary: null }
+      expect([again.status, await again.json()]).toMatchObject([200, unchanged])
+      expect(await pool.admin('GET', modelPath(tenant))).toMatchObject({
+        ...{ version: 1, canary: { version: 2, weight }, history: [{}, {}] },
+      })
+    }
+    const other = await pool.upload(tenant, 'bot', 'other weights', { query: '?canary=5' })
+    const ended = { version: 3, canary: 5, ended_canary: { version: 2, weight: 40 } }
+    expect(await other.json()).toMatchObject(ended)
+    const main = await pool.upload(tenant, 'bot', NEW)
+    expect(await main.json()).toMatchObject({
+      ...{ version: 4, canary: null, ended_canary: { version: 3, weight: 5 } },
+    })
+    const last = await pool.upload(tenant, 'bot', OLD)
+    expect(await last.json()).toMatchObject({ version: 5, ended_canary: null })
+  })
+
   it('need one beside a canary, and say so before the upload', async () => {
     const tenant = await pool.addTenant()
     const response = await pool.upload(tenant, 'bot', NEW, { query: '?canary=10' })

@@ -41,7 +41,8 @@ export const deployCommand: Command = {
     'converts the adapter once; the same bytes are stored once. --dry-run checks it here instead.\n' +
     'Where the pool keeps adapters in a bucket, the files go straight there in parts, and a deploy\n' +
     'that was cut off goes on where it was when it is run again.\n' +
-    'Without --canary the version serves all requests, and a canary that runs ends. A canary is\n' +
+    'Without --canary the version serves all requests. Either way a canary that runs ends, unless it is\n' +
+    'of these bytes: then --canary gives it that share and makes no version. A canary is\n' +
     'followed by `nozzle model split`, `nozzle model promote` or `nozzle model rollback`.',
   examples: [
     'nozzle deploy ./my-adapter --model ticket-triage',
@@ -73,6 +74,8 @@ export const deployCommand: Command = {
     const request = { tenant, model, files, canary, isForced, progress, signal }
     const deployed = await deployAdapter(target, request)
     if (deployed.unchanged) note(`version ${deployed.version} of these bytes serves already`)
+    const { ended_canary: ended } = deployed
+    if (ended) note(`the canary that ran, version ${ended.version} (${ended.weight} %), has ended`)
     const curl = toCurlLine(deployed.endpoint, keyText(call, target, tenant), 'Hello')
     const text = [
       `model     ${tenant}/${deployed.model}`,

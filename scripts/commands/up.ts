@@ -49,7 +49,8 @@ export const upCommand: Command = {
     'NOZZLE_PORT (default 8787, 0 = any), NOZZLE_DATA_DIR (default .nozzle in the checkout),\n' +
     'NOZZLE_BASE_MODEL (path or URL of a GGUF file; with --engine vllm the folder that the server\n' +
     'has its model from), NOZZLE_HOSTS (default 1, then as many as before; see `nozzle host add`);\n' +
-    'the settings of gpu-host/config.ts and edge/config.ts are passed on.',
+    'the settings of gpu-host/config.ts and edge/config.ts are passed on. A port in use, another pool\n' +
+    'on the same data directory and a wrong setting end it with exit code 4 and the fix.',
   examples: [
     'nozzle up',
     'NOZZLE_PORT=0 NOZZLE_DATA_DIR=/var/lib/nozzle nozzle up --json',

@@ -58,6 +58,8 @@ export const deployedVersion = z.looseObject({
   unchanged: z.boolean(),
   /** Percent of requests; null = all. */
   canary: z.int().nullable(),
+  /** Absent = an edge of an earlier release. */
+  ended_canary: z.looseObject({ version: z.int(), weight: z.int() }).nullish(),
 })
 export type DeployedVersion = z.infer<typeof deployedVersion>
 

@@ -1,9 +1,12 @@
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createApiKey } from '../../edge/auth/api-key.ts'
+import { edgeEnvironment } from '../../edge/test/support/test-pool.ts'
 import { type SupervisedOptions, SupervisedProcess } from './child-process.ts'
 
 const entry = join(import.meta.dirname, 'test', 'scripted-child.ts')
@@ -63,6 +66,27 @@ describe('SupervisedProcess', () => {
     })
     expect(pids).toHaveLength(1)
   })
+
+  it('refuses to start the edge on a port in use, and says which variable to change', async () => {
+    const holder = createServer().listen(0, '127.0.0.1')
+    await once(holder, 'listening')
+    const address = holder.address()
+    const port = typeof address === 'object' ? address?.port : 0
+    const environment = edgeEnvironment(await createApiKey())
+    const { child, pids } = supervise('none', {
+      entry: join(import.meta.dirname, '..', '..', 'edge', 'node.ts'),
+      env: () => ({ ...environment, NOZZLE_PORT: String(port) }),
+    })
+    const refusal = await child.ready.catch((error: unknown) => error)
+    holder.close()
+    expect(refusal).toMatchObject({
+      reason: 'refused',
+      exitCode: 4,
+      message: expect.stringContaining('EADDRINUSE'),
+      fix: 'choose another NOZZLE_PORT, or 0 for any free one',
+    })
+    expect(pids).toHaveLength(1)
+  }, 60_000)
 
   it('serves once the child says so, and stops it with SIGTERM', async () => {
     const { child, notes, pids } = supervise('serve')
