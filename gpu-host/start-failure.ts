@@ -1,4 +1,4 @@
-/** What a start that failed says of itself, and the exit code that tells a supervisor what to do. */
+/** What a start that failed says of itself, and the exit code by which a supervisor goes on. */
 import { errorCodeOf } from './errors.ts'
 import { errorText } from './log.ts'
 
