@@ -71,7 +71,7 @@ const environment = z.object({
   NOZZLE_QUEUE_DEPTH_MAX: whole(256, 1, 100_000),
   NOZZLE_QUEUE_DEPTH_TENANT_MAX: whole(64, 1, 100_000),
   NOZZLE_QUEUE_WAIT_MAX_MS: whole(60_000, 100, 3_600_000),
-  /** Forecast wait up to which requests are let in; 0 = as long as requests take, 1 s at least. */
+  /** Forecast wait up to which requests are let in; 0 = as scheduler/wait-target.ts reckons. */
   NOZZLE_QUEUE_WAIT_TARGET_MS: whole(0, 0, 3_600_000),
   NOZZLE_SLOT_WAIT_MAX_MS: whole(2000, 0, 600_000),
   NOZZLE_CONSUMER_STALL_MAX_MS: whole(30_000, 100, 3_600_000),

@@ -17,6 +17,7 @@ import type { LiveRequest } from './live-request.ts'
 import type { SchedulerLimits } from './scheduler-options.ts'
 import { forecastSteps } from './wait-forecast.ts'
 import { WaitGuard } from './wait-guard.ts'
+import { WaitTarget } from './wait-target.ts'
 
 export interface ControlOptions<C extends Choice> {
   readonly queue: Admission<C>
@@ -30,6 +31,8 @@ export interface ControlOptions<C extends Choice> {
   readonly stepMs: () => number | null
   /** Steps that a choice will still take. */
   readonly stepsLeft: (choice: C) => number
+  /** Monotonic. */
+  readonly nowMs: () => number
 }
 
 type Asking = Pick<GenerateRequest, 'tenant_id' | 'tenant_weight' | 'deadline_ms' | 'n'>
@@ -37,19 +40,19 @@ type Asking = Pick<GenerateRequest, 'tenant_id' | 'tenant_weight' | 'deadline_ms
 const RETRY_MS_MIN = 500
 const RETRY_MS_MAX = 30_000
 const SERVICE_WEIGHT = 0.05
-/** A wait that nobody minds, however short requests are. */
-const WAIT_TARGET_MS_MIN = 1000
 
 export class AdmissionControl<C extends Choice> {
   readonly #options: ControlOptions<C>
   readonly #lengths = new LengthEstimate()
   readonly #guard = new WaitGuard()
+  readonly #target: WaitTarget
   /** When those that run began, microseconds. */
   readonly #startedUs = new Map<C, number>()
   #serviceMs: number | null = null
 
   constructor(options: ControlOptions<C>) {
     this.#options = options
+    this.#target = new WaitTarget(options.sequenceCount)
   }
 
   /**
@@ -81,21 +84,13 @@ export class AdmissionControl<C extends Choice> {
         retryAfterMs: toRetryMs(firstTokenMs - deadline_ms),
       })
     }
-    const allowedMs = this.allowedMs * this.#guard.factorOf(tenantId)
+    const nowMs = this.#options.nowMs()
+    this.#target.observe(tenantId, { waitMs, serviceMs: this.#serviceMs, nowMs })
+    const allowedMs = this.#allowedMs(tenantId, nowMs) * this.#guard.factorOf(tenantId)
     if (waitMs <= allowedMs) return
     throw new HostError('queue_full', `the host has ${waitMs} ms of work before this request`, {
       retryAfterMs: toRetryMs(waitMs - allowedMs),
     })
-  }
-
-  /**
-   * The wait up to which requests are let in: as set, or as long as a request takes. A longer queue
-   * would make every answer late and none sooner.
-   */
-  get allowedMs(): number {
-    const { waitTargetMs, queueWaitMaxMs } = this.#options.limits
-    const targetMs = waitTargetMs ?? Math.max(WAIT_TARGET_MS_MIN, this.#serviceMs ?? 0)
-    return Math.min(queueWaitMaxMs, targetMs)
   }
 
   /** Tokens that one which may draw `tokensMax` will draw, as far as its tenant's past says. */
@@ -108,7 +103,7 @@ export class AdmissionControl<C extends Choice> {
     this.#startedUs.set(choice, nowUs)
     this.#guard.observe(choice.tenantId, {
       waitMs: (nowUs - choice.timing.acceptedUs) / 1000,
-      allowedMs: this.allowedMs,
+      allowedMs: this.#allowedMs(choice.tenantId, choice.timing.acceptedUs / 1000),
       nowMs: nowUs / 1000,
     })
   }
@@ -137,10 +132,17 @@ export class AdmissionControl<C extends Choice> {
     const { tenant_id } = owner.request
     this.#guard.observe(tenant_id, {
       waitMs: waitedMs,
-      allowedMs: this.allowedMs,
+      allowedMs: this.#allowedMs(tenant_id, owner.acceptedUs / 1000),
       nowMs: nowUs / 1000,
     })
     return new HostError('deadline_exceeded', 'waited too long for a place on the host')
+  }
+
+  /** Up to which wait a request that came at `atMs` is let in: as set, or as WaitTarget says. */
+  #allowedMs(tenantId: string, atMs: number): number {
+    const { waitTargetMs, queueWaitMaxMs } = this.#options.limits
+    const targetMs = waitTargetMs ?? this.#target.allowedMs(tenantId, this.#serviceMs, atMs)
+    return Math.min(queueWaitMaxMs, targetMs)
   }
 
   get #stepMs(): number {

@@ -9,10 +9,7 @@ import type { AdapterPort } from './adapter-port.ts'
 import type { AdmissionLimits } from './admission.ts'
 
 export interface SchedulerLimits extends AdmissionLimits {
-  /**
-   * Forecast wait up to which requests are let in; null = as long as requests take, a second at
-   * least.
-   */
+  /** Forecast wait up to which requests are let in; null = as wait-target.ts reckons. */
   readonly waitTargetMs: number | null
   /** Longest wait before the first row, whatever was forecast. */
   readonly queueWaitMaxMs: number

@@ -44,7 +44,7 @@ export interface StarterInput<C extends Choice> {
 }
 
 export interface StartLineOptions<C extends Starter>
-  extends Omit<ControlOptions<C>, 'queue' | 'limits'>,
+  extends Omit<ControlOptions<C>, 'queue' | 'limits' | 'nowMs'>,
     Pick<LiveRequestsOptions<C>, 'onSettled' | 'wake'> {
   readonly parts: RunnerParts
   /** Adapters that may run at once. */
@@ -72,7 +72,10 @@ export class StartLine<C extends Starter> {
       onReady: options.wake,
       onFailed: (digest, error) => this.#fail(digest, error),
     })
-    this.#control = new AdmissionControl({ ...options, limits: parts.limits, queue: this.queue })
+    this.#control = new AdmissionControl({
+      ...{ ...options, limits: parts.limits, queue: this.queue },
+      nowMs: () => parts.clock.nowUs() / 1000,
+    })
     this.requests = new LiveRequests({
       ...parts,
       queue: this.queue,
