@@ -14,6 +14,7 @@ import { HOST_PATIENCE, type HostPatience } from './limits.ts'
 import type { Log } from './log.ts'
 import { EdgeMetrics } from './metrics.ts'
 import { GrantSigner } from './pool/grant.ts'
+import { HostCalls } from './pool/host-calls.ts'
 import { HostChoice } from './pool/host-choice.ts'
 import { HostClient } from './pool/host-client.ts'
 import { HostCommands } from './pool/host-commands.ts'
@@ -92,6 +93,7 @@ export function createDeps(input: DepsInput): Deps {
   const voids = new VoidOutbox({ db, metrics, log, nowMs: clock.nowMs })
   // Hosts check grants by their own clocks, which are set as this machine's is.
   const signer = new GrantSigner(config.poolSecret, wallMs)
+  const calls = new HostCalls({ signer, fetch, metrics })
   const { keyPepper, operatorKey, baseModel } = config
   const isBaseModel = (name: string): boolean =>
     name === baseModel || pool.known().some((heartbeat) => heartbeat.base_model === name)
@@ -121,9 +123,8 @@ export function createDeps(input: DepsInput): Deps {
       ...trust,
       budget: new RetryBudget(monotonicMs),
       refusals: new RefusalMemory(monotonicMs),
-      signer,
+      calls,
       voids,
-      fetch,
       patience,
       nowMs: monotonicMs,
       random,
@@ -131,7 +132,7 @@ export function createDeps(input: DepsInput): Deps {
     admission: new Admission({ limiter, metrics, log, nowMs: monotonicMs }),
     idempotency: new Idempotency({ db, log }),
     voids,
-    hostCommands: new HostCommands({ signer, fetch }),
+    hostCommands: new HostCommands(calls),
     wishes: new WishBook(),
     uploads: new UploadClient({ pool, signer, fetch }),
   }

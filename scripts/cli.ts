@@ -7,6 +7,7 @@ import { checkCommand } from './commands/check.ts'
 import { deployCommand } from './commands/deploy.ts'
 import { doctorCommand } from './commands/doctor.ts'
 import { hostCommands } from './commands/host.ts'
+import { hostRunCommand } from './commands/host-elsewhere.ts'
 import { hostPoolCommands } from './commands/host-pool.ts'
 import { invoiceCommands } from './commands/invoice.ts'
 import { keyCommands } from './commands/key.ts'
@@ -36,6 +37,7 @@ export const COMMANDS: readonly Command[] = [
   ...modelCommands,
   ...hostCommands,
   ...hostPoolCommands,
+  hostRunCommand,
   chatCommand,
   usageCommand,
   ...invoiceCommands,

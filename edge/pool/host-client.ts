@@ -1,20 +1,13 @@
 /**
- * Calls hosts: signs each attempt, moves to the next host while the client has got nothing and
- * retries are left, and says when the client has left. The same request id goes with every attempt
- * and each has a higher number, so that whatever a lost host still reports cannot be billed beside
- * the answer. How each attempt ends is what `host-health.ts` knows of the hosts.
+ * Asks hosts for answers: moves to the next one while the client has got nothing and retries are
+ * left, and says when the client has left. The same request id goes with every attempt and each has
+ * a higher number, so that whatever a lost host still reports cannot be billed beside the answer.
+ * How each attempt ends is what `host-health.ts` knows of the hosts.
  */
-import {
-  type ChunkEvent,
-  cancelReceipt,
-  type EndEvent,
-  type GenerateRequest,
-  HOST_ROUTES,
-} from '#protocol'
+import { type ChunkEvent, type EndEvent, type GenerateRequest, HOST_ROUTES } from '#protocol'
 import { deadlineExceeded, remainingDeadline } from '../admission/deadline.ts'
 import { EDGE_ERRORS, EdgeError } from '../errors.ts'
 import {
-  CANCEL_TIMEOUT_MS,
   HOST_ATTEMPTS_MAX,
   type HostPatience,
   POOL_VIEW_AGE_MS_MAX,
@@ -23,7 +16,7 @@ import {
 } from '../limits.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import { clientLeft, runAttempt } from './attempt.ts'
-import type { GrantCall, GrantSigner } from './grant.ts'
+import type { HostCalls } from './host-calls.ts'
 import { type ChoiceWish, type HostChoice, toEnding } from './host-choice.ts'
 import type { HostFailure } from './host-failure.ts'
 import type { HostHealth } from './host-health.ts'
@@ -43,10 +36,9 @@ export interface HostClientOptions {
   readonly prober: HostProber
   readonly budget: RetryBudget
   readonly refusals: RefusalMemory
-  readonly signer: GrantSigner
+  readonly calls: HostCalls
   readonly metrics: EdgeMetrics
   readonly voids: VoidOutbox
-  readonly fetch: typeof globalThis.fetch
   readonly patience: HostPatience
   /** Monotonic. */
   readonly nowMs: () => number
@@ -123,7 +115,7 @@ export class HostClient {
     requestId: string,
     signal: AbortSignal,
   ): Promise<void> {
-    const { choice, metrics } = this.#options
+    const { choice, calls, metrics } = this.#options
     try {
       const host = await choice.hint(wish)
       if (host === null) return
@@ -135,7 +127,7 @@ export class HostClient {
         max_tokens: null,
         body: JSON.stringify({ adapter_digest: wish.digest }),
       }
-      const response = await this.#post(host, HOST_ROUTES.prefetch, call, signal)
+      const response = await calls.post(host.url, HOST_ROUTES.prefetch, call, signal)
       await response.body?.cancel()
       metrics.prefetches.add({ outcome: response.ok ? 'sent' : 'refused' })
     } catch {
@@ -199,9 +191,9 @@ export class HostClient {
     request: GenerateRequest,
     listener: Listener,
   ): AsyncGenerator<ChunkEvent | EndEvent, HostFailure | null, void> {
-    const { pool, choice, prober, metrics, patience, nowMs } = this.#options
+    const { pool, choice, calls, prober, metrics, patience, nowMs } = this.#options
     const cancel = (): Promise<void> => {
-      const work = this.#cancel(host, request, listener.deliveredTokens())
+      const work = calls.cancel(host.url, request, listener.deliveredTokens())
       listener.keepAlive(work)
       return work
     }
@@ -209,7 +201,7 @@ export class HostClient {
     const call = {
       requestId: request.request_id,
       send: (signal: AbortSignal) =>
-        this.#post(host, HOST_ROUTES.generate, { ...request, body }, signal),
+        calls.post(host.url, HOST_ROUTES.generate, { ...request, body }, signal),
       cancel,
       client: listener.signal,
       patience,
@@ -273,41 +265,6 @@ export class HostClient {
     const tier = digest === null ? 'slot' : host.tierOf(digest)
     const isFree = host.waitMs === 0 && host.sequences < host.sequencesMax
     if (isFree && (tier === 'slot' || tier === 'ram')) pace.sampled(host.hostId, firstMs)
-  }
-
-  /** Tells a host that its client is gone, and what it got. Never rejects. */
-  async #cancel(host: HostState, request: GenerateRequest, delivered: number): Promise<void> {
-    const { metrics } = this.#options
-    const { request_id, attempt } = request
-    const body = JSON.stringify({ request_id, attempt, delivered_tokens: delivered })
-    try {
-      const signal = AbortSignal.timeout(CANCEL_TIMEOUT_MS)
-      const call = { ...request, body }
-      const response = await this.#post(host, HOST_ROUTES.cancel, call, signal)
-      const reply = cancelReceipt.safeParse(await response.json())
-      metrics.cancels.add({ outcome: reply.success ? reply.data.outcome : 'refused' })
-    } catch {
-      // The host settles at what it handed over, when it finds the connection closed.
-      metrics.cancels.add({ outcome: 'failed' })
-    }
-  }
-
-  async #post(
-    host: HostState,
-    route: string,
-    call: Omit<GrantCall, 'route'> & { readonly body: string },
-    signal: AbortSignal,
-  ): Promise<Response> {
-    const { signer, fetch } = this.#options
-    const { body, request_id, tenant_id, key_id, adapter_digest, max_tokens } = call
-    const claims = { request_id, tenant_id, key_id, adapter_digest, max_tokens }
-    const authorization = await signer.sign({ route, ...claims, body })
-    return fetch(new URL(route, host.url).href, {
-      method: 'POST',
-      headers: { authorization, 'content-type': 'application/json' },
-      body,
-      signal,
-    })
   }
 }
 

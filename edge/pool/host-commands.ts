@@ -1,18 +1,15 @@
 /** Tells a host at once what the operator wants of it; answers to its heartbeats say it again. */
 import { type Heartbeat, HOST_ROUTES, type HostWish, heartbeat } from '#protocol'
 import { HOST_COMMAND_TIMEOUT_MS } from '../limits.ts'
-import type { GrantSigner } from './grant.ts'
+import type { HostCalls } from './host-calls.ts'
 
-export interface HostCommandsOptions {
-  readonly signer: GrantSigner
-  readonly fetch: typeof globalThis.fetch
-}
+const OF_NO_TENANT = { tenant_id: null, key_id: null, adapter_digest: null, max_tokens: null }
 
 export class HostCommands {
-  readonly #options: HostCommandsOptions
+  readonly #calls: HostCalls
 
-  constructor(options: HostCommandsOptions) {
-    this.#options = options
+  constructor(calls: HostCalls) {
+    this.#calls = calls
   }
 
   /** The host's state after it; null when it did not answer in time. Never rejects. */
@@ -21,21 +18,11 @@ export class HostCommands {
     wish: HostWish,
     call: { readonly requestId: string; readonly signal: AbortSignal },
   ): Promise<Heartbeat | null> {
-    const { signer, fetch } = this.#options
     const route = wish === 'drain' ? HOST_ROUTES.drain : HOST_ROUTES.resume
-    const body = '{}'
-    const pool = { tenant_id: null, key_id: null, adapter_digest: null, max_tokens: null }
+    const signal = AbortSignal.any([call.signal, AbortSignal.timeout(HOST_COMMAND_TIMEOUT_MS)])
     try {
-      const grant = { route, request_id: call.requestId, ...pool, body }
-      const response = await fetch(new URL(route, url).href, {
-        method: 'POST',
-        headers: {
-          authorization: await signer.sign(grant),
-          'content-type': 'application/json',
-        },
-        body,
-        signal: AbortSignal.any([call.signal, AbortSignal.timeout(HOST_COMMAND_TIMEOUT_MS)]),
-      })
+      const command = { request_id: call.requestId, ...OF_NO_TENANT, body: '{}' }
+      const response = await this.#calls.post(url, route, command, signal)
       return heartbeat.safeParse(await response.json()).data ?? null
     } catch {
       return null

@@ -1,30 +1,18 @@
 /**
- * `nozzle host add | run | roll`: more hosts, here in the embedded pool or on another machine, and
- * all of the embedded pool's started anew without a cut stream.
+ * `nozzle host add | roll`: more hosts in the embedded pool, and all of its hosts started anew
+ * without a cut stream.
  */
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseEnv } from 'node:util'
 import { type ApiRequest, callEdge, toPath } from '../lib/api-client.ts'
 import { callerPath } from '../lib/caller-path.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
-import {
-  type DataDir,
-  locateDataDir,
-  readRunning,
-  readSecrets,
-  writePrivateFile,
-} from '../lib/data-dir.ts'
+import { type DataDir, locateDataDir, readRunning } from '../lib/data-dir.ts'
 import { type HostRow, hostList, hostRow } from '../lib/edge-replies.ts'
 import { DRY_RUN_FLAG, EDGE_FLAGS, type EdgeTarget, locateEdge } from '../lib/edge-target.ts'
-import { quoteForShell } from '../lib/output.ts'
-import { ensureBaseModel } from '../setup/base-model.ts'
-import { prepareNative } from '../setup/prepare.ts'
 import {
   drawnHostId,
   dropPlanned,
@@ -34,13 +22,12 @@ import {
   writeHostPlan,
 } from '../up/host-plan.ts'
 import { readLastWords } from '../up/log-file.ts'
+import { writeEnvFile } from './host-elsewhere.ts'
 
 const POLL_MS = 250
 const START_WAIT_S = 120
 /** No edge goes by a snapshot of the pool that is older: by then all know that the host is back. */
 const PAUSE_S = 2
-/** As a host takes it: NOZZLE_HOST_NAME. */
-const HOST_NAME = /^[A-Za-z0-9._-]{1,80}$/
 
 const add: Command = {
   name: 'host add',
@@ -144,49 +131,6 @@ async function requireFreePort(port: number, address: string): Promise<void> {
     )
   }
   await new Promise((done) => server.close(done))
-}
-
-const run: Command = {
-  name: 'host run',
-  summary: 'run one host of a pool in the foreground',
-  positionals: [],
-  flags: { env: { type: 'string', value: 'path', help: 'its settings, as `host add` wrote them' } },
-  details: 'Builds the engine and fetches the base model when they are missing. Ctrl-C drains.',
-  examples: ['nozzle host run --env gpu-2.env'],
-  async run(call) {
-    const path = callerPath(call, call.flags.requiredText('env'))
-    const env = { ...call.env, ...readEnvFile(path) }
-    const dir = locateDataDir(env, call.projectRoot)
-    await prepareNative(call.output.note)
-    const base = await ensureBaseModel(env.NOZZLE_BASE_MODEL, dir.models, call.output.note)
-    requireName(base.name, env.NOZZLE_BASE_MODEL_NAME)
-    const child = spawn(process.execPath, [join(call.projectRoot, 'gpu-host', 'index.ts')], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      detached: true,
-      env: {
-        ...env,
-        NOZZLE_DATA_DIR: dir.root,
-        NOZZLE_BASE_MODEL_PATH: base.path,
-        NOZZLE_BASE_MODEL_NAME: base.name,
-      },
-    })
-    const stop = (): void => void child.kill('SIGTERM')
-    call.signal.addEventListener('abort', stop, { once: true })
-    call.hurry.addEventListener('abort', stop, { once: true })
-    const [code] = await once(child, 'exit')
-    if (code === 0) return
-    throw new CliError('unexpected', `the host ended with exit code ${code}`, 'Its log is above.')
-  },
-}
-
-/** Under another name the host would join as one of a base model that nobody asks for. */
-function requireName(name: string, poolName: string | undefined): void {
-  if (!poolName || poolName === name) return
-  throw new CliError(
-    'refused',
-    `this host would serve ${name}, its pool serves ${poolName}`,
-    "Set NOZZLE_BASE_MODEL in the file to the pool's, or take NOZZLE_BASE_MODEL_NAME out.",
-  )
 }
 
 const roll: Command = {
@@ -306,52 +250,4 @@ function requireId(dir: DataDir, name: string): string {
   )
 }
 
-function writeEnvFile(call: CommandCall, dir: DataDir, target: EdgeTarget, path: string): void {
-  const url = call.flags.requiredText('url')
-  if (!URL.canParse(url)) throw new CliError('usage', `--url "${url}" is not a URL`)
-  const name = call.flags.filledText('name')
-  if (name !== undefined && !HOST_NAME.test(name)) {
-    const fix = 'Up to 80 letters, digits, dots, dashes and underscores.'
-    throw new CliError('usage', `--name "${name}" is not a host's name`, fix)
-  }
-  const secret = readSecrets(dir)?.pool_secret
-  if (secret === undefined) throw new CliError('refused', `${dir.root} holds no pool secret`)
-  const baseModel = readRunning(dir)?.base_model
-  const port = new URL(url).port || '80'
-  const lines = [
-    `NOZZLE_POOL_SECRET=${secret}`,
-    `NOZZLE_EDGE_URL=${target.edgeUrl}`,
-    'NOZZLE_HOST_ADDRESS=0.0.0.0',
-    `NOZZLE_HOST_PORT=${port}`,
-    `NOZZLE_HOST_URL=${url}`,
-    ...(name === undefined ? [] : [`NOZZLE_HOST_NAME=${name}`]),
-    ...(baseModel ? [`NOZZLE_BASE_MODEL_NAME=${baseModel}`] : []),
-    ...(call.env.NOZZLE_BASE_MODEL ? [`NOZZLE_BASE_MODEL=${call.env.NOZZLE_BASE_MODEL}`] : []),
-    ...(call.env.NOZZLE_STORE ? [`NOZZLE_STORE=${call.env.NOZZLE_STORE}`] : []),
-  ]
-  const command = `nozzle host run --env ${quoteForShell(path)}`
-  if (call.flags.isSet('dry-run')) {
-    call.output.data({ dry_run: true, path, command }, `would write ${path}`)
-    return
-  }
-  writePrivateFile(path, `${lines.join('\n')}\n`)
-  if (/^https?:\/\/(127\.|localhost|\[::1\])/.test(target.edgeUrl)) {
-    call.output.note('NOZZLE_EDGE_URL names this machine as itself: put in what the other one sees')
-  }
-  if (!call.env.NOZZLE_STORE) {
-    call.output.note('NOZZLE_STORE is not set: adapters are kept where the other machine sees none')
-  }
-  call.output.data({ path, command }, `wrote ${path}; on the other machine: ${command}`)
-}
-
-function readEnvFile(path: string): NodeJS.Dict<string> {
-  try {
-    return parseEnv(readFileSync(path, 'utf8'))
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    const fix = 'Name a file that `nozzle host add --write-env` wrote.'
-    throw new CliError('not_found', `--env ${path} cannot be read: ${reason}`, fix)
-  }
-}
-
-export const hostPoolCommands: readonly Command[] = [add, run, roll]
+export const hostPoolCommands: readonly Command[] = [add, roll]
