@@ -57,6 +57,7 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          known: is one cut? exit code 1 if one is, or if the books differ
          --drains N (100)  --streams N (200)  --seed N (1)
   fair   a flood of one tenant: the first tokens of another, and who gets how much
+         --prompt-tokens N (32) of their requests
   overload  0.8, 1.5, 3 and 0.8 times what a host can serve, sent through an edge: goodput, first
          tokens, refusals, recovery; exit code 1 if a request or a token is lost
          --minutes N (1) of these four together  --seed N (1)
@@ -107,6 +108,7 @@ type CountName =
   | 'drains'
   | 'seconds'
   | 'minutes'
+  | 'prompt-tokens'
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
@@ -138,6 +140,7 @@ async function main(): Promise<void> {
       drains: { type: 'string', default: '100' },
       seconds: { type: 'string', default: '600' },
       minutes: { type: 'string', default: '1' },
+      'prompt-tokens': { type: 'string', default: '32' },
       peer: { type: 'string', multiple: true, default: ['node-llama-cpp'] },
       check: { type: 'boolean', default: false },
       'no-peer': { type: 'boolean', default: false },
@@ -186,7 +189,7 @@ async function main(): Promise<void> {
     fair: () =>
       runFair({
         ...{ shape, threads: common.threads },
-        rounds: count('rounds', 1),
+        ...{ rounds: count('rounds', 1), promptTokens: count('prompt-tokens', 1) },
       }),
     fault: async () => {
       const report = await runFault({

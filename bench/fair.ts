@@ -19,14 +19,15 @@ import { jain, median, percentile, significant } from './lib/statistics.ts'
 export interface FairOptions {
   readonly shape: ShapeName
   readonly threads: number
-  /** Each phase once a round; figures are medians of the rounds' own. */
+  /** Each phase once a round. First tokens are of all rounds together, the rest medians. */
   readonly rounds: number
+  /** Of the victim's and the flooder's requests. */
+  readonly promptTokens: number
 }
 
 /** Of a phase. */
-const SECONDS = 10
+const SECONDS = 20
 const SEQUENCES = 16
-const PROMPT_TOKENS = 32
 const COMPLETION_TOKENS = 32
 /** Of those that are compared by what they drew: prompts are charged too, and would hide it. */
 const BACKLOGGED_PROMPT_TOKENS = 4
@@ -46,35 +47,40 @@ const BACKLOGGED = [
 ] as const
 
 /** Fields of the report are explained in this folder's README. */
-export async function runFair({ shape, threads, rounds }: FairOptions) {
+export async function runFair({ shape, threads, rounds, promptTokens }: FairOptions) {
   const modelPath = await ensureShape(shape)
   const scratch = mkdtempSync(join(tmpdir(), 'nozzle-bench-'))
   const sizes = { slots: 1, rank: 4, sequences: SEQUENCES, threads }
   const engine = await openBenchEngine(modelPath, sizes)
   const scheduler = await createBenchScheduler(engine, scratch, RAM_BYTES)
   try {
-    const load = new FairLoad(scheduler, engine.info.baseModel)
+    const load = new FairLoad(scheduler, engine.info.baseModel, promptTokens)
     await load.capacity(SECONDS / 2)
     const all: Round[] = []
     for (let round = 0; round < rounds; round++) {
       all.push(await measureRound(load, SECONDS))
-      note(`round ${round + 1} of ${rounds}: ${JSON.stringify(all.at(-1))}`)
+      note(`round ${round + 1} of ${rounds}`)
     }
     const of = (value: (round: Round) => number): number => significant(median(all.map(value)))
+    const alone = pool(all.map((round) => round.alone))
+    const atShare = pool(all.map((round) => round.atShare))
+    const flooded = pool(all.map((round) => round.flooded))
     return {
       shape,
       device: engine.info.device,
       sequences: SEQUENCES,
       rounds,
+      prompt_tokens: promptTokens,
       requests_s: of(({ capacity }) => capacity),
-      victim_ttft_alone_p95: of(({ alone }) => alone.p95),
-      victim_ttft_at_share_p95: of(({ atShare }) => atShare.p95),
-      victim_ttft_flooded_p95: of(({ flooded }) => flooded.p95),
-      ratio: of(({ alone, flooded }) => flooded.p95 / alone.p95),
-      ratio_at_share_p95: of(({ atShare, flooded }) => flooded.p95 / atShare.p95),
-      ratio_at_share_p99: of(({ atShare, flooded }) => flooded.p99 / atShare.p99),
+      victim_requests: flooded.count,
+      victim_ttft_alone_p95: alone.p95,
+      victim_ttft_at_share_p95: atShare.p95,
+      victim_ttft_flooded_p95: flooded.p95,
+      ratio: significant(flooded.p95 / alone.p95),
+      ratio_at_share_p95: significant(flooded.p95 / atShare.p95),
+      ratio_at_share_p99: significant(flooded.p99 / atShare.p99),
       flood_refused: of(({ refusedShare }) => refusedShare),
-      victim_refused: all.reduce((sum, { victimRefused }) => sum + victimRefused, 0),
+      victim_refused: alone.refused + atShare.refused + flooded.refused,
       jain: of((round) => round.jain),
     }
   } finally {
@@ -88,19 +94,14 @@ function note(text: string): void {
   process.stderr.write(`fair: ${text}\n`)
 }
 
+/** What came of the victim's requests in each phase. */
 interface Round {
   readonly capacity: number
-  readonly alone: Percentiles
-  readonly atShare: Percentiles
-  readonly flooded: Percentiles
+  readonly alone: OpenLoopResult
+  readonly atShare: OpenLoopResult
+  readonly flooded: OpenLoopResult
   readonly refusedShare: number
-  readonly victimRefused: number
   readonly jain: number
-}
-
-interface Percentiles {
-  readonly p95: number
-  readonly p99: number
 }
 
 async function measureRound(load: FairLoad, seconds: number): Promise<Round> {
@@ -122,17 +123,22 @@ async function measureRound(load: FairLoad, seconds: number): Promise<Round> {
   const { flood } = flooded
   return {
     capacity,
-    alone: toPercentiles(alone.victim),
-    atShare: toPercentiles(atShare.victim),
-    flooded: toPercentiles(flooded.victim),
+    alone: alone.victim,
+    atShare: atShare.victim,
+    flooded: flooded.victim,
     refusedShare: flood.refused / Math.max(1, flood.asked),
-    victimRefused: alone.victim.refused + atShare.victim.refused + flooded.victim.refused,
     jain: jain(tokens),
   }
 }
 
-function toPercentiles({ ttftMs }: OpenLoopResult): Percentiles {
-  return { p95: percentile(ttftMs, 0.95), p99: percentile(ttftMs, 0.99) }
+function pool(results: readonly OpenLoopResult[]) {
+  const ttftMs = results.flatMap((result) => result.ttftMs)
+  return {
+    count: ttftMs.length,
+    p95: significant(percentile(ttftMs, 0.95)),
+    p99: significant(percentile(ttftMs, 0.99)),
+    refused: results.reduce((sum, { refused }) => sum + refused, 0),
+  }
 }
 
 interface OpenLoopResult {
@@ -146,12 +152,14 @@ interface OpenLoopResult {
 class FairLoad {
   readonly #scheduler: Scheduler
   readonly #baseModel: string
+  readonly #promptTokens: number
   readonly #random = new Random('fair')
   #open = 0
 
-  constructor(scheduler: Scheduler, baseModel: string) {
+  constructor(scheduler: Scheduler, baseModel: string, promptTokens: number) {
     this.#scheduler = scheduler
     this.#baseModel = baseModel
+    this.#promptTokens = promptTokens
   }
 
   /** Requests a second that the host serves when it always has work, several tenants' together. */
@@ -224,7 +232,7 @@ class FairLoad {
       readonly tokens: number
       readonly promptTokens: number
       readonly onTokens: (count: number) => void
-    } = { tokens: COMPLETION_TOKENS, promptTokens: PROMPT_TOKENS, onTokens: () => {} },
+    } = { tokens: COMPLETION_TOKENS, promptTokens: this.#promptTokens, onTokens: () => {} },
   ): Promise<{ readonly ttftMs: number } | null> {
     const askedAt = performance.now()
     const request = createRequest({

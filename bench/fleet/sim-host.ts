@@ -291,10 +291,11 @@ export class SimHost {
   #planOne(running: readonly SimRequest[], nowMs: number): Run {
     const bySequence = new Map(running.map((request) => [request.sequence, request]))
     const plan = planStep(
-      running.map(({ sequence, promptRemaining, lastStep }) => ({
+      running.map(({ sequence, promptRemaining, lastStep, tenantId, weight }) => ({
         ...{ sequence, promptRemaining, lastStep },
+        isYielding: this.#admission.isBeyondShare(tenantId, weight, this.#costs.host.sequences),
       })),
-      this.#costs.host,
+      { ...this.#costs.host, parts: null },
     )
     const rows: SimRequest[] = []
     const promptRows: number[] = []

@@ -41,6 +41,13 @@ export class AdapterCache implements AdapterPort {
     }
   }
 
+  acquireResident(digest: string): SlotLease | null {
+    const pinned = this.#slots.joinResident(digest)
+    if (pinned === null) return null
+    this.#demand.used(digest)
+    return { ...pinned, source: 'slot' }
+  }
+
   async prefetch(digest: string): Promise<void> {
     if (this.#slots.isResident(digest)) return
     await this.#images.fetch(digest)

@@ -96,6 +96,13 @@ export class SlotPool {
     this.#loads.get(slot)?.then(unpin, unpin)
   }
 
+  /** A pin on the adapter's slot, at once; null when it is not resident. */
+  joinResident(digest: string): PinnedSlot | null {
+    if (!this.#table.isResident(digest)) return null
+    const pin = this.#table.pin(digest)
+    return pin === null ? null : this.#toPinned(pin, this.#toRelease(pin))
+  }
+
   /** A pin on the adapter's slot if it is resident or loading; null when it must be loaded. */
   join(digest: string, signal: AbortSignal): Promise<PinnedSlot> | null {
     const pin = this.#table.pin(digest)
@@ -109,24 +116,33 @@ export class SlotPool {
   }
 
   async #settle(pin: SlotPin, signal: AbortSignal): Promise<PinnedSlot> {
-    let isReleased = false
-    const release = (): void => {
-      if (isReleased) return
-      isReleased = true
-      if (this.#table.unpin(pin)) this.#grantWaiting()
-    }
+    const release = this.#toRelease(pin)
     try {
       const load = this.#loads.get(pin.slot)
-      const filling = load ? await abortable(load, signal) : this.#fillings.get(pin.slot)
+      if (load !== undefined) await abortable(load, signal)
       // The abort may have come between the end of the load and this turn.
       if (signal.aborted) throw requestAborted()
-      if (filling === undefined) throw new Error('a pinned slot holds nothing')
-      const { packBytes, uncarriedUs: swapUs } = filling
-      filling.uncarriedUs = 0
-      return { ...pin, swapUs, packBytes, release }
+      return this.#toPinned(pin, release)
     } catch (error) {
       release()
       throw error
+    }
+  }
+
+  #toPinned(pin: SlotPin, release: () => void): PinnedSlot {
+    const filling = this.#fillings.get(pin.slot)
+    if (filling === undefined) throw new Error('a pinned slot holds nothing')
+    const { packBytes, uncarriedUs: swapUs } = filling
+    filling.uncarriedUs = 0
+    return { ...pin, swapUs, packBytes, release }
+  }
+
+  #toRelease(pin: SlotPin): () => void {
+    let isReleased = false
+    return () => {
+      if (isReleased) return
+      isReleased = true
+      if (this.#table.unpin(pin)) this.#grantWaiting()
     }
   }
 

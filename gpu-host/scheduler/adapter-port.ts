@@ -32,6 +32,8 @@ export interface AdapterPort {
    * `adapter_load_failed`, or on abort.
    */
   acquire(digest: string, signal: AbortSignal): Promise<SlotLease>
+  /** At once, where the adapter is in its slot; null = it takes `acquire`. */
+  acquireResident(digest: string): SlotLease | null
   /** Resolves when the adapter is in RAM (or a slot), from where a load takes milliseconds. */
   prefetch(digest: string): Promise<void>
   /** May be asked for soon: as prefetch, behind everything that is needed now, or dropped. */

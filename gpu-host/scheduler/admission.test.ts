@@ -147,21 +147,51 @@ describe('Admission', () => {
     expect(names(admission).slice(0, 2)).toContain('new')
   })
 
-  it('keeps the last sequences for tenants that run little', () => {
+  it('keeps sequences for tenants that run little, as many as they ran of late and two more', () => {
     const admission = new Admission<Waiting>(WIDE)
     const reserved = (tenantId: string): number => admission.reservedFrom(tenantId, 1, 16)
     for (let i = 0; i < 7; i++) started(admission, request(`a${i}`, 'a'))
     // 7 < 16 ÷ (1 + 1): so far it takes what it would have beside another.
     expect(reserved('a')).toBe(0)
     started(admission, request('a7', 'a'))
+    // An eighth, where nobody else was seen.
     expect(reserved('a')).toBe(2)
     expect(reserved('b')).toBe(0)
     expect(admission.reservedFrom('a', 1, 7)).toBe(0)
-    const along = [request('b0', 'b'), request('b1', 'b')]
+    const running = [0, 1, 2].map((i) => started(admission, request(`b-${i}`, 'b')))
+    // 3 and 2 more, of which it runs 3.
+    expect(reserved('a')).toBe(2)
+    for (const each of running) admission.end(each)
+    expect(reserved('a')).toBe(5)
+    const many = [0, 1, 2, 3, 4].map((i) => started(admission, request(`c-${i}`, 'c')))
+    for (const each of many) admission.end(each)
+    // 5 and 2: never more than three eighths.
+    expect(reserved('a')).toBe(6)
+    // Nor for ever.
+    for (let i = 0; i < 700; i++) admission.end(started(admission, request(`d${i}`, 'a')))
+    expect(reserved('a')).toBe(3)
+  })
+
+  it('counts what starts along with a request', () => {
+    const admission = new Admission<Waiting>(WIDE)
     for (let i = 0; i < 4; i++) started(admission, request(`b-${i}`, 'b'))
+    started(admission, request('a0', 'a'))
+    const along = [request('b0', 'b'), request('b1', 'b')]
     // With the two that start now b has 6 of 16 ÷ 3.
-    expect(admission.reservedFrom('b', 1, 16, along)).toBe(4)
-    expect(reserved('a')).toBe(4)
-    expect(reserved('b')).toBe(0)
+    expect(admission.reservedFrom('b', 1, 16)).toBe(0)
+    expect(admission.reservedFrom('b', 1, 16, along)).toBe(2)
+  })
+
+  it('says who runs beyond its share', () => {
+    const admission = new Admission<Waiting>(WIDE)
+    const isBeyond = (tenantId: string) => admission.isBeyondShare(tenantId, 1, 16)
+    for (let i = 0; i < 8; i++) started(admission, request(`a${i}`, 'a'))
+    expect(isBeyond('a')).toBe(false)
+    started(admission, request('a8', 'a'))
+    expect(isBeyond('a')).toBe(true)
+    // Among sixteen tenants one sequence is nobody's excess, though 16 ÷ 17 < 1.
+    const many = new Admission<Waiting>(WIDE)
+    for (let i = 0; i < 16; i++) started(many, request(`r${i}`, `t${i}`))
+    expect(many.isBeyondShare('t3', 1, 16)).toBe(false)
   })
 })

@@ -7,12 +7,12 @@
  * credit, and a newcomer is behind nobody.
  *
  * Bounds. Of two tenants that both have requests waiting all the time, the tokens ÷ weight that ran
- * differ by no more than what their running requests may cost. The last quarter of the sequences
- * (the last eighth while a tenant is alone) is kept for tenants that run less than they would
- * beside one more: nobody holds all of them, however long its requests are. No tenant fills more of
- * the queue than it leaves to others.
+ * differ by no more than what their running requests may cost. Nobody holds all sequences, however
+ * long its requests are (sequence-share.ts). No tenant fills more of the queue than it leaves to
+ * others.
  */
 import { HostError } from '../errors.ts'
+import { followPeak, isBeyondShare, reservedFrom, type Standing } from './sequence-share.ts'
 
 export interface QueuedRequest {
   readonly tenantId: string
@@ -39,6 +39,8 @@ interface TenantLine<T> {
   weight: number
   /** Tokens ÷ weight, charged so far. */
   counter: number
+  /** The most sequences that others ran at once of late. */
+  othersPeak: number
 }
 
 /** A line while an order is being made. */
@@ -50,10 +52,6 @@ interface Turn<T> {
   at: number
 }
 
-/** Of the sequences, rounded down. */
-const RESERVE_SHARE = 1 / 4
-/** While no other tenant has requests here. */
-const RESERVE_SHARE_ALONE = 1 / 8
 /** Further than that nobody has to look: it is a wait beyond any bound. */
 const AHEAD_MAX = 1024
 /** Idle tenants remembered before the first look at who may be forgotten. */
@@ -67,6 +65,7 @@ export class Admission<T extends QueuedRequest> {
   readonly #debts = new Map<string, number>()
   #debtsSwept = 0
   #depth = 0
+  #running = 0
   /** Counter of the tenant that started last, as it was then. */
   #lastStart = 0
 
@@ -104,6 +103,7 @@ export class Admission<T extends QueuedRequest> {
       running: new Map<T, Bill>(),
       weight,
       counter: this.#debts.get(tenantId) ?? 0,
+      othersPeak: this.#running,
     }
     this.#debts.delete(tenantId)
     line.weight = weight
@@ -121,7 +121,9 @@ export class Admission<T extends QueuedRequest> {
     const { weight, costTokens } = request
     line.running.set(request, { weight, charged: costTokens, used: 0 })
     line.counter += costTokens / weight
+    this.#running += 1
     this.remove(request)
+    this.#followPeaks()
   }
 
   /** A running request cost `tokens` more. */
@@ -141,6 +143,7 @@ export class Admission<T extends QueuedRequest> {
     const bill = line?.running.get(request)
     if (line === undefined || bill === undefined) return
     line.running.delete(request)
+    this.#running -= 1
     line.counter -= (bill.charged - bill.used) / bill.weight
     this.#leave(request.tenantId, line)
   }
@@ -206,16 +209,31 @@ export class Admission<T extends QueuedRequest> {
     sequenceCount: number,
     starting: readonly T[] = [],
   ): number {
-    const own = this.#lines.get(tenantId)
     const along = starting.filter((request) => request.tenantId === tenantId).length
+    return reservedFrom(this.#standing(tenantId, weight), sequenceCount, along)
+  }
+
+  isBeyondShare(tenantId: string, weight: number, sequenceCount: number): boolean {
+    return isBeyondShare(this.#standing(tenantId, weight), sequenceCount)
+  }
+
+  #standing(tenantId: string, weight: number): Standing {
+    const own = this.#lines.get(tenantId)
     let weights = own === undefined ? weight : 0
     for (const line of this.#lines.values()) weights += line.weight
-    // Beside one more tenant of weight 1.
-    const share = (sequenceCount * weight) / (weights + 1)
-    const isBelow = (own?.running.size ?? 0) + along < share
-    if (isBelow) return 0
-    const isAlone = weights === weight
-    return Math.floor(sequenceCount * (isAlone ? RESERVE_SHARE_ALONE : RESERVE_SHARE))
+    const running = own?.running.size ?? 0
+    const othersRunning = this.#running - running
+    return {
+      ...{ running, weight, weights, othersRunning },
+      othersPeak: own?.othersPeak ?? othersRunning,
+    }
+  }
+
+  /** What each tenant's others run at once, now that one more started. */
+  #followPeaks(): void {
+    for (const line of this.#lines.values()) {
+      line.othersPeak = followPeak(line.othersPeak, this.#running - line.running.size)
+    }
   }
 
   /** Where a tenant joins: the last start, or the lowest that waits where that is lower. */

@@ -175,12 +175,15 @@ export class Scheduler implements RequestRunner {
     sequence.engineSequence = engineSequence
     sequence.startOrder = this.#starts++
     this.#held.set(engineSequence, sequence)
+    const { adapters } = this.#options
     const digest = sequence.request.adapter_digest
-    if (digest === null) {
-      this.#open(sequence, null)
+    // Whoever needs no load is in the very next step.
+    const resident = digest === null ? null : adapters.acquireResident(digest)
+    if (digest === null || resident !== null) {
+      this.#open(sequence, resident)
       return
     }
-    this.#options.adapters.acquire(digest, sequence.abortStart.signal).then(
+    adapters.acquire(digest, sequence.abortStart.signal).then(
       (lease) => this.#open(sequence, lease),
       (error: unknown) => this.#requests.order(sequence.owner, toEndOrder(error)),
     )
@@ -204,15 +207,18 @@ export class Scheduler implements RequestRunner {
     const plannable = this.#kv.begin((sequence, error) => {
       this.#requests.order(sequence.owner, toEndOrder(error))
     })
+    const yielding = this.#line.beyondShare(plannable)
     const plan = planStep(
-      plannable.map(({ engineSequence, isDecoding, rowsDue, lastStep }) => ({
+      plannable.map(({ engineSequence, isDecoding, rowsDue, lastStep, tenantId }) => ({
         sequence: engineSequence,
         promptRemaining: isDecoding ? 0 : rowsDue,
         lastStep,
+        isYielding: yielding.has(tenantId),
       })),
       {
         rowsMax: engine.limits.rowsMax,
         prefillRowsMax: this.#prefillRows,
+        parts: this.#observer.cost.parts,
       },
     )
     return this.#kv.fit(plan)

@@ -21,6 +21,18 @@ describe('StepCost', () => {
     expect(measured(10_000, 0).promptCost).toBeCloseTo(1 / 32, 3)
   })
 
+  it('tells the fixed part of a step from the part of a row, and keeps both while steps are alike', () => {
+    const cost = measured(10_000, 600)
+    expect(cost.parts?.fixedUs).toBeCloseTo(10_000, 0)
+    expect(cost.parts?.rowUs).toBeCloseTo(600, 1)
+    // Alike but for noise, which must not be taken for what a row costs.
+    for (let step = 0; step < 2000; step++) {
+      const noisyUs = step % 4 < 2 ? 14_000 : 18_000
+      cost.observe({ rows: 10 + (step % 2), decodes: 10, engineUs: noisyUs, wallUs: noisyUs })
+    }
+    expect(cost.parts?.rowUs).toBeGreaterThan(500)
+  })
+
   it('says how long a step takes, all in all, and follows when that changes', () => {
     const cost = measured(10_000, 0)
     expect(cost.stepMs).toBeCloseTo(10.5, 3)
@@ -41,5 +53,6 @@ describe('StepCost', () => {
     expect(cost.stepMs).toBe(1)
     // Steps that are all alike do not tell a row's part from the fixed one.
     expect(cost.promptCost).toBe(0.5)
+    expect(cost.parts).toBeNull()
   })
 })

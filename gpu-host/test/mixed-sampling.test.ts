@@ -15,7 +15,7 @@ import { systemClock } from '../clock.ts'
 import { Journal } from '../journal/journal.ts'
 import { CURSOR_START, readSettled } from '../journal/settled-reader.ts'
 import type { GenerateEvent, GenerateRequest } from '../protocol.ts'
-import type { AdapterPort } from '../scheduler/adapter-port.ts'
+import type { AdapterPort, SlotLease } from '../scheduler/adapter-port.ts'
 import { Scheduler } from '../scheduler/scheduler.ts'
 import { createMetrics, type HostMetrics } from '../telemetry/metrics.ts'
 import { createChatTemplate } from '../text/chat-template.ts'
@@ -32,11 +32,13 @@ let journal: Journal
 let scheduler: Scheduler
 
 /** Adapters that stay in their slots. */
+const toLease = (digest: string): SlotLease => {
+  const slot = Number(digest.at(-1))
+  return { slot, generation: 1, source: 'slot', swapUs: 0, packBytes: 1, release: () => {} }
+}
 const residents: AdapterPort = {
-  acquire: async (digest) => {
-    const slot = Number(digest.at(-1))
-    return { slot, generation: 1, source: 'slot', swapUs: 0, packBytes: 1, release: () => {} }
-  },
+  acquire: async (digest) => toLease(digest),
+  acquireResident: toLease,
   prefetch: async () => {},
   hint: async () => {},
   stage: () => {},

@@ -61,7 +61,7 @@ class Simulation {
       adapters: this.scripts,
       engine: {
         // A few of the pages that eight contexts would take: some sequences lose theirs.
-        limits: { slotCount: 3, sequenceCount: 8, rowsMax: 32, pageCount: 33 },
+        limits: { slotCount: 3, sequenceCount: 8, rowsMax: 32, pageCount: 29 },
         eosOneIn: EOS_ONE_IN,
         stepUs: (rows) => {
           const us = 1000 + rows * 37

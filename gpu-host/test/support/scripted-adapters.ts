@@ -116,6 +116,11 @@ export class ScriptedAdapters implements AdapterPort {
     return digest !== null && (this.#waits.get(digest) ?? 0) > 0
   }
 
+  acquireResident(digest: string): SlotLease | null {
+    const resident = this.#slots.findIndex((slot) => slot.digest === digest)
+    return resident < 0 ? null : this.#lease(digest, resident, 'request')
+  }
+
   async acquire(digest: string, signal: AbortSignal): Promise<SlotLease> {
     return this.#acquire(digest, signal, 'request')
   }
