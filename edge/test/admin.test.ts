@@ -160,6 +160,7 @@ describe('models', () => {
       endpoint,
       canary: null,
       unchanged: false,
+      ended_canary: null,
     })
     expect(
       (await pool.call('POST', `/${tenant.name}/triage/v1/chat/completions`, tenant.key, chat))
