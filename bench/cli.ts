@@ -57,7 +57,7 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          known: is one cut? exit code 1 if one is, or if the books differ
          --drains N (100)  --streams N (200)  --seed N (1)
   fair   a flood of one tenant: the first tokens of another, and who gets how much
-         --prompt-tokens N (32) of their requests
+         --prompt-tokens N (128) of their requests
   overload  0.8, 1.5, 3 and 0.8 times what a host can serve, sent through an edge: goodput, first
          tokens, refusals, recovery; exit code 1 if a request or a token is lost
          --minutes N (1) of these four together  --seed N (1)
@@ -140,7 +140,7 @@ async function main(): Promise<void> {
       drains: { type: 'string', default: '100' },
       seconds: { type: 'string', default: '600' },
       minutes: { type: 'string', default: '1' },
-      'prompt-tokens': { type: 'string', default: '32' },
+      'prompt-tokens': { type: 'string', default: '128' },
       peer: { type: 'string', multiple: true, default: ['node-llama-cpp'] },
       check: { type: 'boolean', default: false },
       'no-peer': { type: 'boolean', default: false },
