@@ -26,16 +26,17 @@ const MIGRATION_LOCK = 0x6e6f7a7a6c65
 export async function openPostgres(options: PostgresOptions): Promise<Database> {
   const { url, migrations } = options
   let pool = createPool(url)
+  let closing: Promise<unknown> | null = null
   const availability = new Availability({
     probe: () => probe(url),
     // After an outage nobody can tell which connections still lead anywhere.
     onDown: () => {
+      if (closing !== null) return
       const old = pool
       pool = createPool(url)
       void old.end()
     },
   })
-  let closing: Promise<unknown> | null = null
   return {
     db: drizzle({ client: watchPool(availability, () => pool), schema }),
     kind: 'postgres',
