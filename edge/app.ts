@@ -28,7 +28,7 @@ import { takeHeartbeat, takeUsage } from './routes/pool.ts'
 import { setPrice, showPrices } from './routes/prices.ts'
 import { addTenant, changeTenant, showTenant, showTenants } from './routes/tenants.ts'
 import { completeUpload, planUpload } from './routes/uploads.ts'
-import { showUsage, showUsageEvents } from './routes/usage.ts'
+import { showUsage, showUsageEvents, showUsageFeed } from './routes/usage.ts'
 import { showCaller } from './routes/whoami.ts'
 
 export function createApp(deps: Deps): Hono<EdgeEnv> {
@@ -83,6 +83,7 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.post('/v1/tenants/:tenant/models/:model/rollback', rollBackModel(deps))
   app.get('/v1/tenants/:tenant/usage', showUsage(deps))
   app.get('/v1/tenants/:tenant/usage/events', showUsageEvents(deps))
+  app.get('/v1/tenants/:tenant/usage/feed', showUsageFeed(deps))
   app.post('/v1/tenants/:tenant/invoices', addInvoice(deps))
   app.get('/v1/tenants/:tenant/invoices', showInvoices(deps))
   app.get('/v1/tenants/:tenant/invoices/:invoice', showInvoice(deps))

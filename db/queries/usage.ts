@@ -181,6 +181,8 @@ export interface UsagePage {
   readonly limit: number
   /** The last row of the page before; absent = from the newest. */
   readonly after?: UsagePosition | null | undefined
+  /** These alone; absent = all. */
+  readonly only?: readonly UsagePosition[] | undefined
 }
 
 /** Newest first. Empty when `after` names no event of this tenant. */
@@ -191,6 +193,11 @@ export async function listUsageEvents(db: Db, page: UsagePage): Promise<ChargedU
     ? sql`${position} < (select last.occurred_at, last.request_id, last.attempt
         from usage_events last where last.request_id = ${page.after.requestId}
         and last.attempt = ${page.after.attempt} and last.tenant_id = ${page.tenantId})`
+    : undefined
+  const pairs = JSON.stringify(page.only?.map((one) => [one.requestId, one.attempt]))
+  const isWanted = page.only
+    ? sql`(${requestId}, ${attempt}) in (select item ->> 0, (item ->> 1)::integer
+        from jsonb_array_elements(${pairs}::text::jsonb) item)`
     : undefined
   // Limited to one, so that it is looked up row by row, as above.
   const entryOf = (kind: LedgerEntryKind) =>
@@ -217,7 +224,7 @@ export async function listUsageEvents(db: Db, page: UsagePage): Promise<ChargedU
     .from(usageEvents)
     .innerJoinLateral(charge, sql`true`)
     .leftJoinLateral(reversal, sql`true`)
-    .where(and(eq(usageEvents.tenantId, page.tenantId), isAfter))
+    .where(and(eq(usageEvents.tenantId, page.tenantId), isAfter, isWanted))
     .orderBy(desc(usageEvents.occurredAt), desc(requestId), desc(attempt))
     .limit(page.limit)
 }

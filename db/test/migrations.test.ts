@@ -5,6 +5,7 @@ import { sql } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { openDatabase } from '../client.ts'
 import { createId } from '../ids.ts'
+import { readMigrationState } from '../migration-state.ts'
 import { openPostgres } from '../postgres.ts'
 import { recordAuditEntry } from '../queries/audit-log.ts'
 import { ensurePartitions } from '../queries/partitions.ts'
@@ -36,6 +37,19 @@ describeOnEachDatabase((db) => {
     await expect(db().execute(update)).rejects.toMatchObject(refused)
     await expect(db().execute(sql`delete from ${name}`)).rejects.toMatchObject(refused)
     await expect(db().execute(sql`truncate ${name} cascade`)).rejects.toMatchObject(refused)
+  })
+
+  it('are told behind this release, or ahead of it', async () => {
+    const whole = await readMigrationState(db())
+    expect(whole).toEqual({ known: expect.any(Number), missing: 0, unknown: 0 })
+    expect(whole.known).toBeGreaterThan(10)
+    await db().execute(sql`insert into drizzle.__drizzle_migrations (hash, created_at)
+      values ('later', 9000000000000)`)
+    expect(await readMigrationState(db())).toEqual({ ...whole, unknown: 1 })
+    await db().execute(sql`update drizzle.__drizzle_migrations set created_at = 1
+      where hash = 'later' or created_at = (select min(created_at)
+        from drizzle.__drizzle_migrations)`)
+    expect(await readMigrationState(db())).toMatchObject({ missing: 1 })
   })
 })
 

@@ -10,6 +10,7 @@ import {
   type UsageEvent,
   type UsagePosition,
 } from '../queries/usage.ts'
+import { feedEnd, listFedEntries } from '../queries/usage-feed.ts'
 import { ledgerTotals, usageByModel, usageTotals } from '../queries/usage-totals.ts'
 import { describeOnEachDatabase } from './support/database.ts'
 import { addBaseModel, createEvent } from './support/records.ts'
@@ -315,6 +316,29 @@ describeOnEachDatabase((db) => {
         .toSorted((a, b) => (a.request_id < b.request_id ? 1 : -1))
         .toSorted((a, b) => Date.parse(b.ended_at) - Date.parse(a.ended_at))
       expect(seen.map((row) => row.requestId)).toEqual(expected.map((event) => event.request_id))
+    })
+  })
+
+  describe('listFedEntries', () => {
+    it('goes on in the order of storing, however old a request is, and shows no other tenant', async () => {
+      const tenantId = newTenant()
+      await recordUsageEvents(db(), [createEvent(tenantId)])
+      const begin = await feedEnd(db())
+      const times = ['2026-11-04T00:00:00Z', '2026-11-02T00:00:00Z', '2026-11-03T00:00:00Z']
+      const events = times.map((ended_at) => createEvent(tenantId, { ended_at }))
+      for (const event of events) {
+        await recordUsageEvents(db(), [event, createEvent(newTenant())])
+      }
+      const first = await listFedEntries(db(), { tenantId, after: begin, limit: 2 })
+      const after = first.at(-1)?.position ?? begin
+      const rest = await listFedEntries(db(), { tenantId, after, limit: 2 })
+      const ids = [...first, ...rest].map(({ requestId }) => requestId)
+      expect(ids).toEqual(events.map((event) => event.request_id))
+      const only = rest.map(({ requestId, attempt }) => ({ requestId, attempt }))
+      const rows = await listUsageEvents(db(), { tenantId, limit: 9, only })
+      expect(rows.map(({ requestId }) => requestId)).toEqual([events[2]?.request_id])
+      const end = rest.at(-1)?.position ?? after
+      expect(await listFedEntries(db(), { tenantId, after: end, limit: 2 })).toEqual([])
     })
   })
 

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { versionNumbers } from '#db/queries/adapter-versions.ts'
 import { type ChargedUsageEvent, listUsageEvents, type UsagePosition } from '#db/queries/usage.ts'
+import { type FeedPosition, feedEnd, listFedEntries } from '#db/queries/usage-feed.ts'
 import { usageByModel } from '#db/queries/usage-totals.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
@@ -24,6 +25,16 @@ const page = z.object({
     .max(90)
     .regex(/^.+\/\d{1,4}$/, 'must be the next of a page')
     .transform(toPosition)
+    .optional(),
+})
+
+const feed = z.object({
+  limit: z.coerce.number().int().min(1).max(1000).default(100),
+  after: z
+    .string()
+    .max(120)
+    .regex(/^\d{1,18}\//, 'must be the next of a feed')
+    .transform(toFeedPosition)
     .optional(),
 })
 
@@ -82,6 +93,39 @@ export function showUsageEvents(deps: Deps): (c: EdgeContext) => Promise<Respons
     const next = last === undefined ? null : `${last.requestId}/${last.attempt}`
     return c.json({ data: rows.map(toWire), next })
   }
+}
+
+/**
+ * Events in the order in which they were stored, oldest first; `next` is always the `after` of the
+ * next call, so that a caller who goes on misses none. Without `after`: none, and where to begin.
+ * An event comes again once a later attempt at its request is charged in its place.
+ */
+export function showUsageFeed(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    const { id: tenantId } = await accessTenant(deps, c)
+    const { limit, after } = parseValue(feed, c.req.query())
+    if (after === undefined) {
+      return c.json({ data: [], next: toFeedCursor(await feedEnd(deps.db)) })
+    }
+    const entries = await listFedEntries(deps.db, { tenantId, after, limit })
+    const rows =
+      entries.length === 0 ? [] : await listUsageEvents(deps.db, { tenantId, limit, only: entries })
+    const byKey = new Map(rows.map((row) => [`${row.requestId}/${row.attempt}`, row]))
+    const keys = new Set(entries.map(({ requestId, attempt }) => `${requestId}/${attempt}`))
+    const data = [...keys].flatMap((key) => byKey.get(key) ?? [])
+    const next = toFeedCursor(entries.at(-1)?.position ?? after)
+    return c.json({ data: data.map(toWire), next })
+  }
+}
+
+/** `<transaction>/<ledger entry>`, as `next` says it. */
+function toFeedPosition(text: string): FeedPosition {
+  const slash = text.indexOf('/')
+  return { ingestXid: text.slice(0, slash), entryId: text.slice(slash + 1) }
+}
+
+function toFeedCursor({ ingestXid, entryId }: FeedPosition): string {
+  return `${ingestXid}/${entryId}`
 }
 
 /** `<request id>/<attempt>`, as `next` says it. */
