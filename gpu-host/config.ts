@@ -115,6 +115,8 @@ const storeEnvironment = environment.pick({
   NOZZLE_STORE_PATH_STYLE: true,
 })
 
+const secretEnvironment = environment.pick({ NOZZLE_POOL_SECRET: true })
+
 type Environment = Record<string, string | undefined>
 
 /** Throws `invalid_request`, naming each variable that is wrong; never prints a value. */
@@ -126,6 +128,12 @@ export function readConfig(env: Environment = process.env): HostConfig {
 export function readStoreAddress(address?: string, env: Environment = process.env): StoreAddress {
   const named = address === undefined ? env : { ...env, NOZZLE_STORE: address }
   return toStore(parseEnvironment(storeEnvironment, named))
+}
+
+/** Throws as readConfig does. */
+export function readPoolSecret(env: Environment = process.env): Uint8Array {
+  const { NOZZLE_POOL_SECRET: secret } = parseEnvironment(secretEnvironment, env)
+  return new TextEncoder().encode(secret)
 }
 
 function parseEnvironment<T extends z.ZodType>(schema: T, env: Environment): z.infer<T> {

@@ -20,7 +20,7 @@ import type { DiskTier } from './disk-tier.ts'
 import { PackFileError, packFileBytes, writePack } from './pack-file.ts'
 import { checkPackFits } from './pack-fit.ts'
 import { CONFIG_BYTES_MAX, parsePeftConfig } from './peft-config.ts'
-import { createPack } from './peft-to-pack.ts'
+import { type ConversionProgress, createPack } from './peft-to-pack.ts'
 import { SafetensorsFile } from './safetensors-reader.ts'
 import type { AdapterStore } from './store-tier.ts'
 
@@ -29,6 +29,7 @@ export interface PeftIntakeOptions {
   readonly store: AdapterStore
   readonly disk: DiskTier
   readonly log: Log
+  readonly onProgress?: ConversionProgress
 }
 
 interface UploadedFiles {
@@ -87,12 +88,13 @@ export class PeftIntake implements AdapterIntake {
   }
 
   async #convert(digest: string, configBytes: Buffer, weightsPath: string): Promise<AdapterImage> {
-    const { info, limits } = this.#options.engine
+    const { engine, onProgress } = this.#options
+    const { info, limits } = engine
     const config = parsePeftConfig(configBytes)
     const weights = await SafetensorsFile.open(weightsPath)
     try {
       const modules = await planModules(config, weights.tensors, info, limits.rankMax)
-      return await createPack({ digest, config, modules, weights, base: info })
+      return await createPack({ digest, config, modules, weights, base: info, onProgress })
     } finally {
       await weights.close()
     }

@@ -1,9 +1,8 @@
 /**
  * What a deploy would say of an adapter, without a pool: `node check.ts <peft directory>
- * <base.gguf>
- * <base model name> <largest rank>`. One line of JSON on stdout: the receipt, or the refusal as a
- * host would send it (exit code 4). The pack is made in full, in a directory of its own, and
- * removed.
+ * <base.gguf> <base model name> <largest rank>`. A line of JSON on stdout for each module that is
+ * converted; the last line is the receipt, or the refusal as a host would send it (exit code 4).
+ * The pack is made in full, in a directory of its own, and removed.
  */
 import { copyFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -36,7 +35,8 @@ async function check(directory: string, model: ModelArguments): Promise<AdapterR
   try {
     const store = new DirectoryStore(join(scratch, 'store'))
     const options = { directory: join(scratch, 'disk'), bytesMax: Number.MAX_SAFE_INTEGER, log }
-    const intake = new PeftIntake({ engine, store, disk: await DiskTier.open(options), log })
+    const disk = await DiskTier.open(options)
+    const intake = new PeftIntake({ engine, store, disk, log, onProgress: tellProgress })
     const [configPath, weightsPath] = [join(scratch, 'config'), join(scratch, 'weights')]
     await copyFile(join(directory, 'adapter_config.json'), configPath)
     await copyFile(join(directory, 'adapter_model.safetensors'), weightsPath)
@@ -51,6 +51,10 @@ interface ModelArguments {
   readonly modelPath: string
   readonly modelName: string
   readonly rankMax: number
+}
+
+function tellProgress(bytesDone: number, bytesTotal: number): void {
+  process.stdout.write(`${JSON.stringify({ bytes_done: bytesDone, bytes_total: bytesTotal })}\n`)
 }
 
 function log(_level: string, message: string): void {

@@ -45,6 +45,16 @@ describe('a pack made from PEFT files', () => {
     },
   )
 
+  it('says after each module how far it is, up to the whole', async () => {
+    const seen: number[][] = []
+    const image = await convert(vectorDirectory('plain'), VECTOR_BASE, (...bytes) => {
+      seen.push(bytes)
+    })
+    const { modules, payload_bytes: total } = image.manifest
+    const ends = [...modules.slice(1).map(({ a_offset }) => a_offset), total]
+    expect(seen).toEqual(ends.map((end) => [end, total]))
+  })
+
   it('folds ranks, scales and patterns as peft does', async () => {
     const plain = await convert(vectorDirectory('plain'))
     expect(plain.manifest).toMatchObject({ rank: 4, alpha: 8, use_rslora: false })

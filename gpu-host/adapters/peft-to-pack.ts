@@ -20,7 +20,11 @@ export interface PackSource {
   readonly modules: readonly PlannedModule[]
   readonly weights: SafetensorsFile
   readonly base: BaseShape & { readonly baseModel: string; readonly baseDigest: string }
+  /** Told after each module how many bytes of the pack are made, and of how many. */
+  readonly onProgress?: ConversionProgress | undefined
 }
+
+export type ConversionProgress = (bytesDone: number, bytesTotal: number) => void
 
 /** Rejects with `adapter_invalid` on weights that F16 cannot hold. */
 export async function createPack(source: PackSource): Promise<AdapterImage> {
@@ -34,6 +38,7 @@ export async function createPack(source: PackSource): Promise<AdapterImage> {
     const bt = new Uint16Array(payload.buffer, module.b_offset, plan.rank * plan.nOut)
     a.set(await weights.readHalves(plan.a))
     transpose(await weights.readHalves(plan.b), bt, plan, base)
+    source.onProgress?.(modules[index + 1]?.a_offset ?? payloadBytes, payloadBytes)
     await nextTurn()
   }
   const used = new Set(planned.map(({ target }) => target))

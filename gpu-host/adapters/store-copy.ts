@@ -2,7 +2,8 @@
  * Copies every pack of one store to another, each proven on its way out and once more by reading it
  * back. What is there already and whole is left alone, so it may be run again, and last of all once
  * the hosts have moved. Run by `nozzle store copy` in a process of its own, with the two addresses;
- * prints a line of JSON per pack.
+ * prints a line of JSON per pack. With `dry-run` as the third argument nothing is put: `copied` then
+ * means that it would be.
  */
 import { createWriteStream } from 'node:fs'
 import { mkdtemp, rm, stat } from 'node:fs/promises'
@@ -45,21 +46,23 @@ async function copyPack(
   to: ListedStore,
   digest: string,
   path: string,
+  isDryRun: boolean,
 ): Promise<{ outcome: CopyOutcome; bytes: number }> {
   const present = await take(to, digest, path)
   if (present !== null) return { outcome: 'present', bytes: present }
   const bytes = await take(from, digest, path)
   if (bytes === null) return { outcome: 'damaged', bytes: 0 }
+  if (isDryRun) return { outcome: 'copied', bytes }
   await to.put(digest, path)
   if ((await take(to, digest, path)) !== null) return { outcome: 'copied', bytes }
   throw new Error(`${digest} does not come back as it was stored`)
 }
 
-async function copyAll(from: ListedStore, to: ListedStore): Promise<void> {
+async function copyAll(from: ListedStore, to: ListedStore, isDryRun: boolean): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), 'nozzle-store-copy-'))
   try {
     for await (const digest of from.digests()) {
-      const result = await copyPack(from, to, digest, join(directory, 'pack'))
+      const result = await copyPack(from, to, digest, join(directory, 'pack'), isDryRun)
       process.stdout.write(`${JSON.stringify({ digest, ...result })}\n`)
     }
   } finally {
@@ -67,9 +70,9 @@ async function copyAll(from: ListedStore, to: ListedStore): Promise<void> {
   }
 }
 
-const [, , source = '', target = ''] = process.argv
+const [, , source = '', target = '', mode = ''] = process.argv
 try {
-  await copyAll(openListed(source), openListed(target))
+  await copyAll(openListed(source), openListed(target), mode === 'dry-run')
 } catch (error) {
   process.stdout.write(`${JSON.stringify({ failure: errorText(error) })}\n`)
   process.exitCode = 1

@@ -8,7 +8,7 @@ import { packModule, TARGET_MODULES } from '../../adapter-pack.ts'
 import { planModules } from '../../adapter-plan.ts'
 import { fromHalf } from '../../half-float.ts'
 import { parsePeftConfig } from '../../peft-config.ts'
-import { createPack } from '../../peft-to-pack.ts'
+import { type ConversionProgress, createPack } from '../../peft-to-pack.ts'
 import { SafetensorsFile } from '../../safetensors-reader.ts'
 
 const VECTORS = join(import.meta.dirname, '..', 'vectors')
@@ -67,13 +67,18 @@ export function readExpected(name: string): z.infer<typeof expectedModule>[] {
     )
 }
 
-export async function convert(directory: string, base = VECTOR_BASE): Promise<AdapterImage> {
+export async function convert(
+  directory: string,
+  base = VECTOR_BASE,
+  onProgress?: ConversionProgress,
+): Promise<AdapterImage> {
   const { configPath, weightsPath } = adapterPaths(directory)
   const config = parsePeftConfig(await readFile(configPath))
   const weights = await SafetensorsFile.open(weightsPath)
   try {
     const modules = await planModules(config, weights.tensors, base, VECTOR_RANK_MAX)
-    return await createPack({ digest: `sha256:${'a'.repeat(64)}`, config, modules, weights, base })
+    const digest = `sha256:${'a'.repeat(64)}`
+    return await createPack({ digest, config, modules, weights, base, onProgress })
   } finally {
     await weights.close()
   }
