@@ -344,6 +344,14 @@ describe('commands', () => {
       temperature: 0,
       stream: true,
     })
+    const lines = await run('chat m --json --stream', edgeEnv(), 'Hi')
+    const chunks = lines.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(chunks).toHaveLength(4)
+    expect(chunks[1]).toEqual({ choices: [{ delta: { content: 'Hel' } }] })
+    expect(lines.stderr).toBe('')
     routes['POST /v1/chat/completions'] = { status: 200, body }
     const cut = await run('chat m', edgeEnv(), 'Hi')
     expect(cut.exitCode).toBe(6)

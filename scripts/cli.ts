@@ -2,18 +2,25 @@
  * argv → command → exit code. Invariant: an expected failure prints `error:` and, where known,
  * `fix:` on stderr, and exits with its code from lib/cli-error.ts.
  */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { chatCommand } from './commands/chat.ts'
 import { checkCommand } from './commands/check.ts'
+import { completionCommand } from './commands/completion.ts'
 import { deployCommand } from './commands/deploy.ts'
 import { doctorCommand } from './commands/doctor.ts'
+import { helpCommand } from './commands/help.ts'
 import { hostCommands } from './commands/host.ts'
 import { hostRunCommand } from './commands/host-elsewhere.ts'
 import { hostPoolCommands } from './commands/host-pool.ts'
 import { invoiceCommands } from './commands/invoice.ts'
 import { keyCommands } from './commands/key.ts'
 import { limitCommands } from './commands/limit.ts'
+import { loginCommands } from './commands/login.ts'
+import { logsCommand } from './commands/logs.ts'
 import { modelCommands } from './commands/model.ts'
 import { priceCommands } from './commands/price.ts'
+import { profileCommands } from './commands/profile.ts'
 import { reconcileCommand } from './commands/reconcile.ts'
 import { savingsCommands } from './commands/savings.ts'
 import { storeCommands } from './commands/store.ts'
@@ -22,13 +29,17 @@ import { upCommand } from './commands/up.ts'
 import { usageCommand } from './commands/usage.ts'
 import { parseArguments } from './lib/argv.ts'
 import { CliError, EXIT_CODES } from './lib/cli-error.ts'
+import { hasColour, paintOn } from './lib/colour.ts'
 import type { Command, CommandContext } from './lib/command.ts'
-import { COMMON_FLAGS, formatCommandHelp, formatOverview } from './lib/help.ts'
+import { findCommand, helpTopic } from './lib/find-command.ts'
+import { COMMON_FLAGS } from './lib/help.ts'
 import { createOutput, type TextSink } from './lib/output.ts'
+import type { Ask } from './lib/terminal-question.ts'
 
 export const COMMANDS: readonly Command[] = [
   upCommand,
   doctorCommand,
+  logsCommand,
   ...tenantCommands,
   ...keyCommands,
   ...limitCommands,
@@ -45,62 +56,51 @@ export const COMMANDS: readonly Command[] = [
   ...savingsCommands,
   reconcileCommand,
   ...storeCommands,
+  ...loginCommands,
+  ...profileCommands,
+  completionCommand(() => COMMANDS),
+  helpCommand(() => COMMANDS),
 ]
 
-export interface CliHost extends Omit<CommandContext, 'output'> {
+export interface CliHost extends Omit<CommandContext, 'output' | 'ask'> {
   readonly stdout: TextSink
   readonly stderr: TextSink
+  /** Absent = nobody can be asked. */
+  readonly ask?: Ask | null
 }
 
 /** Runs one command line. Resolves to the exit code; throws nothing. */
 export async function runCli(argv: readonly string[], host: CliHost): Promise<number> {
-  const { stdout, stderr, ...context } = host
+  const { stdout, stderr, ask = null, ...context } = host
   // Known before the flags are parsed, since parsing them may be what fails.
   const isJson = argv.includes('--json')
+  const hasInput = !argv.includes('--no-input')
+  const output = createOutput(isJson, stdout, stderr, host.env)
+  const { readStdin } = context
+  const input = hasInput ? { ask, readStdin } : { ask: null, readStdin: null }
   try {
-    const found = findCommand(argv)
-    if (typeof found === 'string') {
-      stdout.write(`${found}\n`)
+    const [first] = argv
+    if (first === '--version' || first === '-V') {
+      const version = readVersion(host.projectRoot)
+      output.data({ version }, `nozzle ${version}`)
       return 0
     }
-    const { command, rest } = found
-    if (rest.includes('--help') || rest.includes('-h')) {
-      stdout.write(`${formatCommandHelp(command)}\n`)
-      return 0
-    }
-    await runCommand(command, rest, { ...context, output: createOutput(isJson, stdout, stderr) })
+    const topic = helpTopic(COMMANDS, argv)
+    const asked = topic === null ? argv : ['help', ...topic, ...(isJson ? ['--json'] : [])]
+    const found = findCommand(COMMANDS, asked)
+    await runCommand(found.command, found.rest, { ...context, ...input, output })
     return 0
   } catch (error) {
     const isInterrupted = host.signal.aborted && !(error instanceof CliError)
     const failure = isInterrupted ? new CliError('interrupted', 'interrupted') : error
-    printFailure(failure, isJson, stderr)
+    printFailure(failure, isJson, host)
     return failure instanceof CliError ? failure.exitCode : EXIT_CODES.unexpected
   }
 }
 
-/** The command and its arguments, or a text to print. Throws a `usage` error. */
-function findCommand(
-  argv: readonly string[],
-): { command: Command; rest: readonly string[] } | string {
-  const [first, second] = argv
-  if (first === undefined || ['--help', '-h', 'help'].includes(first)) {
-    return formatOverview(COMMANDS)
-  }
-  for (const words of [2, 1]) {
-    const name = argv.slice(0, words).join(' ')
-    const command = COMMANDS.find((known) => known.name === name)
-    if (command) return { command, rest: argv.slice(words) }
-  }
-  const verbs = COMMANDS.filter((known) => known.name.startsWith(`${first} `))
-  if (verbs.length > 0) {
-    const isAsking = second === undefined || second === '--help' || second === '-h'
-    if (isAsking && second) return verbs.map(formatCommandHelp).join('\n\n')
-    const names = verbs.map((known) => `\`nozzle ${known.name}\``).join(', ')
-    const fix = `one of ${names}`
-    if (second === undefined) throw new CliError('usage', `"${first}" alone is no command`, fix)
-    throw new CliError('usage', `unknown command "${first} ${second}"`, fix)
-  }
-  throw new CliError('usage', `unknown command "${first}"`, 'See `nozzle --help`.')
+function readVersion(projectRoot: string): string {
+  const { version } = JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8'))
+  return String(version)
 }
 
 async function runCommand(
@@ -118,15 +118,17 @@ async function runCommand(
   }
 }
 
-function printFailure(error: unknown, isJson: boolean, stderr: TextSink): void {
+function printFailure(error: unknown, isJson: boolean, { stderr, env }: CliHost): void {
   if (!(error instanceof CliError)) {
     stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`)
     return
   }
-  const { reason, message, fix } = error
+  const { reason, exitCode: exit_code, message, fix } = error
   if (isJson) {
-    stderr.write(`${JSON.stringify({ error: { code: reason, message, fix } })}\n`)
+    stderr.write(`${JSON.stringify({ error: { code: reason, exit_code, message, fix } })}\n`)
     return
   }
-  stderr.write(`error: ${message}\n${fix ? `fix: ${fix}\n` : ''}`)
+  const paint = paintOn(hasColour(env, stderr.isTTY === true))
+  stderr.write(`${paint('bad', 'error:')} ${message}\n`)
+  if (fix) stderr.write(`${paint('heading', 'fix:')} ${fix}\n`)
 }

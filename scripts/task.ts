@@ -12,6 +12,7 @@ import { runCli } from './cli.ts'
 import { CliError, EXIT_CODES } from './lib/cli-error.ts'
 import { createDataDir, locateDataDir } from './lib/data-dir.ts'
 import { watchInterrupts } from './lib/interrupt.ts'
+import { askOn } from './lib/terminal-question.ts'
 import type { BaseModelFile } from './setup/base-model.ts'
 import { ensureBaseModel } from './setup/base-model.ts'
 import { prepareNative, tryBaseModel } from './setup/prepare.ts'
@@ -50,7 +51,8 @@ function runNozzle(argv: readonly string[]): Promise<number> {
   const { stdout, stderr } = process
   // A reader that has seen enough (`| head`) is no failure.
   stdout.on('error', (error) => process.exit('code' in error && error.code === 'EPIPE' ? 0 : 1))
-  return runCli(argv, { env, projectRoot, stdout, stderr, signal: stop, hurry, readStdin })
+  const ask = askOn(process)
+  return runCli(argv, { env, projectRoot, stdout, stderr, signal: stop, hurry, readStdin, ask })
 }
 
 async function runSetup(): Promise<number> {

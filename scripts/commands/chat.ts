@@ -30,12 +30,14 @@ export const chatCommand: Command = {
     'max-tokens': { type: 'string', value: 'n', help: 'most tokens of the answer' },
     temperature: { type: 'string', value: '0…2', help: '0 = always the likeliest token' },
     seed: { type: 'string', value: 'n', help: 'makes sampling repeatable' },
+    stream: { type: 'boolean', help: 'with --json: each chunk as it comes, one a line' },
     ...TENANT_FLAG,
     ...EDGE_FLAGS,
   },
   details:
     '<model> is a model of the tenant, <model>@<version>, <tenant>/<model>, or the base model.\n' +
-    'Without a prompt, stdin is read. --json waits for the end and prints the whole reply.\n' +
+    'Without a prompt, stdin is read. --json waits for the end and prints the whole reply; with\n' +
+    '--stream it prints the chunks as the API sends them.\n' +
     'The demo key of the pool here is used unless a key is given.',
   examples: [
     "nozzle chat ticket-triage 'Triage this support ticket: the app crashes on start'",
@@ -49,7 +51,7 @@ export const chatCommand: Command = {
       await qualify(call, target, model),
       prompt ?? (await readPrompt(call)),
     )
-    if (call.output.isJson) {
+    if (call.output.isJson && !call.flags.isSet('stream')) {
       const reply = await sendToEdge(target, { ...request, signal: call.signal })
       call.output.data(await reply.json(), '')
       return
@@ -63,9 +65,8 @@ export const chatCommand: Command = {
 async function qualify(call: CommandCall, target: EdgeTarget, model: string): Promise<string> {
   const baseModel = readRunning(locateDataDir(call.env, call.projectRoot))?.base_model
   if (model.includes('/') || model === baseModel) return model
-  const isTenantKnown = call.flags.text('tenant') ?? call.env.NOZZLE_TENANT
   // A tenant's own key says by itself which tenant is meant.
-  if (target.keySource !== 'operator' && !isTenantKnown) return model
+  if (target.keySource !== 'operator' && target.tenant === null) return model
   return `${await resolveTenant(call, target)}/${model}`
 }
 
@@ -102,10 +103,12 @@ async function streamAnswer(call: CommandCall, target: ApiTarget, json: object):
       isDone = true
       break
     }
-    const chunk = chatChunk.partial({ choices: true }).parse(JSON.parse(data))
+    const value: unknown = JSON.parse(data)
+    const chunk = chatChunk.partial({ choices: true }).parse(value)
     if (chunk.error) throw new CliError('unavailable', chunk.error.message)
+    if (output.isJson) output.data(value, '')
     output.piece(chunk.choices?.[0]?.delta?.content ?? '')
-    if (chunk.usage) {
+    if (chunk.usage && !output.isJson) {
       const { prompt_tokens, completion_tokens } = chunk.usage
       output.note(`\n${prompt_tokens} prompt and ${completion_tokens} completion tokens`)
     }

@@ -11,6 +11,7 @@ import { locateDataDir } from '../lib/data-dir.ts'
 import { runHostTool } from '../lib/host-tool.ts'
 import { formatBytes } from '../lib/output.ts'
 import { findPeftFiles, type PeftFiles } from '../lib/peft-directory.ts'
+import { type Progress, progressOn, type StartProgress } from '../lib/upload-progress.ts'
 import { ensureBaseModel } from '../setup/base-model.ts'
 import { prepareNative } from '../setup/prepare.ts'
 
@@ -41,15 +42,46 @@ export const checkCommand: Command = {
 export async function checkAdapter(call: CommandCall, files: PeftFiles): Promise<CheckReceipt> {
   const { models } = locateDataDir(call.env, call.projectRoot)
   await prepareNative(call.output.note)
-  const base = await ensureBaseModel(call.env.NOZZLE_BASE_MODEL, models, call.output.note)
+  const { output } = call
+  const progress = progressOn(output)
+  const source = call.env.NOZZLE_BASE_MODEL
+  const base = await ensureBaseModel(source, models, output.note, progress)
   const rankMax = call.env.NOZZLE_RANK_MAX || RANK_MAX_DEFAULT
   const args = [files.directory, base.path, base.name, rankMax]
-  const { stdout, stderr } = await runHostTool(call, 'adapters/check.ts', args)
-  const parsed = checkReply.safeParse(parseJson(stdout))
+  const conversion = new Conversion(progress)
+  const run = await runHostTool(call, 'adapters/check.ts', args, (line) => conversion.hear(line))
+  conversion.end()
+  const { stdout, stderr } = run
+  const parsed = checkReply.safeParse(parseJson(stdout.split('\n').at(-1) ?? ''))
   if (!parsed.success) throw new CliError('unexpected', `the check failed:\n${stderr || stdout}`)
   if (!('error' in parsed.data)) return parsed.data
   const { message, param } = parsed.data.error
   throw new CliError('refused', message, param ? `Look at: ${param}` : null)
+}
+
+const conversionLine = z.object({ bytes_done: z.int(), bytes_total: z.int() })
+
+/** What the check says while it converts, as a bar. */
+class Conversion {
+  readonly #start: StartProgress
+  #progress: Progress | null = null
+  #bytesDone = 0
+
+  constructor(start: StartProgress) {
+    this.#start = start
+  }
+
+  hear(line: string): void {
+    const { data } = conversionLine.safeParse(parseJson(line))
+    if (data === undefined) return
+    this.#progress ??= this.#start(data.bytes_total)
+    this.#progress.add(data.bytes_done - this.#bytesDone)
+    this.#bytesDone = data.bytes_done
+  }
+
+  end(): void {
+    this.#progress?.end()
+  }
 }
 
 export function formatCheck(receipt: CheckReceipt): string {

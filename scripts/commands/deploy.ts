@@ -17,7 +17,7 @@ import {
 } from '../lib/edge-target.ts'
 import { formatBytes, quoteForShell } from '../lib/output.ts'
 import { findPeftFiles } from '../lib/peft-directory.ts'
-import { progressOn } from '../lib/upload-progress.ts'
+import { progressOn, startWaiting } from '../lib/upload-progress.ts'
 import { checkAdapter, formatCheck } from './check.ts'
 
 export const deployCommand: Command = {
@@ -71,7 +71,8 @@ export const deployCommand: Command = {
     const path = toPath('v1', 'tenants', tenant, 'models')
     await callEdge(target, { method: 'GET', path, signal }, modelList)
     note(`uploading ${formatBytes(files.bytes)} to ${tenant}/${model}`)
-    const request = { tenant, model, files, canary, isForced, progress, signal }
+    const onSent = () => startWaiting(call.output, 'the pool checks and converts it')
+    const request = { tenant, model, files, canary, isForced, progress, onSent, signal }
     const deployed = await deployAdapter(target, request)
     if (deployed.unchanged) note(`version ${deployed.version} of these bytes serves already`)
     const { ended_canary: ended } = deployed

@@ -4,10 +4,7 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseEnv } from 'node:util'
-import { callerPath } from '../lib/caller-path.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import {
@@ -18,7 +15,9 @@ import {
   writePrivateFile,
 } from '../lib/data-dir.ts'
 import type { EdgeTarget } from '../lib/edge-target.ts'
+import { readEnvFile } from '../lib/env-file.ts'
 import { quoteForShell } from '../lib/output.ts'
+import { progressOn } from '../lib/upload-progress.ts'
 import { ensureBaseModel } from '../setup/base-model.ts'
 import { prepareNative } from '../setup/prepare.ts'
 
@@ -33,11 +32,12 @@ export const hostRunCommand: Command = {
   details: 'Builds the engine and fetches the base model when they are missing. Ctrl-C drains.',
   examples: ['nozzle host run --env gpu-2.env'],
   async run(call) {
-    const path = callerPath(call, call.flags.requiredText('env'))
-    const env = { ...call.env, ...readEnvFile(path) }
+    const env = { ...call.env, ...readEnvFile(call, call.flags.requiredText('env')) }
     const dir = locateDataDir(env, call.projectRoot)
     await prepareNative(call.output.note)
-    const base = await ensureBaseModel(env.NOZZLE_BASE_MODEL, dir.models, call.output.note)
+    const { output } = call
+    const source = env.NOZZLE_BASE_MODEL
+    const base = await ensureBaseModel(source, dir.models, output.note, progressOn(output))
     requireName(base.name, env.NOZZLE_BASE_MODEL_NAME)
     const child = spawn(process.execPath, [join(call.projectRoot, 'gpu-host', 'index.ts')], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -110,14 +110,4 @@ export function writeEnvFile(
     call.output.note('NOZZLE_STORE is not set: adapters are kept where the other machine sees none')
   }
   call.output.data({ path, command }, `wrote ${path}; on the other machine: ${command}`)
-}
-
-function readEnvFile(path: string): NodeJS.Dict<string> {
-  try {
-    return parseEnv(readFileSync(path, 'utf8'))
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    const fix = 'Name a file that `nozzle host add --write-env` wrote.'
-    throw new CliError('not_found', `--env ${path} cannot be read: ${reason}`, fix)
-  }
 }

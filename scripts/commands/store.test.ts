@@ -68,6 +68,9 @@ describe('nozzle store copy', () => {
       rmSync(path)
     }
     const target = `s3://${server.settings.bucket}/pool`
+    const dry = await nozzle('store', 'copy', directory, target, '--dry-run')
+    expect(JSON.parse(dry.stdout)).toMatchObject({ dry_run: true, copied: 3, present: 0 })
+    expect([dry.exitCode, server.objects.size]).toEqual([0, 0])
     const first = await nozzle('store', 'copy', directory, target)
     expect(JSON.parse(first.stdout)).toMatchObject({ copied: 3, present: 0, damaged: [] })
     expect([first.exitCode, server.objects.size]).toEqual([0, 3])

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { callerPath } from '../lib/caller-path.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
+import { DRY_RUN_FLAG } from '../lib/edge-target.ts'
 import { runHostTool } from '../lib/host-tool.ts'
 import { formatBytes } from '../lib/output.ts'
 
@@ -59,11 +60,14 @@ const copy: Command = {
   name: 'store copy',
   summary: 'copy all packs to another store, proven',
   positionals: ['<from>', '<to>'],
-  flags: {},
+  flags: DRY_RUN_FLAG,
   details:
     'Each is a directory or s3://<bucket>[/<prefix>]. What is there already is left alone: copy while\n' +
     `the pool serves, point the hosts to the new store, and copy once more. ${VARIABLES}`,
-  examples: ['nozzle store copy .nozzle/store s3://packs/pool'],
+  examples: [
+    'nozzle store copy .nozzle/store s3://packs/pool',
+    'nozzle store copy .nozzle/store s3://packs/pool --dry-run',
+  ],
   async run(call) {
     const [from = '', to = ''] = call.positionals
     const addresses = [toAddress(call, from), toAddress(call, to)]
@@ -77,7 +81,9 @@ const copy: Command = {
       const done = counts.copied + counts.present + counts.damaged.length
       call.output.redraw?.(`  ${done} packs, ${formatBytes(counts.bytes)} copied`)
     }
-    const { stdout, stderr } = await runHostTool(call, 'adapters/store-copy.ts', addresses, count)
+    const isDryRun = call.flags.isSet('dry-run')
+    const args = isDryRun ? [...addresses, 'dry-run'] : addresses
+    const { stdout, stderr } = await runHostTool(call, 'adapters/store-copy.ts', args, count)
     call.output.redraw?.('')
     const last = stdout.split('\n').at(-1) ?? ''
     if (stderr !== '') throw new CliError('unexpected', `the copy failed:\n${stderr}`)
@@ -85,8 +91,9 @@ const copy: Command = {
     if (failure)
       throw new CliError('unavailable', failure.failure, 'Run it again: it goes on there.')
     const { copied, present, damaged, bytes } = counts
-    const text = `copied ${copied} (${formatBytes(bytes)}), ${present} were there`
-    call.output.data({ from, to, copied, present, damaged, bytes }, text)
+    const text = `${isDryRun ? 'would copy' : 'copied'} ${copied} (${formatBytes(bytes)}), ${present} were there`
+    const counted = { from, to, copied, present, damaged, bytes }
+    call.output.data({ ...(isDryRun && { dry_run: true }), ...counted }, text)
     if (damaged.length === 0) return
     throw new CliError(
       'refused',

@@ -10,6 +10,7 @@ import {
   writePrivateFile,
 } from '../lib/data-dir.ts'
 import { whenAborted } from '../lib/interrupt.ts'
+import { progressOn } from '../lib/upload-progress.ts'
 import { ensureBaseModel } from '../setup/base-model.ts'
 import { DEVICES, type Device, prepareDevice, prepareNative } from '../setup/prepare.ts'
 import { ensureDemoContent } from '../up/demo-content.ts'
@@ -124,7 +125,8 @@ async function serve(call: CommandCall, dir: ReturnType<typeof locateDataDir>): 
   const { output, projectRoot, signal, hurry } = call
   const { note } = output
   const env: NodeJS.ProcessEnv = { ...call.env, ...(await prepareEngine(call)) }
-  const baseModel = await ensureBaseModel(env.NOZZLE_BASE_MODEL, dir.models, note)
+  const source = env.NOZZLE_BASE_MODEL
+  const baseModel = await ensureBaseModel(source, dir.models, note, progressOn(output))
   const secrets = await loadSecrets(dir)
   await waitForLeftovers(dir, note, signal)
   planHosts(dir, env.NOZZLE_HOSTS, note)

@@ -22,7 +22,7 @@ describe('parseArguments', () => {
   })
 
   it.each([
-    [['./x', '--modle', 'a'], 'unknown flag --modle'],
+    [['./x', '--modle', 'a'], 'unknown flag --modle; did you mean --model?'],
     [['./x', '-q'], 'unknown flag -q'],
     [['./x', '--model'], '--model <value> argument missing'],
     [['./x', '--seed', '-5'], '--seed needs a value; one that begins with - is written --seed=-…'],

@@ -4,12 +4,15 @@
  */
 import { parseArgs } from 'node:util'
 import { CliError } from './cli-error.ts'
+import { nearest } from './nearest.ts'
 
 export interface FlagSpec {
   readonly type: 'string' | 'boolean'
+  /** One letter, for those that are known under it everywhere. */
+  readonly short?: string
   /** May be given several times; read with `texts`. */
   readonly isMultiple?: boolean
-  /** Stands for the value in help. */
+  /** Stands for the value in help; `a|b` is one of these. */
   readonly value?: string
   readonly help: string
 }
@@ -81,15 +84,15 @@ export function parseArguments(
   positionals: readonly string[],
 ): ParsedArguments {
   const options = Object.fromEntries(
-    Object.entries(specs).map(([name, { type, isMultiple = false }]) => {
-      return [name, { type, multiple: isMultiple }] as const
+    Object.entries(specs).map(([name, { type, short, isMultiple = false }]) => {
+      return [name, { type, multiple: isMultiple, ...(short && { short }) }] as const
     }),
   )
   let parsed: ReturnType<typeof parseArgs>
   try {
     parsed = parseArgs({ args: [...args], options, allowPositionals: true, strict: true })
   } catch (error) {
-    throw new CliError('usage', toUsageMessage(error))
+    throw new CliError('usage', toUsageMessage(error, Object.keys(specs)))
   }
   const given = parsed.positionals
   const missing = positionals.find((name, i) => name.startsWith('<') && !given[i])
@@ -103,10 +106,13 @@ export function parseArguments(
 }
 
 /** parseArgs explains at length; its first sentence names the flag. */
-function toUsageMessage(error: unknown): string {
+function toUsageMessage(error: unknown, known: readonly string[]): string {
   if (!(error instanceof Error)) return String(error)
-  const unknown = /^Unknown option '(-[^']+)'/.exec(error.message)
-  if (unknown) return `unknown flag ${unknown[1]}`
+  const [, unknown] = /^Unknown option '(-[^']+)'/.exec(error.message) ?? []
+  if (unknown !== undefined) {
+    const meant = nearest(unknown.replace(/^-+/, ''), known)
+    return `unknown flag ${unknown}${meant === null ? '' : `; did you mean --${meant}?`}`
+  }
   const ambiguous = /^Option '(?:-\w, )?(--[^' ]+)[^']*' argument is ambiguous/.exec(error.message)
   if (ambiguous) {
     const [, flag] = ambiguous

@@ -3,26 +3,32 @@
  * table; anything else that reaches the top is a bug and exits 1 with its stack.
  */
 export const EXIT_CODES = {
-  /** A defect of ours, or of the machine. */
+  /** Of ours, or of the machine: printed with its stack. */
   unexpected: 1,
-  /** Wrong arguments; usage is printed. */
   usage: 2,
-  /** The named tenant, key, model or file does not exist. */
   not_found: 3,
-  /** Understood and refused: invalid adapter, name taken, budget spent, pool already running. */
   refused: 4,
-  /** No key, or one that may not do this. */
   unauthorized: 5,
-  /** The edge cannot be reached, is at a limit or answered 5xx; trying again may help. */
   unavailable: 6,
-  /** A tool or package that is needed is missing on this machine. */
   missing_prerequisite: 7,
-  /** Books that must agree do not: each difference was printed. */
   books_differ: 8,
-  /** Ended by Ctrl-C or SIGTERM before it was done. */
+  /** Ctrl-C or SIGTERM, before it was done. */
   interrupted: 130,
 } as const
 export type ExitReason = keyof typeof EXIT_CODES
+
+/** For people, in the order of the codes: help and README have it from here. */
+export const EXIT_MEANINGS: Readonly<Record<ExitReason, string>> = {
+  unexpected: 'a defect, or a child that does not start',
+  usage: 'wrong arguments',
+  not_found: 'tenant, key, model or file not found',
+  refused: 'understood and refused (invalid adapter, budget spent …)',
+  unauthorized: 'no key, or one that may not do this',
+  unavailable: 'edge unreachable, at a limit or failing: try again',
+  missing_prerequisite: 'a tool or package is missing here',
+  books_differ: 'books that must agree do not; each difference was printed',
+  interrupted: 'interrupted',
+}
 
 export class CliError extends Error {
   override readonly name = 'CliError'

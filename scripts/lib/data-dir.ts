@@ -90,7 +90,8 @@ function readFileIfPresent(path: string): string | null {
   }
 }
 
-function readJsonFile<T>(path: string, schema: z.ZodType<T>): T | null {
+/** null when it is not there. Throws `refused` when it is not what it should be. */
+export function readJsonFile<T>(path: string, schema: z.ZodType<T>): T | null {
   const text = readFileIfPresent(path)
   if (text === null) return null
   try {

@@ -18,6 +18,8 @@ export interface DeployRequest {
   /** A version of its own, though the main one is of the same bytes. */
   readonly isForced?: boolean
   readonly progress: StartProgress
+  /** When all is sent and the pool is at work; returns what ends it. Absent = nobody watches. */
+  readonly onSent?: (() => () => void) | undefined
   readonly signal: AbortSignal
 }
 
@@ -38,7 +40,7 @@ export async function deployAdapter(
 
 async function uploadThroughEdge(
   target: ApiTarget,
-  { tenant, model, files, progress: start, signal }: DeployRequest,
+  { tenant, model, files, progress: start, onSent, signal }: DeployRequest,
   query: string,
 ): Promise<DeployedVersion> {
   const form = new FormData()
@@ -48,10 +50,15 @@ async function uploadThroughEdge(
   const { body, headers } = new Response(form)
   if (body === null) throw new Error('a form has a body')
   const progress = start(files.bytes)
+  let endWait = (): void => {}
   const counter = new TransformStream<Uint8Array, Uint8Array>({
     transform(chunk, controller) {
       controller.enqueue(chunk)
       progress.add(chunk.byteLength)
+    },
+    flush() {
+      progress.end()
+      endWait = onSent?.() ?? endWait
     },
   })
   const stream = {
@@ -63,6 +70,7 @@ async function uploadThroughEdge(
     return await callEdge(target, { method: 'POST', path, stream, signal }, deployedVersion)
   } finally {
     progress.end()
+    endWait()
   }
 }
 

@@ -20,6 +20,7 @@ export interface DirectUpload {
   readonly query: string
   readonly files: PeftFiles
   readonly progress: StartProgress
+  readonly onSent?: (() => () => void) | undefined
   readonly signal: AbortSignal
 }
 
@@ -69,12 +70,15 @@ async function sendUntilWhole(
     if (hasArrived) {
       const json = { files, digest: plan.digest }
       const done = { method: 'POST', path: `${path}/complete${query}`, json, signal } as const
+      const endWait = upload.onSent?.()
       try {
         return await callEdge(target, done, deployedVersion)
       } catch (error) {
         const isIncomplete = error instanceof EdgeRefusal && error.code === 'upload_incomplete'
         if (!isIncomplete || round === ROUNDS_MAX) throw error
         resend = true
+      } finally {
+        endWait?.()
       }
     } else if (round === ROUNDS_MAX) {
       throw new CliError(

@@ -8,6 +8,9 @@ const picoUsd = z.string().regex(/^-?\d+$/)
 /** Whose key it is; null = the operator's. */
 export const caller = z.looseObject({
   tenant: z.looseObject({ id: z.string(), name: z.string() }).nullable(),
+  /** Both null for the operator's key. */
+  key_id: z.string().nullable(),
+  scopes: z.array(z.string()).nullable(),
 })
 export const tenantReply = z.looseObject({
   id: z.string(),
@@ -107,6 +110,30 @@ export const usageReport = z.looseObject({
   totals: usageCounts,
 })
 export type UsageReport = z.infer<typeof usageReport>
+
+/** One attempt at a request, as it was reported and charged. */
+const usageEventRow = z.looseObject({
+  request_id: z.string(),
+  attempt: z.int(),
+  superseded: z.boolean(),
+  key_id: z.string().nullable(),
+  model: z.string(),
+  prompt_tokens: z.int(),
+  cached_prompt_tokens: z.int(),
+  completion_tokens: z.int(),
+  finish_reason: z.string(),
+  ttft_us: z.int().nullable(),
+  host_id: z.string(),
+  started_at: z.iso.datetime(),
+  ended_at: z.iso.datetime(),
+  cost_pusd: picoUsd,
+})
+export type UsageEventRow = z.infer<typeof usageEventRow>
+export const usageEventPage = z.looseObject({
+  data: z.array(usageEventRow),
+  next: z.string().nullable(),
+})
+export const usageFeedPage = usageEventPage.extend({ next: z.string() })
 
 export const priceRow = z.looseObject({
   id: z.string(),

@@ -1,7 +1,9 @@
 /**
  * What the CLI prints: data on stdout, everything else on stderr. With `--json` stdout holds one
- * JSON document; otherwise a table or lines for people.
+ * JSON document, or one a line where a command goes on; otherwise a table or lines for people.
  */
+import { canRedraw, hasColour, type Paint, paintOn } from './colour.ts'
+
 export interface TextSink {
   write(text: string): unknown
   /** A terminal, where a line may be drawn anew. */
@@ -10,7 +12,7 @@ export interface TextSink {
 
 export interface Output {
   readonly isJson: boolean
-  /** Data: the JSON value, or the text that stands for it. */
+  /** Data: the JSON value on a line, or the text that stands for it. */
   data(value: unknown, text: string): void
   /** Data that has a form of its own, such as CSV: as it is, with --json too. */
   raw(text: string): void
@@ -20,11 +22,20 @@ export interface Output {
   note(text: string): void
   /** Draws over the line that the cursor stands in, on stderr; null where that is no terminal. */
   readonly redraw: ((text: string) => void) | null
+  /** Colours what `data` gets as text; leaves it alone where colour is not wanted. */
+  readonly paint: Paint
 }
 
-export function createOutput(isJson: boolean, stdout: TextSink, stderr: TextSink): Output {
+export function createOutput(
+  isJson: boolean,
+  stdout: TextSink,
+  stderr: TextSink,
+  env: NodeJS.ProcessEnv = {},
+): Output {
+  const isDrawn = canRedraw(env, stderr.isTTY === true)
   return {
     isJson,
+    paint: paintOn(hasColour(env, stdout.isTTY === true)),
     data(value, text) {
       stdout.write(isJson ? `${JSON.stringify(value, replaceBigint)}\n` : `${text}\n`)
     },
@@ -37,7 +48,7 @@ export function createOutput(isJson: boolean, stdout: TextSink, stderr: TextSink
     note(text) {
       stderr.write(`${text}\n`)
     },
-    redraw: stderr.isTTY ? (text) => stderr.write(`\r${text}\x1b[K`) : null,
+    redraw: isDrawn ? (text) => stderr.write(`\r${text}\x1b[K`) : null,
   }
 }
 

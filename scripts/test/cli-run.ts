@@ -20,11 +20,15 @@ export function runAgainst(
   return runInEnv(argv, { ...env, NOZZLE_API_KEY: apiKey })
 }
 
-export async function runInEnv(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<CliRun> {
+export async function runInEnv(
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv,
+  projectRoot = process.cwd(),
+): Promise<CliRun> {
   const written = { stdout: '', stderr: '' }
   const exitCode = await runCli(argv, {
     env,
-    projectRoot: process.cwd(),
+    projectRoot,
     stdout: { write: (piece) => (written.stdout += piece) },
     stderr: { write: (piece) => (written.stderr += piece) },
     signal: idle,

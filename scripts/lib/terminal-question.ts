@@ -1,0 +1,48 @@
+/**
+ * Asks whoever sits at the terminal, on stderr: stdout is for data. A hidden answer is not shown
+ * while it is typed.
+ */
+import { createInterface } from 'node:readline'
+import { Writable } from 'node:stream'
+
+export interface Question {
+  readonly text: string
+  readonly isHidden?: boolean
+}
+/** Resolves to the answer without spaces around it. Rejects when `signal` aborts. */
+export type Ask = (question: Question, signal: AbortSignal) => Promise<string>
+
+/** As far as it is needed of a process. */
+interface Terminal {
+  readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean }
+  readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean }
+  readonly pid: number
+  kill(pid: number, signal: 'SIGINT'): unknown
+}
+
+/** null where nobody can be asked: stdin or stderr is no terminal. */
+export function askOn(terminal: Terminal): Ask | null {
+  const { stdin, stderr } = terminal
+  if (!stdin.isTTY || !stderr.isTTY) return null
+  return async ({ text, isHidden = false }, signal) => {
+    const echo = isHidden ? new Writable({ write: (_chunk, _encoding, done) => done() }) : stderr
+    const lines = createInterface({ input: stdin, output: echo, terminal: true, prompt: text })
+    // The line editor takes Ctrl-C; it is meant for the command.
+    lines.on('SIGINT', () => terminal.kill(terminal.pid, 'SIGINT'))
+    const { promise, resolve, reject } = Promise.withResolvers<string>()
+    lines.on('line', resolve)
+    lines.on('close', () => resolve(''))
+    const abort = (): void => reject(signal.reason)
+    signal.addEventListener('abort', abort, { once: true })
+    // Only now: what is typed in answer is no longer shown by the terminal itself.
+    if (isHidden) stderr.write(text)
+    else lines.prompt()
+    try {
+      return (await promise).trim()
+    } finally {
+      signal.removeEventListener('abort', abort)
+      lines.close()
+      if (isHidden) stderr.write('\n')
+    }
+  }
+}
