@@ -26,6 +26,7 @@ beforeEach(() => {
         return () => void inFlight.splice(inFlight.indexOf(hostId), 1)
       },
       sequencesOf: () => 0,
+      isDraining: () => false,
     },
     nowMs: () => nowMs,
     metrics,

@@ -15,7 +15,7 @@ import type { Visit, VisitEnding } from './tenant-shards.ts'
 export type ChoiceWish = Omit<HostWish, 'demand'>
 
 export interface HostChoiceOptions {
-  readonly pool: Pick<PoolView, 'ready' | 'enter' | 'sequencesOf'>
+  readonly pool: Pick<PoolView, 'ready' | 'enter' | 'sequencesOf' | 'isDraining'>
   /** Monotonic. */
   readonly nowMs: () => number
   readonly metrics: EdgeMetrics
@@ -49,12 +49,14 @@ export class HostChoice {
    * since hosts failed under its last requests.
    */
   async order(wish: ChoiceWish, options: OrderOptions = {}): Promise<HostState[]> {
-    const hosts = await this.#options.pool.ready(options.keepAlive)
+    const { pool } = this.#options
+    const hosts = await pool.ready(options.keepAlive)
+    const isDraining = (hostId: string): boolean => pool.isDraining(hostId)
     const demand = this.#demandOf(hosts, wish)
     const choice = this.#placement.order(
       hosts,
       { ...wish, demand },
-      { count: HOSTS_ORDERED_MAX, except: options.asked },
+      { count: HOSTS_ORDERED_MAX, except: options.asked, isDraining },
     )
     if (choice.kind === 'hosts') return choice.hosts
     const { retryAfterMs } = choice

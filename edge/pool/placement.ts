@@ -26,7 +26,10 @@ export type Choice =
   | { readonly kind: 'held'; readonly retryAfterMs: number }
 
 /** How many are wanted, and the ids of those that the request has been to. */
-export type OrderOptions = Pick<PickOptions, 'count' | 'except'>
+export interface OrderOptions extends Pick<PickOptions, 'count' | 'except'> {
+  /** Of hosts that are not in the list since they drain; absent = none does. */
+  readonly isDraining?: (hostId: string) => boolean
+}
 
 export class Placement {
   readonly #replicas: ReplicaBook
@@ -46,7 +49,7 @@ export class Placement {
   order(hosts: readonly HostState[], wish: HostWish, options: OrderOptions): Choice {
     const serving = hosts.filter(({ baseModel }) => baseModel === wish.baseModel)
     this.#poolHosts.set(wish.baseModel, serving.length)
-    const reach = this.#shards.reach(wish.tenantId, serving.length)
+    const reach = this.#shards.reach(wish.tenantId, serving.length, options.isDraining)
     if (reach.kind === 'none') return { kind: 'held', retryAfterMs: reach.retryAfterMs }
     const { digest, demand } = wish
     const key = digest ?? wish.tenantId

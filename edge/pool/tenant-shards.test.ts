@@ -63,6 +63,17 @@ describe('requests at once', () => {
     expect(reach().kind).toBe('only')
   })
 
+  it('does not wait for what still runs on hosts that drain', () => {
+    enter('a')
+    enter('b')
+    const draining = (ids: string) => (id: string) => ids.includes(id)
+    expect(shards.reach('ten_1', POOL, draining('b'))).toEqual({ kind: 'any' })
+    expect(shards.reach('ten_1', POOL, draining('ab'))).toEqual({ kind: 'any' })
+    enter('c')
+    const left = { kind: 'only', hostIds: new Set(['a', 'c']), isTrial: false }
+    expect(shards.reach('ten_1', POOL, draining('b'))).toEqual(left)
+  })
+
   it('takes nothing from refusals, however many', () => {
     for (const id of ['a', 'b', 'c', 'd']) visit(id, 'other')
     expect(reach()).toEqual({ kind: 'any' })

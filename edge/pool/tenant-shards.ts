@@ -78,8 +78,15 @@ export class TenantShards {
     this.#onHeld = onHeld
   }
 
-  /** `poolHosts`: how many take requests for the base model. */
-  reach(tenantId: string, poolHosts: number): Reach {
+  /**
+   * `poolHosts`: how many take requests for the base model. `isDraining`: of a host that takes no
+   * new ones, while those that it has run on.
+   */
+  reach(
+    tenantId: string,
+    poolHosts: number,
+    isDraining: (hostId: string) => boolean = () => false,
+  ): Reach {
     const tenant = this.#tenants.get(tenantId)
     if (tenant === undefined) return { kind: 'any' }
     // Hosts that were lost are of the pool all the same.
@@ -94,8 +101,9 @@ export class TenantShards {
       if (tenant.unproven.size > 0) return { kind: 'none', retryAfterMs: TRIAL_RETRY_MS }
       return { kind: 'only', hostIds: lostHostIds, isTrial: true }
     }
-    // What was on a lost host has not ended yet, and nobody can follow it there.
-    const hostIds = new Set([...tenant.unproven.keys()].filter((id) => !this.#losses.has(id)))
+    // What is on a lost host, or one that drains, has not ended, and nobody can follow it there.
+    const canFollow = (id: string): boolean => !this.#losses.has(id) && !isDraining(id)
+    const hostIds = new Set([...tenant.unproven.keys()].filter(canFollow))
     const fewer = strikes === 1 && wasTrusted ? 0 : strikes
     const atOnce = hosts - fewer + Math.floor(answers / ANSWERS_PER_HOST)
     if (hostIds.size < atOnce) return { kind: 'any' }
