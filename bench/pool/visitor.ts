@@ -42,6 +42,7 @@ export interface Reply {
   status: number | null
   /** Of the error that the reply is or ends with; `socket`: it broke off; null = neither. */
   errorCode: string | null
+  errorMessage: string | null
   /** As the refusal says it, seconds; null = it says nothing. */
   retryAfter: string | null
   text: string
@@ -72,7 +73,7 @@ const frame = z.object({
   id: z.string().optional(),
   choices: z.array(choice).default([]),
   usage: z.object({ completion_tokens: z.int() }).nullish(),
-  error: z.object({ code: z.string().nullish() }).optional(),
+  error: z.object({ code: z.string().nullish(), message: z.string() }).optional(),
 })
 
 /** Never rejects: what went wrong is in the reply. */
@@ -109,12 +110,14 @@ export async function visit(plan: Visit): Promise<Reply> {
 
 /** What its client should have been given and was not, in a word; null = all is well. */
 export function faultOf(reply: Reply): string | null {
-  const { visit, requestId, status, errorCode, tokens, toldTokens } = reply
+  const { visit, requestId, status, errorCode, errorMessage, tokens, toldTokens } = reply
   const say = (what: string) => `${visit.number} ${requestId} ${status}: ${what}`
   if (reply.isForeign) return say(`another's reply: ${JSON.stringify(reply.text)}`)
   if (reply.misplaced > 0) return say(`${reply.misplaced} chunks out of their place`)
   if (reply.hasLeft) return null
-  if (errorCode !== null || !reply.isWhole) return say(`${errorCode} after ${tokens} tokens`)
+  if (errorCode !== null || !reply.isWhole) {
+    return say(`${errorCode} after ${tokens} tokens (${errorMessage})`)
+  }
   // What is there is how the answer begins: with as many tokens as are due it is the answer.
   if (tokens !== visit.completionTokens || toldTokens !== tokens) {
     return say(`${tokens} tokens came, ${toldTokens} were told, ${visit.completionTokens} are due`)
@@ -128,6 +131,7 @@ function emptyReply(visit: Visit): Reply {
     requestId: null,
     status: null,
     errorCode: null,
+    errorMessage: null,
     retryAfter: null,
     text: '',
     tokens: 0,
@@ -211,7 +215,10 @@ function takeEvent(data: string, post: ClientRequest, reply: Reply): void {
 function takeFrame(json: string, reply: Reply): void {
   const { visit } = reply
   const { id, choices, usage, error } = frame.parse(JSON.parse(json))
-  if (error !== undefined) reply.errorCode = error.code ?? 'unnamed'
+  if (error !== undefined) {
+    reply.errorCode = error.code ?? 'unnamed'
+    reply.errorMessage = error.message
+  }
   const ownId = `cmpl-${reply.requestId?.slice('req_'.length)}`
   if (id !== undefined && id !== ownId) reply.isForeign = true
   reply.toldTokens = usage?.completion_tokens ?? reply.toldTokens
