@@ -5,6 +5,7 @@ import { EDGE_ROUTES } from '#protocol'
 import { RATE_HEADERS } from './admission/rate-headers.ts'
 import type { Deps } from './deps.ts'
 import { EdgeError } from './errors.ts'
+import { createPages } from './pages/pages.ts'
 import { type EdgeEnv, requestContext, toErrorResponse } from './request-context.ts'
 import { showBookDifferences, showBookedEvents, showBookTotals } from './routes/books.ts'
 import { promoteCanary, rollBackModel, splitModel } from './routes/deployments.ts'
@@ -25,6 +26,9 @@ import { deployVersion, dropModel, showModel, showModels } from './routes/models
 import { listOpenaiModels, showOpenaiModel } from './routes/openai-models.ts'
 import { showOrganizationCosts, showOrganizationUsage } from './routes/organization.ts'
 import { takeHeartbeat, takeUsage } from './routes/pool.ts'
+import { showPoolAdapters } from './routes/pool-adapters.ts'
+import { showPoolLatency } from './routes/pool-latency.ts'
+import { showPoolSavings } from './routes/pool-savings.ts'
 import { setPrice, showPrices } from './routes/prices.ts'
 import { addTenant, changeTenant, showTenant, showTenants } from './routes/tenants.ts'
 import { completeUpload, planUpload } from './routes/uploads.ts'
@@ -46,6 +50,10 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.get('/metrics', showMetrics(deps))
   app.post(EDGE_ROUTES.heartbeat, takeHeartbeat(deps))
   app.post(EDGE_ROUTES.usage, takeUsage(deps))
+
+  // Above CORS: sessions are in a cookie, so no other site may call these.
+  app.get('/', (c) => c.redirect('/ui', 302))
+  app.route('/ui', createPages(deps, app))
 
   // Keys travel in a header, never in a cookie, so any page may call with a key that it was given.
   const exposeHeaders = [
@@ -98,6 +106,9 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.post('/v1/hosts/:host/drain', wishOfHost(deps, 'drain'))
   app.post('/v1/hosts/:host/resume', wishOfHost(deps, 'serve'))
   app.delete('/v1/hosts/:host', dropHost(deps))
+  app.get('/v1/pool/adapters', showPoolAdapters(deps))
+  app.get('/v1/pool/latency', showPoolLatency(deps))
+  app.get('/v1/pool/savings', showPoolSavings(deps))
   app.get('/v1/pool/model-use', showModelUse(deps))
   app.get('/v1/pool/books/differences', showBookDifferences(deps))
   app.get('/v1/pool/books/events', showBookedEvents(deps))

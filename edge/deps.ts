@@ -7,12 +7,14 @@ import { Idempotency } from './admission/idempotency.ts'
 import { Limiter } from './admission/limiter.ts'
 import { Authenticator } from './auth/authenticate.ts'
 import { HostVerifier } from './auth/host-signature.ts'
+import { Sessions } from './auth/session.ts'
 import { Catalog } from './catalog/catalog.ts'
 import { PoolClock } from './clock.ts'
 import type { EdgeConfig } from './config.ts'
 import { HOST_PATIENCE, type HostPatience } from './limits.ts'
 import type { Log } from './log.ts'
 import { EdgeMetrics } from './metrics.ts'
+import type { AssetTexts } from './pages/assets.ts'
 import { GrantSigner } from './pool/grant.ts'
 import { HostCalls } from './pool/host-calls.ts'
 import { HostChoice } from './pool/host-choice.ts'
@@ -41,6 +43,8 @@ export interface DepsInput {
   readonly monotonicMs?: () => number
   /** How long a host may be silent; absent = HOST_PATIENCE. */
   readonly patience?: HostPatience
+  /** Style and scripts of the pages; absent = they have none. */
+  readonly assets?: AssetTexts
 }
 
 export interface Deps extends DepsInput {
@@ -54,6 +58,7 @@ export interface Deps extends DepsInput {
   /** How long the database is known to be away; null while it answers. */
   readonly downForMs: () => number | null
   readonly metrics: EdgeMetrics
+  readonly sessions: Sessions
   readonly authenticator: Authenticator
   readonly hostVerifier: HostVerifier
   readonly pool: PoolView
@@ -99,6 +104,7 @@ export function createDeps(input: DepsInput): Deps {
     name === baseModel || pool.known().some((heartbeat) => heartbeat.base_model === name)
   const limiter = new Limiter({ db, metrics, nowMs: monotonicMs })
   const remembering = { db, nowMs: monotonicMs, downForMs }
+  const sessions = new Sessions({ keyPepper, nowMs: clock.nowMs })
   availability?.listen((isUp, downMs) => {
     metrics.databaseChanges.add({ to: isUp ? 'up' : 'away' })
     if (isUp) void voids.flush()
@@ -114,7 +120,14 @@ export function createDeps(input: DepsInput): Deps {
     metrics,
     pool,
     health,
-    authenticator: new Authenticator({ ...remembering, keyPepper, operatorKey, metrics }),
+    sessions,
+    authenticator: new Authenticator({
+      ...remembering,
+      keyPepper,
+      operatorKey,
+      sessions,
+      metrics,
+    }),
     hostVerifier: new HostVerifier(config.poolSecret, wallMs),
     catalog: new Catalog({ ...remembering, isBaseModel }),
     hosts: new HostClient({

@@ -10,6 +10,7 @@ import { errorText } from './errors.ts'
 import { JobRunner } from './jobs/job-runner.ts'
 import { CLOCK_RETRY_MS, POOL_UPKEEP_MS } from './limits.ts'
 import { consoleLog } from './log.ts'
+import { readAssets } from './node-assets.ts'
 import { startNodeServer } from './node-server.ts'
 
 const STREAM_GRACE_MS = 30_000
@@ -32,7 +33,10 @@ async function main(): Promise<void> {
   await database.migrate()
   const { db, availability } = database
   const { fetch } = globalThis
-  const deps = createDeps({ config, db, availability, fetch, log: consoleLog, nowMs: Date.now })
+  const deps = createDeps({
+    ...{ config, db, availability, fetch, log: consoleLog, nowMs: Date.now },
+    assets: readAssets(),
+  })
   await deps.clock.keepInStep()
   setInterval(() => void deps.clock.keepInStep(), CLOCK_RETRY_MS).unref()
   setInterval(() => deps.pool.upkeep(), POOL_UPKEEP_MS).unref()

@@ -9,6 +9,7 @@ import { readEdgeConfig } from './config.ts'
 import { createDeps, type Deps } from './deps.ts'
 import { JobRunner } from './jobs/job-runner.ts'
 import { consoleLog } from './log.ts'
+import { BUNDLED_ASSETS } from './worker-assets.ts'
 
 /** Secrets and vars; wrangler.jsonc says which is which. */
 type Bindings = Readonly<Record<string, unknown>>
@@ -29,7 +30,10 @@ function openIsolate(env: Bindings): Isolate {
   const { db, availability } = openNeonDatabase(config.databaseUrl)
   const fetch: typeof globalThis.fetch = (input, init) => globalThis.fetch(input, init)
   const { now: nowMs } = Date
-  const deps = createDeps({ config, db, availability, fetch, log: consoleLog, nowMs })
+  const deps = createDeps({
+    ...{ config, db, availability, fetch, log: consoleLog, nowMs },
+    assets: BUNDLED_ASSETS,
+  })
   return { app: createApp(deps), deps, jobs: new JobRunner(deps) }
 }
 

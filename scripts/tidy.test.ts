@@ -29,11 +29,13 @@ const NEVER: readonly { from: RegExp; except: RegExp; never: RegExp }[] = [
   { from: /^gpu-host\//, except: /native-engine\.ts$/, never: /^native\// },
   { from: /^gpu-host\/protocol\.ts$/, except: /^$/, never: /./ },
   { from: /^gpu-host\/adapters\//, except: /^$/, never: /^gpu-host\/scheduler\/(?!adapter-port)/ },
-  { from: /^edge\//, except: /\/node(-server)?\.ts$/, never: /^node:/ },
+  { from: /^edge\//, except: /\/node(-server|-assets)?\.ts$/, never: /^node:/ },
   { from: /^edge\//, except: /^$/, never: /^undici/ },
 ]
 const READS_ENVIRONMENT = [
   /^(edge\/node|gpu-host\/config|scripts\/task|scripts\/up\/pool-process|vitest\.config)\.ts$/,
+  // Text that users copy.
+  /^edge\/pages\/snippets\.ts$/,
   // CXX, as every C++ build takes it; which build the tests run on.
   /^native\/(build|paths)\.ts$/,
   /^scripts\/[a-z]+\.mjs$/,

@@ -2,11 +2,12 @@
  * Adapter versions: a deploy adds one and makes it the model's main one, or its canary, all in one
  * statement.
  */
-import { and, desc, eq, inArray, type SQL, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, inArray, isNull, type SQL, sql } from 'drizzle-orm'
 import type { Db } from '../database.ts'
 import { createId } from '../ids.ts'
 import { type AdapterVersion, adapterVersions } from '../schema/adapter-versions.ts'
 import { models } from '../schema/models.ts'
+import { tenants } from '../schema/tenants.ts'
 
 export type { AdapterVersion }
 
@@ -162,4 +163,25 @@ export async function versionNumbers(
     .from(adapterVersions)
     .where(and(isTheirs, inArray(adapterVersions.id, [...versions.ids])))
   return new Map(rows.map(({ id, version }) => [id, version]))
+}
+
+/** `<tenant>/<model>@<version>` by digest, of models in use. */
+export async function nameAdapters(
+  db: Db,
+  digests: readonly string[],
+): Promise<Map<string, string[]>> {
+  const { digest, version } = adapterVersions
+  const rows = await db
+    .select({ digest, version, model: models.name, tenant: tenants.name })
+    .from(adapterVersions)
+    .innerJoin(models, eq(models.id, adapterVersions.modelId))
+    .innerJoin(tenants, eq(tenants.id, models.tenantId))
+    .where(and(inArray(digest, [...digests]), isNull(models.removedAt)))
+    .orderBy(asc(tenants.name), asc(models.name), asc(version))
+  const names = new Map<string, string[]>()
+  for (const row of rows) {
+    const name = `${row.tenant}/${row.model}@${row.version}`
+    names.set(row.digest, [...(names.get(row.digest) ?? []), name])
+  }
+  return names
 }

@@ -6,6 +6,7 @@ import { KEY_TTL_MS } from '../limits.ts'
 import { EdgeMetrics } from '../metrics.ts'
 import { createApiKey, hashApiKey, parseApiKey } from './api-key.ts'
 import { Authenticator, requireOperator, requireScope } from './authenticate.ts'
+import { SESSION_TTL_S, Sessions } from './session.ts'
 
 const PEPPER = 'pepper'
 const STATE = { hostsReady: 0, isDatabaseUp: true, clockOffsetMs: null }
@@ -42,14 +43,17 @@ async function addKey(
 
 async function createAuthenticator(db: Db = database.db): Promise<{
   authenticator: Authenticator
+  sessions: Sessions
   metrics: EdgeMetrics
   operatorKey: string
 }> {
   const metrics = new EdgeMetrics()
   const operatorKey = await createApiKey()
   const downForMs = () => null
-  const options = { db, keyPepper: PEPPER, operatorKey, metrics, nowMs: () => nowMs, downForMs }
-  return { authenticator: new Authenticator(options), metrics, operatorKey }
+  const sessions = new Sessions({ keyPepper: PEPPER, nowMs: () => nowMs })
+  const of = { db, keyPepper: PEPPER, operatorKey, sessions, metrics }
+  const options = { ...of, nowMs: () => nowMs, downForMs }
+  return { authenticator: new Authenticator(options), sessions, metrics, operatorKey }
 }
 
 const bearer = (key: string) => `Bearer ${key}`
@@ -158,5 +162,61 @@ describe('Authenticator', () => {
     const identity = await authenticator.authenticate(bearer(key))
     expect(() => requireScope(identity, 'generate')).toThrow('lacks the scope "generate"')
     expect(() => requireOperator(identity)).toThrow('operator')
+  })
+})
+
+describe('a session', () => {
+  const HOUR_MS = 3_600_000
+  const session = (token: string) => `Session ${token}`
+
+  it('is let in as its key is, and ends when that is revoked', async () => {
+    const { authenticator, sessions } = await createAuthenticator()
+    const { key, id, tenantId } = await addKey(['deploy'])
+    const identity = await authenticator.authenticate(bearer(key))
+    const token = await sessions.begin(id)
+    expect(await authenticator.authenticate(session(token))).toEqual(identity)
+    await revokeApiKey(database.db, { tenantId, id })
+    nowMs += KEY_TTL_MS
+    await expect(authenticator.authenticate(session(token))).rejects.toMatchObject({
+      code: 'invalid_api_key',
+    })
+  })
+
+  it('of the operator key is the operator', async () => {
+    const { authenticator, sessions, operatorKey } = await createAuthenticator()
+    const token = await sessions.begin(parseApiKey(operatorKey)?.id ?? '')
+    expect(await authenticator.authenticate(session(token))).toEqual({ kind: 'operator' })
+  })
+
+  it('is over an hour after it was last renewed, and 12 hours after the sign-in', async () => {
+    const { sessions } = await createAuthenticator()
+    let token = await sessions.begin('key_a')
+    nowMs += SESSION_TTL_S * 1000
+    expect(await sessions.verify(token)).toBeNull()
+    const startMs = nowMs
+    token = await sessions.begin('key_a')
+    for (;;) {
+      const found = await sessions.verify(token)
+      if (found === null) break
+      token = (await sessions.renew(found)) ?? token
+      nowMs += HOUR_MS / 4
+    }
+    expect(nowMs - startMs).toBe(12 * HOUR_MS)
+  })
+
+  it('is none where another pool signed it, a key stands in its place, or a byte is changed', async () => {
+    const { authenticator, sessions } = await createAuthenticator()
+    const { key, id } = await addKey()
+    const elsewhere = new Sessions({ keyPepper: 'another', nowMs: () => nowMs })
+    const [head, , signature] = (await sessions.begin(id)).split('.')
+    const [, body] = (await sessions.begin('key_other')).split('.')
+    for (const token of [await elsewhere.begin(id), key, `${head}.${body}.${signature}`]) {
+      await expect(authenticator.authenticate(session(token))).rejects.toMatchObject({
+        status: 401,
+      })
+    }
+    await expect(
+      authenticator.authenticate(bearer(await sessions.begin(id))),
+    ).rejects.toMatchObject({ status: 401 })
   })
 })

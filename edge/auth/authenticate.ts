@@ -1,8 +1,8 @@
 /**
- * Who is calling: bearer text → identity. A key with a wrong check never reaches the database; a
- * row, or its absence, is believed for KEY_TTL_MS, and a row during an outage of the database as
- * LookupCache allows; the hash is compared on each request. Why a key was refused goes to the log,
- * the caller hears one answer for all reasons.
+ * Who is calling: bearer text, or a browser's session → identity. A key with a wrong check never
+ * reaches the database; a row, or its absence, is believed for KEY_TTL_MS, and a row during an
+ * outage of the database as LookupCache allows; the hash is compared on each request. Why a key was
+ * refused goes to the log, the caller hears one answer for all reasons.
  */
 import type { Db } from '#db/database.ts'
 import { type ApiKeyWithTenant, findApiKey } from '#db/queries/api-keys.ts'
@@ -13,6 +13,7 @@ import { LookupCache } from '../lookup-cache.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import { TtlCache } from '../ttl-cache.ts'
 import { hashApiKey, isSameHash, parseApiKey } from './api-key.ts'
+import type { Sessions } from './session.ts'
 
 export const SCOPES = ['generate', 'deploy'] as const
 export type Scope = (typeof SCOPES)[number]
@@ -31,12 +32,13 @@ export type Identity =
       readonly limits: readonly ScopeLimits[]
     }
 
-type RefusalReason = 'malformed' | 'unknown' | 'wrong_secret' | 'revoked'
+type RefusalReason = 'malformed' | 'unknown' | 'wrong_secret' | 'revoked' | 'session_over'
 
 export interface AuthenticatorOptions {
   readonly db: Db
   readonly keyPepper: string
   readonly operatorKey: string
+  readonly sessions: Sessions
   readonly metrics: EdgeMetrics
   /** Monotonic. */
   readonly nowMs: () => number
@@ -62,6 +64,8 @@ export class Authenticator {
 
   /** Throws `missing_api_key`, `invalid_api_key` or `database_unavailable`. */
   async authenticate(authorization: string | null): Promise<Identity> {
+    const [, session] = /^Session +(\S+) *$/i.exec(authorization ?? '') ?? []
+    if (session !== undefined) return this.#ofSession(session)
     const [, text] = /^Bearer +(\S+) *$/i.exec(authorization ?? '') ?? []
     if (text === undefined) {
       throw new EdgeError(
@@ -79,9 +83,7 @@ export class Authenticator {
     const row = await this.#findRow(key.id)
     if (row === null) throw refusal('unknown')
     if (!isSameHash(row.keyHash, hash)) throw refusal('wrong_secret')
-    if (row.revokedAt !== null) throw refusal('revoked')
-    const { id: keyId, tenantId, tenantName, tenantWeight, scopes, limits } = row
-    return { kind: 'tenant', keyId, tenantId, tenantName, tenantWeight, scopes, limits }
+    return toIdentity(row)
   }
 
   /** This edge reads the key's row anew before it lets it in again; others within KEY_TTL_MS. */
@@ -93,6 +95,16 @@ export class Authenticator {
   /** As `forget`, for each key of the tenant. */
   forgetTenant(tenantId: string): void {
     this.#rows.deleteWhere((row) => row.tenantId === tenantId)
+  }
+
+  /** Its secret was seen at the sign-in; whether the key holds is asked each time. */
+  async #ofSession(token: string): Promise<Identity> {
+    const session = await this.#options.sessions.verify(token)
+    if (session === null) throw refusal('session_over')
+    if (session.keyId === this.#operatorId) return { kind: 'operator' }
+    const row = await this.#findRow(session.keyId)
+    if (row === null) throw refusal('unknown')
+    return toIdentity(row)
   }
 
   async #asOperator(hash: string): Promise<Identity> {
@@ -113,6 +125,13 @@ export class Authenticator {
     if (found === null) this.#unknown.set(keyId, true)
     return found?.value ?? null
   }
+}
+
+/** Throws for a key that was revoked. */
+function toIdentity(row: ApiKeyWithTenant): Identity {
+  if (row.revokedAt !== null) throw refusal('revoked')
+  const { id: keyId, tenantId, tenantName, tenantWeight, scopes, limits } = row
+  return { kind: 'tenant', keyId, tenantId, tenantName, tenantWeight, scopes, limits }
 }
 
 function refusal(reason: RefusalReason): EdgeError {

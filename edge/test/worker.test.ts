@@ -95,6 +95,24 @@ describe('worker.ts in workerd', () => {
     })
   })
 
+  it('shows pages for a session, with their style and scripts', async () => {
+    const form = new URLSearchParams({ key: tenant.key })
+    const signIn = { method: 'POST', body: form, redirect: 'manual' } as const
+    const headers = { origin: client.url }
+    const entered = await fetch(`${client.url}/ui/sign-in`, { ...signIn, headers })
+    expect(entered.status).toBe(303)
+    const cookie = entered.headers.get('set-cookie')?.split(';')[0] ?? ''
+    const models = await fetch(`${client.url}/ui/t/${tenant.name}/models`, { headers: { cookie } })
+    const page = await models.text()
+    expect(page).toContain(`/${tenant.name}/support/v1`)
+    const [, style = ''] = /<link rel="stylesheet" href="([^"]+)"/.exec(page) ?? []
+    for (const asset of [style, '/ui/assets/uplot.js', '/ui/assets/charts.js']) {
+      const reply = await fetch(client.url + asset)
+      expect(reply.status, asset).toBe(200)
+      expect((await reply.text()).length, asset).toBeGreaterThan(500)
+    }
+  })
+
   it('streams one, chunk by chunk', async () => {
     const stream = await client.sdk(tenant.key).chat.completions.create({
       ...body,

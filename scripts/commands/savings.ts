@@ -5,6 +5,14 @@
  */
 import { join } from 'node:path'
 import { parseUsd } from '#db/money.ts'
+import {
+  beginAtFirstUse,
+  costModels,
+  leastHosts,
+  type ModelUse,
+  projectTenants,
+  sumCosts,
+} from '#db/savings/pool-savings.ts'
 import { callEdge } from '../lib/api-client.ts'
 import type { FlagSpecs } from '../lib/argv.ts'
 import { callerPath } from '../lib/caller-path.ts'
@@ -14,14 +22,6 @@ import { type ModelUseRow, modelUsePage } from '../lib/edge-replies.ts'
 import { EDGE_FLAGS, type EdgeTarget, locateEdge } from '../lib/edge-target.ts'
 import { readPeriod } from '../lib/utc-time.ts'
 import { readMeasuredHost } from '../savings/measured-host.ts'
-import {
-  beginAtFirstUse,
-  costModels,
-  leastHosts,
-  type ModelUse,
-  projectTenants,
-  sumCosts,
-} from '../savings/pool-savings.ts'
 import { type SavingsReport, toJson, toText } from '../savings/savings-report.ts'
 import { createThresholdReport, thresholdToText } from '../savings/threshold-report.ts'
 

@@ -1,6 +1,5 @@
 /** The report of `nozzle savings`: as one JSON document, and as text for people. Pure. */
 import { formatUsd } from '#db/money.ts'
-import { formatBytes, formatTable } from '../lib/output.ts'
 import {
   type Assumptions,
   type ModelCost,
@@ -8,7 +7,8 @@ import {
   savedPercent,
   sumCosts,
   type Totals,
-} from './pool-savings.ts'
+} from '#db/savings/pool-savings.ts'
+import { formatBytes, formatTable } from '../lib/output.ts'
 
 export interface SavingsReport {
   readonly assumptions: Assumptions

@@ -9,7 +9,7 @@
  * them and a bit, 99% needs 100. With use it tends to 1 − busy ÷ (86,400 × utilization), and where
  * that is below the goal no number of tenants reaches it.
  */
-import { costOfStorage } from './machine-cost.ts'
+import { costOfStorage } from '#db/savings/machine-cost.ts'
 
 /** What one host was measured to do; see measured-host.ts. */
 export interface HostSpeed {

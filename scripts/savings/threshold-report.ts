@@ -3,9 +3,9 @@
  * stated and that are used ten times as much.
  */
 import { formatUsd } from '#db/money.ts'
+import { savedPercent } from '#db/savings/pool-savings.ts'
 import { formatTable } from '../lib/output.ts'
 import type { MeasuredHost } from './measured-host.ts'
-import { savedPercent } from './pool-savings.ts'
 import {
   busyUsPerDay,
   costOfDay,

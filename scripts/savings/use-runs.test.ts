@@ -5,8 +5,8 @@ import { type Database, openDatabase } from '#db'
 import { createId } from '#db/ids.ts'
 import { listUseRuns } from '#db/queries/model-use.ts'
 import { recordUsageEvents } from '#db/queries/usage.ts'
+import { replayScaleToZero } from '#db/savings/scale-to-zero.ts'
 import { usageEvent } from '#protocol'
-import { replayScaleToZero } from './scale-to-zero.ts'
 
 let database: Database
 beforeAll(async () => {

@@ -13,6 +13,7 @@ import { createApiKey } from '../../auth/api-key.ts'
 import { readEdgeConfig } from '../../config.ts'
 import { createDeps, type Deps, type DepsInput } from '../../deps.ts'
 import type { LogFields } from '../../log.ts'
+import { readAssets } from '../../node-assets.ts'
 import { type NodeServer, startNodeServer } from '../../node-server.ts'
 import { PoolClient } from './pool-client.ts'
 import {
@@ -67,6 +68,7 @@ export class TestPool extends PoolClient {
       fetch: globalThis.fetch,
       log: (_level, message, fields) => logs.push({ message, fields: fields ?? {} }),
       nowMs: Date.now,
+      assets: readAssets(),
       ...options,
     })
     const server = await startNodeServer(createApp(deps), { port: 0, address: '127.0.0.1' })

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { PUSD_PER_USD } from '#db/money.ts'
+import { PUSD_PER_USD } from '../money.ts'
 import { splitAmount } from './machine-cost.ts'
 import {
   type Assumptions,
