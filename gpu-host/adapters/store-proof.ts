@@ -3,9 +3,10 @@
  * say. Run by `nozzle doctor` in a process of its own with how many bytes to read at most; prints a
  * line of JSON. Leaves nothing behind.
  */
-import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { readStoreAddress } from '../config.ts'
+import { errorCodeOf } from '../errors.ts'
 import { errorText } from '../log.ts'
 import { digestHex } from './adapter-digest.ts'
 import { PackFileError, readPack } from './pack-file.ts'
@@ -20,8 +21,7 @@ interface Proof {
 }
 
 async function prove(directory: string, bytesMax: number): Promise<Proof> {
-  await mkdir(directory, { recursive: true, mode: 0o700 })
-  const probe = await mkdtemp(join(directory, '.probe-'))
+  const probe = await mkdtemp(join(await existingPart(directory), '.nozzle-probe-'))
   await rm(probe, { recursive: true })
   const damaged: string[] = []
   let [packs, unread, bytes] = [0, 0, 0]
@@ -34,6 +34,18 @@ async function prove(directory: string, bytesMax: number): Promise<Proof> {
     else if (!(await isWhole(path, digest))) damaged.push(digest)
   }
   return { directory, packs, unread, damaged }
+}
+
+/** The directory, or the one above it in which the pool would make it. Rejects for no directory. */
+async function existingPart(directory: string): Promise<string> {
+  try {
+    await stat(directory)
+    return directory
+  } catch (error) {
+    const above = dirname(directory)
+    if (errorCodeOf(error) !== 'ENOENT' || above === directory) throw error
+    return existingPart(above)
+  }
 }
 
 async function isWhole(path: string, digest: string): Promise<boolean> {

@@ -1,10 +1,15 @@
 /** `nozzle completion`: a script that lets a shell complete commands, flags and their values. */
 import { toBashScript } from '../completion/bash-script.ts'
-import { toCompletedCommand } from '../completion/completion-table.ts'
+import {
+  type CompletedCommand,
+  firstWords,
+  toCompletedCommand,
+} from '../completion/completion-table.ts'
 import { toFishScript } from '../completion/fish-script.ts'
 import { toZshScript } from '../completion/zsh-script.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command } from '../lib/command.ts'
+import { TOPICS } from './help.ts'
 
 const WRITERS = new Map([
   ['bash', toBashScript],
@@ -33,8 +38,19 @@ export function completionCommand(commands: () => readonly Command[]): Command {
         const fix = `One of ${[...WRITERS.keys()].join(', ')}.`
         throw new CliError('usage', `there is no completion for "${shell}"`, fix)
       }
-      const script = write(commands().map(toCompletedCommand))
+      const script = write(toTable(commands()))
       output.data({ shell, script }, script)
     },
   }
+}
+
+/** What help is about is every command, too. */
+function toTable(commands: readonly Command[]): readonly CompletedCommand[] {
+  const table = commands.map(toCompletedCommand)
+  const words = [...firstWords(table).map(({ word }) => word), ...TOPICS]
+  return table.map((command) => {
+    return command.name === 'help'
+      ? { ...command, positionals: [{ kind: 'words', words }] }
+      : command
+  })
 }

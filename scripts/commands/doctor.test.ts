@@ -1,6 +1,14 @@
 /** Each fault that `nozzle doctor` is to find, made for real, and what it then says to do. */
 import { once } from 'node:events'
-import { appendFileSync, chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -133,6 +141,9 @@ describe('on this machine it finds', () => {
     expect(await onMachine('store', { NOZZLE_STORE: join(directory, 'file', 'store') })).toEqual(
       failing(/ENOTDIR/, /NOZZLE_STORE/),
     )
+    const absent = join(directory, 'not', 'yet')
+    expect(await onMachine('store', { NOZZLE_STORE: absent })).toEqual(WELL)
+    expect(existsSync(join(directory, 'not'))).toBe(false)
     const image = await convert(vectorDirectory('patterns'))
     const { digest } = image.manifest
     const hex = digest.slice('sha256:'.length)
@@ -272,6 +283,11 @@ describe('of a pool it finds', () => {
       'edge',
     ])
     expect(away.exitCode).toBe(6)
+    writeFileSync(join(directory, 'running.json'), 'cut off')
+    const damaged = await runInEnv(['doctor'], env)
+    expect(damaged.stdout).toMatch(/^FAIL {2}port +\S+running\.json is damaged\n {6}fix: Restore/m)
+    expect(damaged.exitCode).toBe(7)
+    rmSync(join(directory, 'running.json'))
     const here = await runInEnv(['doctor'], { ...env, NOZZLE_BASE_MODEL: '/nonexistent.gguf' })
     expect(here.exitCode).toBe(7)
     expect(here.stdout).toMatch(

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { causeText } from '../lib/cause-text.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { locateDataDir } from '../lib/data-dir.ts'
@@ -52,6 +53,8 @@ export const doctorCommand: Command = {
       return fix === null ? line : `${line}\n      fix: ${fix}`
     })
     output.data({ checks: found }, lines.join('\n'))
+    const isMachineAlone = found.every(({ scope }) => scope === 'machine')
+    if (isMachineAlone) output.note('no pool runs here and no edge is named: the machine alone')
     const failed = found.filter(({ status }) => status === 'fail')
     if (failed.length === 0) return
     const isHere = failed.some(({ scope }) => scope === 'machine')
@@ -65,7 +68,7 @@ async function examine(call: CommandCall): Promise<NamedFinding[]> {
   const place = { call, env, projectRoot, dir: locateDataDir(env, projectRoot), nowMs: Date.now }
   const found: NamedFinding[] = []
   for (const { name, run } of MACHINE_CHECKS) {
-    found.push({ scope: 'machine', name, ...(await run(place)) })
+    found.push({ scope: 'machine', name, ...(await look(() => run(place))) })
   }
   const target = locate(call)
   if (target === null) return found
@@ -82,11 +85,21 @@ export async function examinePool(
   const { version } = JSON.parse(readFileSync(join(place.projectRoot, 'package.json'), 'utf8'))
   const found: NamedFinding[] = []
   for (const { name, run } of POOL_CHECKS) {
-    found.push({ scope: 'pool', name, ...(await run({ ...place, target, version })) })
+    found.push({ scope: 'pool', name, ...(await look(() => run({ ...place, target, version }))) })
     // Whoever does not answer says nothing more.
     if (name === 'edge' && found.at(-1)?.status === 'fail') break
   }
   return found
+}
+
+/** A check that cannot look has found something, too. */
+async function look(check: () => Finding | Promise<Finding>): Promise<Finding> {
+  try {
+    return await check()
+  } catch (error) {
+    const fix = error instanceof CliError ? error.fix : null
+    return fail(causeText(error), fix ?? 'Mend what is said above first, then look again.')
+  }
 }
 
 /** null = no pool runs here and none is named: the machine alone was asked about. */

@@ -30,7 +30,7 @@ const FAILURE_IN_JSON = [
 ]
 
 /** Topics that are no command. */
-const TOPICS = ['exit-codes', 'environment'] as const
+export const TOPICS = ['exit-codes', 'environment'] as const
 
 /** @param commands asked when it runs: this command is one of them. */
 export function helpCommand(commands: () => readonly Command[]): Command {

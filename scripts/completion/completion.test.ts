@@ -86,6 +86,7 @@ const CASES: readonly (readonly [line: string, offered: readonly string[]])[] = 
   ['nozzle usage --tenant acme --by v', ['version']],
   ['nozzle completion ', ['bash', 'fish', 'zsh']],
   ['nozzle deploy adapter-o', ['adapter-one']],
+  ['nozzle help ex', ['exit-codes']],
 ]
 
 describe.each(SHELLS)('nozzle completion %s', (shell) => {

@@ -40,7 +40,7 @@ export async function sendToEdge(target: ApiTarget, request: ApiRequest): Promis
     throw new CliError(
       'unavailable',
       `the edge at ${target.edgeUrl} does not answer${causeOf(error)}`,
-      'Start it with `nozzle up`, or name another with --edge-url or NOZZLE_EDGE_URL.',
+      'Start it with `nozzle up`, or name another with --edge-url; `nozzle doctor` finds out more.',
     )
   }
   if (response.ok) return response

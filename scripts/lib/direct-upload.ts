@@ -7,6 +7,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type UploadFiles, type UploadPlan, uploadPlan } from '#protocol'
 import { type ApiTarget, callEdge, EdgeRefusal, toPath } from './api-client.ts'
+import { causeText } from './cause-text.ts'
 import { CliError } from './cli-error.ts'
 import { type DeployedVersion, deployedVersion } from './edge-replies.ts'
 import { describeFile, readPart } from './file-parts.ts'
@@ -165,15 +166,11 @@ async function putOnce(
     if (response.status !== 400) return `status ${response.status}`
   } catch (error) {
     if (signal.aborted) throw error
-    return error instanceof Error ? causeText(error) : 'no reply'
+    return causeText(error)
   }
   throw new CliError(
     'refused',
     'the store has got other bytes than those of the file',
     'Did it change meanwhile? Deploy it again.',
   )
-}
-
-function causeText(error: Error): string {
-  return error.cause instanceof Error ? error.cause.message : error.message
 }

@@ -61,8 +61,8 @@ export function locateEdge(
 ): EdgeTarget {
   const { env, flags, projectRoot } = call
   const dir = locateDataDir(env, projectRoot)
-  const running = readRunning(dir)
   const named = flags.text('edge-url') || env.NOZZLE_EDGE_URL
+  const running = named ? null : readRunning(dir)
   const profile = profileFor(named, chooseProfile(env, flags.text('profile')))
   if (profile && !profile.isAskedFor && running) {
     const fix = `\`--profile ${HERE}\` or \`nozzle profile use ${HERE}\` is the pool here`

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { GRANT_SKEW_S } from '#protocol'
 import { callEdge } from '../lib/api-client.ts'
+import { causeText } from '../lib/cause-text.ts'
 import { CliError } from '../lib/cli-error.ts'
 import { readSecrets } from '../lib/data-dir.ts'
 import { caller, type HostRow, hostList } from '../lib/edge-replies.ts'
@@ -180,9 +181,4 @@ function nameOf({ host_id, host_name }: HostRow): string {
 function get({ target, call }: PoolPlace, path: string): Promise<Response> {
   const signal = AbortSignal.any([call.signal, AbortSignal.timeout(WAIT_MS)])
   return fetch(new URL(path, target.edgeUrl), { signal })
-}
-
-function causeText(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  return error.cause instanceof Error ? causeText(error.cause) : error.message || error.name
 }

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { openDatabase } from '#db/client.ts'
 import { type MigrationState, readMigrationState } from '#db/migration-state.ts'
 import { withinTime } from '#db/within-time.ts'
+import { causeText } from '../lib/cause-text.ts'
 import { readRunning } from '../lib/data-dir.ts'
 import { runHostTool } from '../lib/host-tool.ts'
 import { type DoctorPlace, type Finding, fail, ok, warn } from './finding.ts'
@@ -61,6 +62,7 @@ export async function checkDatabase({ env, dir }: DoctorPlace): Promise<Finding>
     }
   } catch (error) {
     const fix = 'Start it, or correct NOZZLE_DATABASE_URL (host, port, user, password, name).'
+    // Never the URL, which may hold a password.
     return fail(`cannot be reached: ${causeText(error)}`, fix)
   }
 }
@@ -72,13 +74,6 @@ function judge({ known, missing, unknown }: MigrationState): Finding {
   if (missing === 0) return ok(`reached, all ${known} migrations applied`)
   const fix = 'An edge that starts applies them; a Worker does not: `nozzle release edge` does.'
   return warn(`reached, ${missing} of ${known} migrations not applied`, fix)
-}
-
-/** The innermost reason: drivers wrap it. Never the URL, which may hold a password. */
-function causeText(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  if (error.cause !== undefined) return causeText(error.cause)
-  return 'code' in error && error.message === '' ? String(error.code) : error.message
 }
 
 export function parseLine<T>(schema: z.ZodType<T>, line: string): T | null {
