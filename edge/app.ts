@@ -7,7 +7,12 @@ import type { Deps } from './deps.ts'
 import { EdgeError } from './errors.ts'
 import { createPages } from './pages/pages.ts'
 import { type EdgeEnv, requestContext, toErrorResponse } from './request-context.ts'
-import { showBookDifferences, showBookedEvents, showBookTotals } from './routes/books.ts'
+import {
+  showBookDifferences,
+  showBookedEvents,
+  showBookLag,
+  showBookTotals,
+} from './routes/books.ts'
 import { promoteCanary, rollBackModel, splitModel } from './routes/deployments.ts'
 import { showHealth, showMetrics } from './routes/health.ts'
 import { dropHost, showHost, showHosts, wishOfHost } from './routes/hosts.ts'
@@ -113,6 +118,7 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.get('/v1/pool/books/differences', showBookDifferences(deps))
   app.get('/v1/pool/books/events', showBookedEvents(deps))
   app.get('/v1/pool/books/totals', showBookTotals(deps))
+  app.get('/v1/pool/books/lag', showBookLag(deps))
 
   for (const base of ['/v1', '/:tenant/:model/v1']) {
     app.post(`${base}/chat/completions`, infer(deps, CHAT))

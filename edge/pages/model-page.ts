@@ -22,14 +22,14 @@ export async function showModelPage(visit: Visit): Promise<Response> {
       { name: 'Versions', value: model.versions },
       { name: 'Deployed', value: moment(model.deployed_at) },
     ])}
+<section><h2>Versions</h2>
+${versions(model)}
+${model.versions > 1 ? changes(model, here) : null}
+</section>
 <section><h2>Endpoint</h2>
 ${code('Base URL', model.endpoint)}
 <p>It speaks OpenAI's API. Set <code>NOZZLE_API_KEY</code> to a key of the tenant.</p>
 ${snippetsFor(model).map(({ label, text }) => html`<h3>${label}</h3>${code(label, text)}`)}
-</section>
-<section><h2>Versions</h2>
-${versions(model)}
-${model.versions > 1 ? changes(model, here) : null}
 </section>`,
   })
 }

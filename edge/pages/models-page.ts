@@ -28,7 +28,7 @@ export async function showModelsPage({ api, tenantName, show }: Visit): Promise<
   })
   const first = html`<section><h2>Deploy one</h2>
 <p>An adapter that PEFT saved becomes a model with an endpoint of its own:</p>
-${code('Deploy an adapter', 'nozzle deploy ./my-adapter --name my-model')}</section>`
+${code('Deploy an adapter', 'nozzle deploy ./my-adapter --model my-model')}</section>`
   return show({ title: 'Models', content: data.length === 0 ? [content, first] : content })
 }
 

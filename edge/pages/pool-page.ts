@@ -3,14 +3,15 @@ import { html } from 'hono/html'
 import { type Alarm, findAlarms } from './alarms.ts'
 import { badge, type Content, type Html, integer, moment, type Tone, table } from './html.ts'
 import type { Visit } from './visit.ts'
-import { type HostReport, type HostView, healthReply, hostList } from './wire.ts'
+import { bookLag, type HostReport, type HostView, healthReply, hostList } from './wire.ts'
 
 export async function showPoolPage({ api, nowMs, show }: Visit): Promise<Response> {
-  const [hosts, health] = await Promise.all([
+  const [hosts, health, lag] = await Promise.all([
     api.get('/v1/hosts', hostList),
     api.get('/healthz', healthReply),
+    api.get('/v1/pool/books/lag', bookLag),
   ])
-  const alarms = findAlarms({ hosts: hosts.data, health, nowMs })
+  const alarms = findAlarms({ hosts: hosts.data, health, lag, nowMs })
   return show({
     title: 'Hosts',
     content: html`${alarmList(alarms)}${table({

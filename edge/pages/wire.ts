@@ -154,6 +154,13 @@ export const healthReply = z.object({
 })
 export type Health = z.infer<typeof healthReply>
 
+export const bookLag = z.object({
+  rollup_s: z.number().nullable(),
+  usage_s: z.number().nullable(),
+  dead_letters: count,
+})
+export type Lag = z.infer<typeof bookLag>
+
 /** What a call answers that nobody reads. */
 export const anything = z.unknown()
 

@@ -3,6 +3,7 @@
  * among themselves, every event with its charge, and the sums that invoices are made of.
  */
 import { z } from 'zod'
+import { readBookLag } from '#db/queries/book-lag.ts'
 import {
   type BookDifference,
   type BookedEvent,
@@ -32,6 +33,18 @@ const page = period.extend({
     })
     .optional(),
 })
+
+const LAG_PERIOD_MS = 3_600_000
+
+/** How far the books are behind, of the last hour where a request's end matters. */
+export function showBookLag(deps: Deps): (c: EdgeContext) => Promise<Response> {
+  return async (c) => {
+    await accessAsOperator(deps, c)
+    const since = new Date(deps.nowMs() - LAG_PERIOD_MS)
+    const { rollupS, usageS, deadLetters } = await readBookLag(deps.db, { since })
+    return c.json({ rollup_s: rollupS, usage_s: usageS, dead_letters: deadLetters })
+  }
+}
 
 /** Up to 1000 of each kind of check. */
 export function showBookDifferences(deps: Deps): (c: EdgeContext) => Promise<Response> {

@@ -3,6 +3,7 @@
  * the columns named are series. The table stays, for whoever cannot see a canvas.
  */
 const HEIGHT = 200
+const DAY_S = 86_400
 const drawn = []
 
 function readTable(id) {
@@ -23,7 +24,7 @@ function draw(place, { heads, column }) {
   const series = shown.map((i, at) => ({
     label: heads[i],
     stroke: colour(`--plot-${at + 1}`),
-    width: 2,
+    width: shown.length === 1 ? 0 : 2,
     ...(shown.length === 1 && { paths: bars, fill: colour('--plot-1'), points: { show: false } }),
   }))
   const options = {
@@ -32,7 +33,10 @@ function draw(place, { heads, column }) {
     // Days are those of UTC, wherever the browser is.
     tzDate: (s) => globalThis.uPlot.tzDate(new Date(s * 1000), 'Etc/UTC'),
     series: [{ label: 'Day', value: '{YYYY}-{MM}-{DD}' }, ...series],
-    axes: [axis, { ...axis, size: 70 }],
+    axes: [
+      { ...axis, values: '{MM}-{DD}', incrs: [1, 2, 5, 10].map((days) => days * DAY_S) },
+      { ...axis, size: 80, values: (_plot, splits) => splits.map(toTick) },
+    ],
     scales: { y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.1 : 1] } },
     legend: { live: false },
   }
@@ -46,6 +50,13 @@ function draw(place, { heads, column }) {
   head.textContent = place.dataset.title
   place.replaceChildren(head, canvas)
   return new globalThis.uPlot(options, [column(0), ...shown.map(column)], canvas)
+}
+
+/** Costs may be far below a cent. */
+function toTick(value) {
+  return value === 0 || Math.abs(value) >= 1000
+    ? value.toLocaleString('en-US')
+    : String(Number(value.toPrecision(3)))
 }
 
 function drawAll() {
