@@ -4,7 +4,13 @@ import { callEdge } from '../lib/api-client.ts'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { caller } from '../lib/edge-replies.ts'
-import { DRY_RUN_FLAG, EDGE_FLAGS, locateEdge, TENANT_FLAG } from '../lib/edge-target.ts'
+import {
+  DEMO_TENANT,
+  DRY_RUN_FLAG,
+  EDGE_FLAGS,
+  locateEdge,
+  TENANT_FLAG,
+} from '../lib/edge-target.ts'
 import {
   checkProfileName,
   noSuchProfile,
@@ -101,11 +107,12 @@ const whoami: Command = {
     const who = await askWho(call, target)
     const facts = { profile: target.profile, edge_url: target.edgeUrl, ...who }
     const scopes = who.scopes === null ? '' : ` (${who.scopes.join(', ')})`
+    const fallback = target.keySource === 'given' ? '(any: name one)' : DEMO_TENANT
     const lines = [
       `edge     ${target.edgeUrl}`,
       `profile  ${target.profile ?? '(none)'}`,
       `key      ${who.key_id ?? 'the operator’s'}${scopes}`,
-      `tenant   ${target.tenant ?? who.tenant?.name ?? '(any: name one)'}`,
+      `tenant   ${target.tenant ?? who.tenant?.name ?? fallback}`,
     ]
     call.output.data(facts, lines.join('\n'))
   },

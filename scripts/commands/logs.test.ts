@@ -115,7 +115,7 @@ describe('nozzle logs --pool', () => {
   }
 
   it('shows the last lines of all logs in the order of their times, what is no record as it is', async () => {
-    const { env } = poolHere()
+    const { env, logs } = poolHere()
     const { ended, written } = start(['logs', '--pool'], env)
     expect(await ended).toBe(0)
     expect(written.stdout.split('\n')).toEqual([
@@ -126,6 +126,23 @@ describe('nozzle logs --pool', () => {
       '2026-11-01T00:00:03Z  edge    info   request  port=1',
       '',
     ])
+    const beat = { at: '2026-11-01T00:00:04Z', level: 'info', message: 'request' }
+    const taken = { ...beat, path: '/internal/v1/hosts/heartbeat', status: 200 }
+    for (const line of [taken, { ...taken, status: 401 }]) {
+      appendFileSync(join(logs, 'edge.log'), `${JSON.stringify(line)}\n`)
+    }
+    const statuses = async (...flags: string[]) => {
+      const { ended, written } = start(['logs', '--pool', '--json', '-n', '2', ...flags], env)
+      expect(await ended).toBe(0)
+      const lines = written.stdout.trimEnd().split('\n')
+      return lines.map((text) => JSON.parse(text).status)
+    }
+    expect(await statuses()).toEqual([undefined, 401])
+    expect(await statuses('--all')).toEqual([200, 401])
+    writeFileSync(join(logs, 'edge.log'), line('03', 'request').repeat(1000))
+    const many = start(['logs', '--pool', '--of', 'edge', '-n', '900'], env)
+    expect(await many.ended).toBe(0)
+    expect(many.written.stdout.trimEnd().split('\n')).toHaveLength(900)
     const one = start(['logs', '--pool', '--of', 'edge', '-n', '1', '--json'], env)
     expect(await one.ended).toBe(0)
     expect(JSON.parse(one.written.stdout)).toMatchObject({ source: 'edge', message: 'request' })

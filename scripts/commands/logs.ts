@@ -1,6 +1,7 @@
 /** `nozzle logs`: a tenant's requests, or what edge and hosts of the pool here write. */
 import { z } from 'zod'
 import { formatUsd } from '#db/money.ts'
+import { EDGE_ROUTES } from '#protocol'
 import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { locateDataDir } from '../lib/data-dir.ts'
@@ -11,6 +12,11 @@ import { readRequests } from '../logs/request-feed.ts'
 
 const LAST_DEFAULT = 20
 const LAST_MAX = 10_000
+
+const heartbeatTaken = z.looseObject({
+  path: z.literal(EDGE_ROUTES.heartbeat),
+  status: z.literal(200),
+})
 
 const logRecord = z.looseObject({ at: z.string(), level: z.string(), message: z.string() })
 
@@ -28,6 +34,7 @@ export const logsCommand: Command = {
     },
     model: { type: 'string', value: 'name', help: 'requests to this model alone' },
     pool: { type: 'boolean', help: 'what edge and hosts of the pool here write, instead' },
+    all: { type: 'boolean', help: 'with --pool: heartbeats that were taken, too' },
     of: { type: 'string', value: 'name', help: 'with --pool: edge, host, host-2 … alone' },
     ...TENANT_FLAG,
     ...EDGE_FLAGS,
@@ -50,8 +57,9 @@ export const logsCommand: Command = {
     const { flags } = call
     const last = flags.integer('last', 0, LAST_MAX) ?? LAST_DEFAULT
     const isPool = flags.isSet('pool')
-    if (!isPool && flags.text('of') !== undefined) {
-      throw new CliError('usage', '--of goes with --pool', 'Add it, or leave this out.')
+    const stray = flags.isSet('all') ? 'all' : flags.text('of') !== undefined ? 'of' : null
+    if (!isPool && stray !== null) {
+      throw new CliError('usage', `--${stray} goes with --pool`, 'Add it, or leave this out.')
     }
     if (isPool && flags.text('model') !== undefined) {
       throw new CliError('usage', '--model goes without --pool', 'Leave one of them out.')
@@ -85,11 +93,19 @@ async function showPool(call: CommandCall, last: number): Promise<void> {
     throw new CliError('not_found', `there is no log of "${of}"`, `One of ${known.join(', ')}.`)
   }
   const sources = of === undefined ? known : [of]
+  const isShown = (line: LogLine): boolean => flags.isSet('all') || !isHeartbeat(line)
   const show = (line: LogLine): void => output.data(toJson(line), formatLine(line))
-  for (const line of readLastLines(logs, sources, last)) show(line)
+  for (const line of readLastLines(logs, sources, last, isShown)) show(line)
   if (!flags.isSet('follow')) return
   const isWanted = (source: string): boolean => of === undefined || source === of
-  for await (const line of followLogs(logs, isWanted, signal)) show(line)
+  for await (const line of followLogs(logs, isWanted, signal)) {
+    if (isShown(line)) show(line)
+  }
+}
+
+/** One a second from every host: what is not that would be lost among them. */
+function isHeartbeat({ text }: LogLine): boolean {
+  return heartbeatTaken.safeParse(parseRecord(text)).success
 }
 
 export function formatRequest(event: UsageEventRow): string {

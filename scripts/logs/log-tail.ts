@@ -14,6 +14,8 @@ import { readLogTail } from '../up/log-file.ts'
 
 const POLL_MS = 200
 const READ_BYTES_MAX = 1024 * 1024
+/** Of each log, looked through for its last lines. */
+const TAIL_BYTES_MAX = 4 * READ_BYTES_MAX
 
 export interface LogLine {
   /** Whose log: `edge`, `host`, `host-2` … */
@@ -33,23 +35,31 @@ export function readLastLines(
   directory: string,
   sources: readonly string[],
   count: number,
+  isShown: (line: LogLine) => boolean,
 ): LogLine[] {
   // The last none of them would be all.
   if (count === 0) return []
-  const lines = sources.flatMap((source) => {
-    const text = readLogTail(join(directory, `${source}.log`), count)
-    return text === '' ? [] : text.split('\n').map((line) => ({ source, text: line }))
-  })
-  let lastAt = ''
-  // A line without a time, of a stack trace say, stays behind the one before it.
-  const dated = lines.map((line) => {
-    lastAt = /"at":"([^"]+)"/.exec(line.text)?.[1] ?? lastAt
-    return { at: lastAt, line }
-  })
-  return dated
+  return sources
+    .flatMap((source) => {
+      const path = join(directory, `${source}.log`)
+      const text = readLogTail(path, Number.MAX_SAFE_INTEGER, TAIL_BYTES_MAX)
+      const found = text === '' ? [] : text.split('\n').map((line) => ({ source, text: line }))
+      return toDated(found)
+        .filter(({ line }) => isShown(line))
+        .slice(-count)
+    })
     .sort((a, b) => (a.at < b.at ? -1 : Number(a.at > b.at)))
     .map(({ line }) => line)
     .slice(-count)
+}
+
+/** A line without a time, of a stack trace say, has that of the one before it. */
+function toDated(lines: readonly LogLine[]): { at: string; line: LogLine }[] {
+  let at = ''
+  return lines.map((line) => {
+    at = /"at":"([^"]+)"/.exec(line.text)?.[1] ?? at
+    return { at, line }
+  })
 }
 
 /** What is written from now on, of logs that come later too, until `signal` aborts. */

@@ -14,15 +14,18 @@ export function openLog(path: string): number {
   return openSync(path, 'a', 0o600)
 }
 
-/** The last lines; empty when there is no log. */
-export function readLogTail(path: string, lines: number): string {
+/** The last lines, whole ones, of the last bytes; empty when there is no log. */
+export function readLogTail(path: string, lines: number, bytesMax = TAIL_BYTES): string {
   if (!existsSync(path)) return ''
   const file = openSync(path, 'r')
   try {
     const { size } = fstatSync(file)
-    const buffer = Buffer.alloc(Math.min(size, TAIL_BYTES))
+    const buffer = Buffer.alloc(Math.min(size, bytesMax))
     readSync(file, buffer, 0, buffer.length, size - buffer.length)
-    return buffer.toString('utf8').trimEnd().split('\n').slice(-lines).join('\n')
+    const read = buffer.toString('utf8').trimEnd().split('\n')
+    // The first one may be cut off; where it is the only one, a part says more than nothing.
+    const whole = buffer.length < size && read.length > 1 ? read.slice(1) : read
+    return whole.slice(-lines).join('\n')
   } finally {
     closeSync(file)
   }
