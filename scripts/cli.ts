@@ -22,6 +22,7 @@ import { modelCommands } from './commands/model.ts'
 import { priceCommands } from './commands/price.ts'
 import { profileCommands } from './commands/profile.ts'
 import { reconcileCommand } from './commands/reconcile.ts'
+import { releaseCommands } from './commands/release.ts'
 import { savingsCommands } from './commands/savings.ts'
 import { storeCommands } from './commands/store.ts'
 import { tenantCommands } from './commands/tenant.ts'
@@ -56,6 +57,7 @@ export const COMMANDS: readonly Command[] = [
   ...savingsCommands,
   reconcileCommand,
   ...storeCommands,
+  ...releaseCommands,
   ...loginCommands,
   ...profileCommands,
   completionCommand(() => COMMANDS),
