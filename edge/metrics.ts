@@ -1,145 +1,227 @@
 /**
- * Counters of this edge as Prometheus text. Without a library, so that it runs in workerd; there
- * each isolate counts for itself. No tenant or model is a label: what is billed is in the ledger.
+ * Everything an edge exports to Prometheus. Labels are closed sets (route, status, code, outcome,
+ * kind, state): never a tenant, a key, a model or a host, whose number has no bound. What is billed
+ * to whom is in the ledger.
  */
+import packageJson from '../package.json' with { type: 'json' }
+import {
+  Counter,
+  Gauge,
+  Histogram,
+  type MetricFamily,
+  toPrometheusText,
+} from './metric-families.ts'
 
-type Labels = Readonly<Record<string, string>>
+/** Up to ten minutes: a request may wait for its turn, and generate for long. */
+const REQUEST_SECONDS = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 600,
+]
+/** Up to a day: a host that was away ships what it kept. */
+const DELAY_SECONDS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400]
 
-const SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60]
+/** A host as this edge sees it: asked first, asked last, not asked, or taking nothing new. */
+export type HostStanding = 'ready' | 'doubted' | 'ejected' | 'draining'
+const HOST_STANDINGS: readonly HostStanding[] = ['ready', 'doubted', 'ejected', 'draining']
 
-class Counter {
-  readonly #values = new Map<string, number>()
-
-  add(labels: Labels, amount = 1): void {
-    const key = toLabelText(labels)
-    this.#values.set(key, (this.#values.get(key) ?? 0) + amount)
-  }
-
-  lines(name: string): string[] {
-    return [...this.#values].map(([labels, value]) => `${name}${labels} ${value}`)
-  }
-}
-
-class Histogram {
-  readonly #counts = SECONDS_BUCKETS.map(() => 0)
-  #count = 0
-  #sum = 0
-
-  observe(seconds: number): void {
-    this.#count += 1
-    this.#sum += seconds
-    for (const [i, bound] of SECONDS_BUCKETS.entries()) {
-      if (seconds <= bound) this.#counts[i] = (this.#counts[i] ?? 0) + 1
-    }
-  }
-
-  lines(name: string): string[] {
-    const buckets = SECONDS_BUCKETS.map(
-      (bound, i) => `${name}_bucket{le="${bound}"} ${this.#counts[i] ?? 0}`,
-    )
-    return [
-      ...buckets,
-      `${name}_bucket{le="+Inf"} ${this.#count}`,
-      `${name}_sum ${this.#sum}`,
-      `${name}_count ${this.#count}`,
-    ]
-  }
+/** What is looked up when the text is made. */
+export interface EdgeState {
+  readonly hostsReady: number
+  /** Absent = not counted. */
+  readonly hosts?: readonly HostStanding[]
+  /** null = none was read yet. */
+  readonly snapshotAgeMs?: number | null
+  readonly isDatabaseUp: boolean
+  /** null = not measured. */
+  readonly clockOffsetMs: number | null
+  readonly voidsWaiting?: number
 }
 
 export class EdgeMetrics {
-  /** By route pattern and status. */
-  readonly requests = new Counter()
-  /** Until the reply's headers. */
-  readonly requestSeconds = new Histogram()
-  /** Calls to hosts: `ok`, or the code of the failure. */
-  readonly hostAttempts = new Counter()
-  /** `refused` by form, `cache`, `database`, `stale` = from memory during an outage. */
-  readonly keyLookups = new Counter()
-  /** `inserted`, `known`. */
-  readonly usageEvents = new Counter()
-  /** `away` and `up` again, as this edge noticed. */
-  readonly databaseChanges = new Counter()
-  /** By job: `done`, `failed`. */
-  readonly jobRuns = new Counter()
-  /** Tries at another host: `made`, `no_budget`. */
-  readonly retries = new Counter()
-  /** Hosts taken out: why; and hosts `returned`. */
-  readonly ejections = new Counter()
-  /** Tenants held since hosts were lost under their requests. */
-  readonly tenantHolds = new Counter()
-  /** Questions to hosts how they are: `well`, `unwell`, `dead`. */
-  readonly probes = new Counter()
-  /** What was not believed of heartbeats and of snapshots of the pool, by fault. */
-  readonly snapshotRefusals = new Counter()
-  /** `sent`, `failed`. */
-  readonly prefetches = new Counter()
-  /** Hosts told that their client has left: `ending`, `corrected`, `settled`, or `failed`. */
-  readonly cancels = new Counter()
-  /** Usage events that take lost attempts back: `stored`, `lost`. */
-  readonly voids = new Counter()
-  /** CloudEvents: `sent`, `dead` = refused and given up; and each `failed_batch`. */
-  readonly cloudEvents = new Counter()
-  /** By the kind of limit; `offline` = the share for an outage of the database is used up. */
-  readonly limitRefusals = new Counter()
-  /** Questions to the database about limits: `ok`, `failed`. */
-  readonly portionStatements = new Counter()
+  readonly requests = new Counter(
+    'nozzle_edge_requests_total',
+    'Requests by route pattern and status',
+    ['route', 'status'],
+  )
+  readonly requestSeconds = new Histogram(
+    'nozzle_edge_request_seconds',
+    'Until the headers of the reply',
+    REQUEST_SECONDS,
+  )
+  readonly ttftSeconds = new Histogram(
+    'nozzle_edge_ttft_seconds',
+    'Request arrived to first token in hand, by where the host found the adapter',
+    REQUEST_SECONDS,
+    ['source'],
+  )
+  readonly refusals = new Counter(
+    'nozzle_edge_refusals_total',
+    'Requests answered with an error, by its code',
+    ['code'],
+  )
+  readonly streamsBroken = new Counter(
+    'nozzle_edge_streams_broken_total',
+    'Streams that ended before their end, by code; request_aborted = the client left',
+    ['code'],
+  )
+  readonly hostAttempts = new Counter(
+    'nozzle_edge_host_attempts_total',
+    'Calls to hosts: ok, or the code of the failure',
+    ['outcome'],
+  )
+  readonly retries = new Counter(
+    'nozzle_edge_host_retries_total',
+    'Tries at another host: made, or no_budget',
+    ['outcome'],
+  )
+  readonly ejections = new Counter(
+    'nozzle_edge_host_ejections_total',
+    'Hosts taken out, by reason; and hosts that returned',
+    ['reason'],
+  )
+  readonly tenantHolds = new Counter(
+    'nozzle_edge_tenant_holds_total',
+    'Tenants held since hosts were lost under their requests',
+  )
+  readonly probes = new Counter(
+    'nozzle_edge_host_probes_total',
+    'Questions to hosts how they are: well, unwell, dead',
+    ['outcome'],
+  )
+  readonly snapshotRefusals = new Counter(
+    'nozzle_edge_snapshot_refusals_total',
+    'What was not believed of heartbeats and of snapshots of the pool, by fault',
+    ['reason'],
+  )
+  readonly keyLookups = new Counter(
+    'nozzle_edge_key_lookups_total',
+    'API keys: refused by form, from the cache, from the database, or stale from memory',
+    ['from'],
+  )
+  readonly usageEvents = new Counter(
+    'nozzle_edge_usage_events_total',
+    'Usage events that hosts shipped: inserted, or known already',
+    ['outcome'],
+  )
+  readonly usageDelaySeconds = new Histogram(
+    'nozzle_edge_usage_delay_seconds',
+    'End of a request to its usage event in the ledger',
+    DELAY_SECONDS,
+  )
+  readonly prefetches = new Counter(
+    'nozzle_edge_prefetches_total',
+    'Hints to hosts to bring an adapter into memory: sent, refused, failed',
+    ['outcome'],
+  )
+  readonly cloudEvents = new Counter(
+    'nozzle_edge_cloud_events_total',
+    'CloudEvents: sent, or dead (refused and given up); and each failed_batch',
+    ['outcome'],
+  )
+  readonly cancels = new Counter(
+    'nozzle_edge_cancels_total',
+    'Hosts told that their client has left: ending, corrected, settled, refused, failed',
+    ['outcome'],
+  )
+  readonly voids = new Counter(
+    'nozzle_edge_voids_total',
+    'Usage events that take lost attempts back: stored, lost',
+    ['outcome'],
+  )
+  /** Not labelled `job`, which is what Prometheus calls a scrape. */
+  readonly jobRuns = new Counter('nozzle_edge_job_runs_total', 'Runs of jobs: done, failed', [
+    'task',
+    'outcome',
+  ])
+  readonly databaseChanges = new Counter(
+    'nozzle_edge_database_changes_total',
+    'Database away, and up again, as this edge noticed',
+    ['to'],
+  )
+  readonly limitRefusals = new Counter(
+    'nozzle_edge_limit_refusals_total',
+    'Requests beyond a limit, by its kind; offline = the share for an outage is used up',
+    ['kind'],
+  )
+  readonly portionStatements = new Counter(
+    'nozzle_edge_portion_statements_total',
+    'Questions to the database about limits: ok, failed',
+    ['outcome'],
+  )
   /** Held by this edge, as it last looked. */
   spendLeasesOpen = 0
   streamsOpen = 0
 
-  toText(state: {
-    readonly hostsReady: number
-    /** null = none was read yet. */
-    readonly snapshotAgeMs?: number | null
-    readonly isDatabaseUp: boolean
-    /** null = not measured. */
-    readonly clockOffsetMs: number | null
-  }): string {
-    const lines = [
-      ...block('nozzle_edge_requests_total', 'counter', this.requests),
-      ...block('nozzle_edge_request_seconds', 'histogram', this.requestSeconds),
-      ...block('nozzle_edge_host_attempts_total', 'counter', this.hostAttempts),
-      ...block('nozzle_edge_host_retries_total', 'counter', this.retries),
-      ...block('nozzle_edge_host_ejections_total', 'counter', this.ejections),
-      ...block('nozzle_edge_tenant_holds_total', 'counter', this.tenantHolds),
-      ...block('nozzle_edge_host_probes_total', 'counter', this.probes),
-      ...block('nozzle_edge_snapshot_refusals_total', 'counter', this.snapshotRefusals),
-      ...block('nozzle_edge_key_lookups_total', 'counter', this.keyLookups),
-      ...block('nozzle_edge_usage_events_total', 'counter', this.usageEvents),
-      ...block('nozzle_edge_prefetches_total', 'counter', this.prefetches),
-      ...block('nozzle_edge_cloud_events_total', 'counter', this.cloudEvents),
-      ...block('nozzle_edge_cancels_total', 'counter', this.cancels),
-      ...block('nozzle_edge_voids_total', 'counter', this.voids),
-      ...block('nozzle_edge_job_runs_total', 'counter', this.jobRuns),
-      ...block('nozzle_edge_database_changes_total', 'counter', this.databaseChanges),
-      ...block('nozzle_edge_limit_refusals_total', 'counter', this.limitRefusals),
-      ...block('nozzle_edge_portion_statements_total', 'counter', this.portionStatements),
-      ...gauge('nozzle_edge_spend_leases_open', this.spendLeasesOpen),
-      ...gauge('nozzle_edge_streams_open', this.streamsOpen),
-      ...gauge('nozzle_edge_hosts_ready', state.hostsReady),
-      ...gauge('nozzle_edge_database_up', state.isDatabaseUp ? 1 : 0),
+  toText(state: EdgeState): string {
+    return toPrometheusText(this.families(state))
+  }
+
+  families(state: EdgeState): MetricFamily[] {
+    return [
+      this.requests,
+      this.requestSeconds,
+      this.ttftSeconds,
+      this.refusals,
+      this.streamsBroken,
+      this.hostAttempts,
+      this.retries,
+      this.ejections,
+      this.tenantHolds,
+      this.probes,
+      this.snapshotRefusals,
+      this.keyLookups,
+      this.usageEvents,
+      this.usageDelaySeconds,
+      this.prefetches,
+      this.cloudEvents,
+      this.cancels,
+      this.voids,
+      this.jobRuns,
+      this.databaseChanges,
+      this.limitRefusals,
+      this.portionStatements,
+      ...this.#gauges(state),
     ]
-    if (state.snapshotAgeMs != null) {
-      lines.push(...gauge('nozzle_pool_snapshot_age_seconds', state.snapshotAgeMs / 1000))
-    }
-    if (state.clockOffsetMs !== null) {
-      lines.push(...gauge('nozzle_edge_clock_offset_seconds', state.clockOffsetMs / 1000))
-    }
-    return `${lines.join('\n')}\n`
+  }
+
+  #gauges(state: EdgeState): MetricFamily[] {
+    const { spendLeasesOpen, streamsOpen } = this
+    const { snapshotAgeMs = null, clockOffsetMs, voidsWaiting = 0 } = state
+    const seconds = (ms: number | null): number | null => (ms === null ? null : ms / 1000)
+    const build = new Gauge('nozzle_edge_build_info', 'Always 1; by version', ['version'])
+    build.set({ version: packageJson.version }, 1)
+    return [
+      build,
+      gauge('nozzle_edge_spend_leases_open', 'Spend leases held', spendLeasesOpen),
+      gauge('nozzle_edge_streams_open', 'Streams under way', streamsOpen),
+      gauge('nozzle_edge_hosts_ready', 'Hosts that call themselves ready', state.hostsReady),
+      countStandings(state.hosts ?? []),
+      gauge('nozzle_edge_voids_waiting', 'Voids not in the database yet', voidsWaiting),
+      gauge('nozzle_edge_database_up', '1 while the database answers', Number(state.isDatabaseUp)),
+      gauge(
+        'nozzle_pool_snapshot_age_seconds',
+        'Since hosts were read from the database',
+        seconds(snapshotAgeMs),
+      ),
+      gauge(
+        'nozzle_edge_clock_offset_seconds',
+        "The database's clock against this machine's",
+        seconds(clockOffsetMs),
+      ),
+    ]
   }
 }
 
-function block(name: string, type: string, metric: Counter | Histogram): string[] {
-  return [`# TYPE ${name} ${type}`, ...metric.lines(name)]
+/** null = not known: no value is shown. */
+function gauge(name: string, help: string, value: number | null): MetricFamily {
+  const made = new Gauge(name, help)
+  if (value !== null) made.set({}, value)
+  return made
 }
 
-function gauge(name: string, value: number): string[] {
-  return [`# TYPE ${name} gauge`, `${name} ${value}`]
-}
-
-function toLabelText(labels: Labels): string {
-  const pairs = Object.entries(labels).map(
-    ([name, value]) => `${name}="${value.replace(/[\\"]/g, '\\$&').replaceAll('\n', '\\n')}"`,
-  )
-  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`
+function countStandings(hosts: readonly HostStanding[]): MetricFamily {
+  const made = new Gauge('nozzle_edge_hosts', 'Hosts by how this edge stands to them', ['state'])
+  for (const state of HOST_STANDINGS) {
+    made.set({ state }, hosts.filter((standing) => standing === state).length)
+  }
+  return made
 }

@@ -33,7 +33,9 @@ export function requestContext(deps: Deps): MiddlewareHandler<EdgeEnv> {
     c.header('openai-processing-ms', String(ms))
     const { status } = c.res
     deps.metrics.requests.add({ route: routePath(c, -1), status: String(status) })
-    deps.metrics.requestSeconds.observe(ms / 1000)
+    deps.metrics.requestSeconds.observe({}, ms / 1000)
+    const error = c.get('error')
+    if (error !== undefined) deps.metrics.refusals.add({ code: error.code })
     logRequest(deps, c, status, ms)
   }
 }

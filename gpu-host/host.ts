@@ -22,7 +22,7 @@ import { createHostServer } from './server.ts'
 import type { ServingEngine } from './serving-engine.ts'
 import { EdgeClient, EdgeFailover } from './telemetry/edge-client.ts'
 import { beat, type HeartbeatOptions, runHeartbeat } from './telemetry/heartbeat.ts'
-import { createMetrics, type HostMetrics } from './telemetry/metrics.ts'
+import type { HostMetrics } from './telemetry/metrics.ts'
 import { UsageOutbox } from './telemetry/usage-outbox.ts'
 
 export type HostSettings = Pick<
@@ -54,8 +54,7 @@ export interface HostParts {
   readonly fetch: typeof globalThis.fetch
   readonly version: string
   readonly randomSeed: () => number
-  /** Metrics of the process itself, once per process. */
-  readonly withProcessMetrics: boolean
+  readonly metrics: HostMetrics
 }
 
 /**
@@ -96,7 +95,7 @@ export class Host {
   constructor(parts: HostParts) {
     const { settings, engine, adapters, clock, log } = parts
     this.#parts = parts
-    this.metrics = createMetrics({ withProcess: parts.withProcessMetrics })
+    this.metrics = parts.metrics
     const directory = settings.journalDirectory
     const { disk = nodeDisk } = parts
     const shipped = readShippedCursor(disk, directory, log)
@@ -313,9 +312,13 @@ export class Host {
   }
 
   #observe(): void {
-    const { adapters } = this.#parts
+    const { adapters, engine, version, clock } = this.#parts
     this.metrics.observe({
+      build: { version, engine: engine.kind },
+      nowUs: () => clock.nowUs(),
       load: () => this.scheduler.load(),
+      waitingTenants: () => this.scheduler.waitingTenants(),
+      isServing: () => this.scheduler.isServing,
       kvPages: () => this.scheduler.kvPages,
       residency: () => {
         const counts = { slot: 0, ram: 0, disk: 0 }
@@ -326,6 +329,11 @@ export class Host {
       journalSpoolRatio: () => this.journal.spoolRatio,
       journalDiskFreeBytes: () => this.journal.diskFreeBytes,
       unshippedEvents: () => this.outbox.countUnshipped(),
+      usageLagMs: () => {
+        const oldestMs = this.outbox.oldestUnshippedMs()
+        return oldestMs === null ? 0 : Math.max(0, clock.nowMs() - oldestMs)
+      },
+      evictions: () => adapters.evictions,
       unusedSwapUs: () => adapters.unusedSwapUs,
     })
   }

@@ -22,6 +22,7 @@ import { createLog } from './log.ts'
 import { openNativeEngine } from './native-engine.ts'
 import { type ServingEngine, serveNative } from './serving-engine.ts'
 import { EXIT_CONFIGURATION, EXIT_START_FAILED, startFailureOf } from './start-failure.ts'
+import { createMetrics } from './telemetry/metrics.ts'
 import { openVllm } from './vllm/open-vllm.ts'
 
 const log = createLog((line) => process.stderr.write(line), systemClock.nowMs)
@@ -48,7 +49,8 @@ async function openEngine(config: NamedConfig): Promise<OpenedEngine> {
 
 async function createHost(config: NamedConfig, opened: OpenedEngine): Promise<Host> {
   const { serving, slots, memory } = opened
-  const { store, staging } = openStore(config.store, { clock: systemClock, log, fetch })
+  const metrics = createMetrics({ withProcess: true })
+  const { store, staging } = openStore(config.store, { clock: systemClock, log, fetch, metrics })
   const disk = await DiskTier.open({
     directory: config.diskTierDirectory,
     bytesMax: config.diskTierBytesMax,
@@ -69,7 +71,7 @@ async function createHost(config: NamedConfig, opened: OpenedEngine): Promise<Ho
     fetch,
     version: packageJson.version,
     randomSeed: () => randomInt(2 ** 32),
-    withProcessMetrics: true,
+    metrics,
   })
 }
 

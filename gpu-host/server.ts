@@ -153,6 +153,7 @@ function refuse(
   request: IncomingMessage,
   response: ServerResponse,
 ): void {
+  deps.metrics.refusals.inc({ code: error.code })
   if (error.status >= 500) {
     const fields = { path: request.url ?? '', code: error.code, reason: errorText(error) }
     deps.log(error.isRetryable ? 'warn' : 'error', 'request failed', fields)

@@ -48,7 +48,8 @@ function createJob(everyMs: number) {
   return { job, runs }
 }
 
-const metric = (outcome: string) => `nozzle_edge_job_runs_total{job="counted",outcome="${outcome}"}`
+const metric = (outcome: string) =>
+  `nozzle_edge_job_runs_total{task="counted",outcome="${outcome}"}`
 const metricsText = () =>
   deps.metrics.toText({ hostsReady: 0, isDatabaseUp: true, clockOffsetMs: null })
 

@@ -58,11 +58,11 @@ export class JobRunner {
     try {
       await job.run(this.#deps)
       state.failures = 0
-      metrics.jobRuns.add({ job: job.name, outcome: 'done' })
+      metrics.jobRuns.add({ task: job.name, outcome: 'done' })
     } catch (error) {
       waitMs = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** state.failures)
       state.failures += 1
-      metrics.jobRuns.add({ job: job.name, outcome: 'failed' })
+      metrics.jobRuns.add({ task: job.name, outcome: 'failed' })
       const { failures } = state
       log('warn', 'a job failed: it is tried again', {
         job: job.name,

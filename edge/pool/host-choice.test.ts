@@ -81,7 +81,7 @@ describe('HostChoice', () => {
     })
     const fields = { tenant_id: 'ten_1', lost_hosts: lost.join(' '), for_ms: HOLD_MS }
     expect(logged).toEqual([[expect.stringContaining('held'), fields]])
-    expect(metrics.tenantHolds.lines('holds')).toEqual(['holds 1'])
+    expect(metrics.tenantHolds.lines()).toEqual(['nozzle_edge_tenant_holds_total 1'])
     expect(await choice.order({ ...wish, tenantId: 'ten_2' })).toHaveLength(8)
   })
 })

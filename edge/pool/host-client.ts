@@ -50,6 +50,8 @@ export interface HostClientOptions {
 export interface Listener {
   /** Aborted when the client leaves. */
   readonly signal: AbortSignal
+  /** When its request arrived; monotonic. */
+  readonly arrivedMs: number
   /** The reply goes out at once, at its end: until then another host may begin it anew. */
   readonly isWhole: boolean
   /** Tokens of the answer that were passed on to the client. */
@@ -210,7 +212,7 @@ export class HostClient {
     }
     const held: ChunkEvent[] = []
     const startMs = nowMs()
-    let isFirst = true
+    let firstMs: number | null = null
     let hasBegun = false
     const visit = choice.enter(host, toWish(request))
     try {
@@ -224,8 +226,10 @@ export class HostClient {
           void cancel()
           throw event.error
         }
-        if (isFirst) this.#learnPace(host, request, nowMs() - startMs)
-        isFirst = false
+        if (firstMs === null) {
+          firstMs = nowMs()
+          this.#learnPace(host, request, firstMs - startMs)
+        }
         if (event.type === 'chunk') visit.chunk()
         else visit.leave('answered')
         if (listener.isWhole && event.type === 'chunk') {
@@ -235,7 +239,10 @@ export class HostClient {
         hasBegun = true
         yield* held
         yield event
-        if (event.type === 'end') metrics.hostAttempts.add({ outcome: 'ok' })
+        if (event.type !== 'end') continue
+        metrics.hostAttempts.add({ outcome: 'ok' })
+        const ttftMs = firstMs - listener.arrivedMs
+        metrics.ttftSeconds.observe({ source: event.adapter_source }, ttftMs / 1000)
       }
     } finally {
       visit.leave('other')

@@ -1,13 +1,22 @@
 /** GET /healthz and /metrics: whether this edge can serve, and what it counted. */
 import { databaseTimeMs } from '#db/queries/time.ts'
 import { withinTime } from '#db/within-time.ts'
+import type { Heartbeat } from '#protocol'
 import type { Deps } from '../deps.ts'
 import { databaseUnavailable } from '../errors.ts'
 import { LOOKUP_WAIT_MS, OUTAGE_GRACE_MS } from '../limits.ts'
+import type { HostStanding } from '../metrics.ts'
 import type { EdgeContext } from '../request-context.ts'
 
 function hostsReady(deps: Deps): number {
   return deps.pool.known().filter((heartbeat) => heartbeat.status === 'ready').length
+}
+
+function standingOf(deps: Deps, { host_id: hostId, status }: Heartbeat): HostStanding {
+  if (status === 'draining') return 'draining'
+  const { isEjected, isDoubted } = deps.health.standing(hostId)
+  if (isEjected) return 'ejected'
+  return isDoubted ? 'doubted' : 'ready'
 }
 
 /**
@@ -44,6 +53,8 @@ export function showMetrics(deps: Deps): (c: EdgeContext) => Response {
     const snapshotAgeMs = deps.pool.snapshotAgeMs()
     const text = deps.metrics.toText({
       hostsReady: hostsReady(deps),
+      hosts: deps.pool.known().map((heartbeat) => standingOf(deps, heartbeat)),
+      voidsWaiting: deps.voids.size,
       snapshotAgeMs: Number.isFinite(snapshotAgeMs) ? snapshotAgeMs : null,
       isDatabaseUp: deps.downForMs() === null,
       clockOffsetMs: deps.clock.offsetMs(),

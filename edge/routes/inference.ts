@@ -78,6 +78,7 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
     const events = opened.watch(
       deps.hosts.generate(request, {
         signal: work.signal,
+        arrivedMs: startMs,
         isWhole: !isStream,
         deliveredTokens: opened.deliveredTokens,
         keepAlive: keepAliveOf(c),
@@ -128,6 +129,7 @@ async function stream(
     onEnd: (error) => {
       deps.metrics.streamsOpen -= 1
       if (error === null) return
+      deps.metrics.streamsBroken.add({ code: error.code })
       const level = error.code === 'request_aborted' ? 'info' : 'error'
       const fields = { request_id: requestId, code: error.code, reason: errorText(error) }
       deps.log(level, 'stream ended early', fields)

@@ -69,8 +69,14 @@ export function takeUsage(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const batch = await readSigned(deps, c, EDGE_ROUTES.usage, usageBatch, USAGE_BATCH_BYTES_MAX)
     const { inserted, known } = await recordUsageEvents(deps.db, batch.events)
-    deps.metrics.usageEvents.add({ outcome: 'inserted' }, inserted)
-    deps.metrics.usageEvents.add({ outcome: 'known' }, known)
+    const { metrics } = deps
+    const nowMs = deps.nowMs()
+    for (const { ended_at: endedAt } of batch.events) {
+      // Clocks differ: an event from the future has no delay.
+      metrics.usageDelaySeconds.observe({}, Math.max(0, nowMs - Date.parse(endedAt)) / 1000)
+    }
+    metrics.usageEvents.add({ outcome: 'inserted' }, inserted)
+    metrics.usageEvents.add({ outcome: 'known' }, known)
     return c.json({ inserted, known })
   }
 }

@@ -77,6 +77,10 @@ export class AdapterCache implements AdapterPort {
     return this.#slots.unusedLoadUs
   }
 
+  get evictions(): number {
+    return this.#slots.evictions
+  }
+
   residency(): readonly HeldAdapter[] {
     const held = new Map<string, HeldAdapter['tier']>()
     // The fastest tier last, so that it stays.

@@ -12,6 +12,8 @@ export interface GuardedStoreOptions {
   readonly store: AdapterStore
   readonly clock: Clock
   readonly log: Log
+  /** Told when the store is found to be away, and when it answers again. */
+  readonly onChange?: (isAway: boolean) => void
 }
 
 /** Above what the S3 store takes for its own attempts until the first byte. */
@@ -102,8 +104,10 @@ export class GuardedStore implements AdapterStore {
       succeeded: () => {
         if (isSettled) return
         settle()
-        if (this.#outage !== null) this.#options.log('info', 'the adapter store answers again')
+        if (this.#outage === null) return
         this.#outage = null
+        this.#options.log('info', 'the adapter store answers again')
+        this.#options.onChange?.(false)
       },
       failed: (error, caller) => {
         settle()
@@ -125,6 +129,7 @@ export class GuardedStore implements AdapterStore {
     if (known !== null && nowMs < known.untilMs) return known.untilMs - nowMs
     const pauseMs = known === null ? PAUSE_MS_MIN : Math.min(PAUSE_MS_MAX, known.pauseMs * 2)
     this.#outage = { untilMs: nowMs + pauseMs, pauseMs, isProbed: false }
+    if (known === null) this.#options.onChange?.(true)
     const fields = { reason: errorText(error), next_try_ms: pauseMs }
     log('error', 'the adapter store does not answer: going on with what is on disk', fields)
     return pauseMs

@@ -54,6 +54,7 @@ export class SlotPool {
   /** By slot; of those that hold an adapter. */
   readonly #fillings = new Map<number, Filling>()
   #unusedLoadUs = 0
+  #evictions = 0
   readonly #copies = new Places(COPIES_MAX)
   #waiting: Waiter[] = []
 
@@ -73,6 +74,11 @@ export class SlotPool {
   /** Of loads that failed, or whose adapter left its slot before anybody had a pin on it. */
   get unusedLoadUs(): number {
     return this.#unusedLoadUs
+  }
+
+  /** Adapters that gave up their slot for another, since the start. */
+  get evictions(): number {
+    return this.#evictions
   }
 
   /** Resident, or on its way into a slot. */
@@ -192,6 +198,7 @@ export class SlotPool {
     const evicted = this.#table.digestOf(slot)
     if (evicted !== null) {
       this.#options.demand.evicted(evicted)
+      this.#evictions += 1
       this.#unusedLoadUs += this.#fillings.get(slot)?.uncarriedUs ?? 0
       this.#fillings.delete(slot)
       this.#table.startEvicting(slot)

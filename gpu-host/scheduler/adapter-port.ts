@@ -49,6 +49,8 @@ export interface AdapterPort {
   locate(digest: string): Exclude<AdapterSource, 'none'>
   /** Microseconds, ever growing, of loads that failed or were given up before any lease. */
   readonly unusedSwapUs: number
+  /** Adapters that gave up their slot for another, ever growing. */
+  readonly evictions: number
   /** Every adapter held here, with the fastest tier that holds it. */
   residency(): readonly HeldAdapter[]
 }

@@ -28,12 +28,23 @@ export interface SchedulerLoad {
   readonly waitMs: number
 }
 
+/** A tenant with requests in the queue. */
+export interface WaitingTenant {
+  readonly tenantId: string
+  /** Its share of a host that cannot serve all, as a multiple of others'. */
+  readonly weight: number
+  /** How long its oldest has waited. */
+  readonly waitUs: number
+}
+
 export interface RequestRunner {
   /** Throws or rejects with HostError; nothing is owed for what was not accepted. */
   submit(request: GenerateRequest): Generation | Promise<Generation>
   /** The client has left: ends the attempt, or corrects it where it is settled already. */
   cancel(cancel: CancelRequest): CancelReceipt['outcome']
   load(): SchedulerLoad
+  /** Each tenant once. */
+  waitingTenants(): readonly WaitingTenant[]
   /** Sequences that run or wait, by the digest of their adapter. */
   sequencesByAdapter(): Map<string, number>
   /** Pages of the KV pool. */

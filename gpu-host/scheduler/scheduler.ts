@@ -20,7 +20,7 @@ import type { LiveRequest } from './live-request.ts'
 import type { LiveRequests } from './live-requests.ts'
 import { hearSockets, LoopBell } from './loop-bell.ts'
 import type { PageCounts } from './page-pool.ts'
-import type { Generation, RequestRunner, SchedulerLoad } from './request-runner.ts'
+import type { Generation, RequestRunner, SchedulerLoad, WaitingTenant } from './request-runner.ts'
 import type { SchedulerOptions } from './scheduler-options.ts'
 import { Sequence, toDrawError } from './sequence.ts'
 import type { Ending, Settlement } from './settlement.ts'
@@ -97,6 +97,10 @@ export class Scheduler implements RequestRunner {
       kvTokensMax: pageCount * pageCells,
       kvTokensFree: (pageCount - this.#kv.counts.used) * pageCells,
     }
+  }
+
+  waitingTenants(): readonly WaitingTenant[] {
+    return this.#line.waitingTenants()
   }
 
   sequencesByAdapter(): Map<string, number> {

@@ -12,7 +12,7 @@ import type { Choice, SequenceState } from './choice.ts'
 import { toEndOrder } from './end-order.ts'
 import type { LiveRequest } from './live-request.ts'
 import { LiveRequests, type LiveRequestsOptions } from './live-requests.ts'
-import type { Generation, SchedulerLoad } from './request-runner.ts'
+import type { Generation, SchedulerLoad, WaitingTenant } from './request-runner.ts'
 import type { RunnerParts } from './scheduler-options.ts'
 import { pickStarts } from './swap-policy.ts'
 
@@ -169,6 +169,16 @@ export class StartLine<C extends Starter> {
       slotsInUse: this.pinned().size,
       waitMs: this.#control.waitMs(NO_TENANT, 1),
     }
+  }
+
+  waitingTenants(): WaitingTenant[] {
+    const nowUs = this.#options.parts.clock.nowUs()
+    const tenants = new Map<string, WaitingTenant>()
+    for (const { tenantId, weight, timing } of this.queue.waiting()) {
+      const waitUs = Math.max(nowUs - timing.acceptedUs, tenants.get(tenantId)?.waitUs ?? 0)
+      tenants.set(tenantId, { tenantId, weight, waitUs })
+    }
+    return [...tenants.values()]
   }
 
   #create(owner: LiveRequest<C>, choice: number, acceptedUs: number): C {

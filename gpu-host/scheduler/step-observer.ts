@@ -2,6 +2,7 @@
  * What a step tells: metrics, the measured cost of a row that prefill is fitted to, and what the
  * queue reckons with.
  */
+import { CONTENDED_US_MIN } from '../telemetry/fairness-window.ts'
 import type { HostMetrics } from '../telemetry/metrics.ts'
 import type { Choice } from './choice.ts'
 import type { LiveRequest } from './live-request.ts'
@@ -72,10 +73,18 @@ export class StepObserver {
     this.#metrics.unattributedSeconds.inc({ kind: 'swap' }, us / 1e6)
   }
 
+  /** Its wait for a first row is over. */
+  begun({ tenantId, weight, choice, timing }: Choice, nowUs: number): void {
+    const queueUs = timing.markRow(nowUs)
+    if (queueUs === null) return
+    if (queueUs >= CONTENDED_US_MIN) this.#metrics.fairness.waited({ tenantId, weight }, nowUs)
+    if (choice === 0) this.#metrics.queueSeconds.observe(queueUs / 1e6)
+  }
+
   /** Of its rows that ran, `prompt` read prompt tokens and `again` tokens that had run before. */
   rows(sequence: Choice, ran: { prompt: number; again: number }, nowUs: number): void {
-    const queueUs = sequence.timing.markRow(nowUs)
-    if (queueUs !== null && sequence.choice === 0) this.#metrics.queueSeconds.observe(queueUs / 1e6)
+    this.begun(sequence, nowUs)
+    this.#metrics.fairness.served(sequence, ran.prompt * this.cost.promptCost, nowUs)
     this.#metrics.tokens.inc({ kind: 'prompt' }, ran.prompt)
     this.#metrics.tokens.inc({ kind: 'recomputed' }, ran.again)
   }
@@ -83,6 +92,7 @@ export class StepObserver {
   token(sequence: Choice, nowUs: number): void {
     const gapUs = sequence.timing.markToken(nowUs)
     this.#metrics.tokens.inc({ kind: 'completion' })
+    this.#metrics.fairness.served(sequence, 1, nowUs)
     if (gapUs !== null) {
       this.#metrics.itlSeconds.observe(gapUs / 1e6)
       return

@@ -51,6 +51,13 @@ export class UsageOutbox {
     return readSettled(directory, this.#cursor, 10_000, { disk }).events.length
   }
 
+  /** End of the oldest event that is not acknowledged, Unix milliseconds; null = there is none. */
+  oldestUnshippedMs(): number | null {
+    const { directory, disk } = this.#options
+    const [oldest] = readSettled(directory, this.#cursor, 1, { disk }).events
+    return oldest === undefined ? null : Date.parse(oldest.ended_at)
+  }
+
   /** Ships until `signal` aborts; never rejects. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock } = this.#options

@@ -45,6 +45,7 @@ const residents: AdapterPort = {
   wait: () => () => {},
   locate: () => 'slot',
   unusedSwapUs: 0,
+  evictions: 0,
   residency: () => [],
 }
 

@@ -17,7 +17,12 @@ import type { LiveRequest } from '../scheduler/live-request.ts'
 import type { LiveRequests } from '../scheduler/live-requests.ts'
 import { hearSockets, LoopBell } from '../scheduler/loop-bell.ts'
 import type { PageCounts } from '../scheduler/page-pool.ts'
-import type { Generation, RequestRunner, SchedulerLoad } from '../scheduler/request-runner.ts'
+import type {
+  Generation,
+  RequestRunner,
+  SchedulerLoad,
+  WaitingTenant,
+} from '../scheduler/request-runner.ts'
 import type { RunnerParts } from '../scheduler/scheduler-options.ts'
 import type { Settlement } from '../scheduler/settlement.ts'
 import { StartLine } from '../scheduler/start-line.ts'
@@ -118,6 +123,10 @@ export class VllmRunner implements RequestRunner {
     return { ...this.#line.load(), slots: placeCount, kvTokensMax: 0, kvTokensFree: 0 }
   }
 
+  waitingTenants(): readonly WaitingTenant[] {
+    return this.#line.waitingTenants()
+  }
+
   sequencesByAdapter(): Map<string, number> {
     return this.#requests.sequencesByAdapter()
   }
@@ -196,10 +205,7 @@ export class VllmRunner implements RequestRunner {
     sequence.state = 'prefilling'
     const nowUs = this.#options.clock.nowUs()
     this.#busy.start(nowUs)
-    const queueUs = sequence.timing.markRow(nowUs)
-    if (queueUs !== null && sequence.choice === 0) {
-      this.#options.metrics.queueSeconds.observe(queueUs / 1e6)
-    }
+    this.#observer.begun(sequence, nowUs)
     for (let reloads = 0; ; reloads += 1) {
       try {
         await this.#read(sequence)

@@ -19,6 +19,7 @@ import { readConfig } from '../../gpu-host/config.ts'
 import { Host } from '../../gpu-host/host.ts'
 import { withHostId } from '../../gpu-host/host-id.ts'
 import { serveNative } from '../../gpu-host/serving-engine.ts'
+import { createMetrics } from '../../gpu-host/telemetry/metrics.ts'
 import { FakeEngine } from '../../gpu-host/test/support/fake-engine.ts'
 
 const RANK = 16
@@ -120,7 +121,7 @@ async function startHost(pool: TestPool, server: S3Server, directory: string): P
     fetch: globalThis.fetch,
     version: 'test',
     randomSeed: () => 1,
-    withProcessMetrics: false,
+    metrics: createMetrics({ withProcess: false }),
   })
   await host.listen()
   return host

@@ -14,6 +14,7 @@ import { HostError } from '../../../gpu-host/errors.ts'
 import { Host, type HostSettings } from '../../../gpu-host/host.ts'
 import { withHostId } from '../../../gpu-host/host-id.ts'
 import { serveNative } from '../../../gpu-host/serving-engine.ts'
+import { createMetrics } from '../../../gpu-host/telemetry/metrics.ts'
 import { FakeEngine, type FakeEngineOptions } from '../../../gpu-host/test/support/fake-engine.ts'
 import {
   type AdapterScript,
@@ -63,7 +64,7 @@ export async function startPoolHost(options: PoolHostOptions): Promise<PoolHost>
     fetch: globalThis.fetch,
     version: 'test',
     randomSeed: () => 1,
-    withProcessMetrics: false,
+    metrics: createMetrics({ withProcess: false }),
   })
   await host.listen()
   return {

@@ -10,6 +10,7 @@ import { withHostId } from '../../host-id.ts'
 import { runHostProcess } from '../../host-process.ts'
 import { createLog } from '../../log.ts'
 import { serveNative } from '../../serving-engine.ts'
+import { createMetrics } from '../../telemetry/metrics.ts'
 import { FakeEngine } from './fake-engine.ts'
 import { ScriptedAdapters } from './scripted-adapters.ts'
 
@@ -30,6 +31,6 @@ const host = new Host({
   fetch,
   version: 'test',
   randomSeed: () => 1,
-  withProcessMetrics: true,
+  metrics: createMetrics({ withProcess: true }),
 })
 await runHostProcess({ host, log, drainGraceMs: config.drainGraceMs })

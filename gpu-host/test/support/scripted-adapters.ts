@@ -38,6 +38,7 @@ export class ScriptedAdapters implements AdapterPort {
   #uses = 0
   #loadedUs = 0
   unusedSwapUs = 0
+  evictions = 0
 
   constructor(engine: Engine, clock: Clock, script: ReadonlyMap<string, AdapterScript>) {
     this.#engine = engine
@@ -146,6 +147,7 @@ export class ScriptedAdapters implements AdapterPort {
     if (script === undefined || slot === undefined) throw new Error('no such slot or adapter')
     const loadUs = Math.round(script.loadMs * 1000)
     this.#loadedUs += loadUs
+    if (slot.digest !== null) this.evictions += 1
     this.unusedSwapUs += slot.uncarriedUs
     slot.uncarriedUs = 0
     slot.pins += 1

@@ -15,6 +15,7 @@ import { withHostId } from '../../host-id.ts'
 import { runHostProcess } from '../../host-process.ts'
 import { createLog } from '../../log.ts'
 import { serveNative } from '../../serving-engine.ts'
+import { createMetrics } from '../../telemetry/metrics.ts'
 import { FakeEngine } from './fake-engine.ts'
 
 const config = withHostId(readConfig())
@@ -39,6 +40,6 @@ const host = new Host({
   fetch,
   version: 'test',
   randomSeed: () => 1,
-  withProcessMetrics: true,
+  metrics: createMetrics({ withProcess: true }),
 })
 await runHostProcess({ host, log, drainGraceMs: config.drainGraceMs })

@@ -29,6 +29,7 @@ import {
   usageBatch,
 } from '../../protocol.ts'
 import { serveNative } from '../../serving-engine.ts'
+import { createMetrics } from '../../telemetry/metrics.ts'
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.ts'
 import { type AdapterScript, ScriptedAdapters } from './scripted-adapters.ts'
 
@@ -89,7 +90,7 @@ export class TestHost {
       },
       version: 'test',
       randomSeed: () => 1,
-      withProcessMetrics: false,
+      metrics: createMetrics({ withProcess: false }),
     })
   }
 
