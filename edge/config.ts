@@ -3,9 +3,11 @@
  * other file sees it. Names what is wrong, never prints a value.
  */
 import { z } from 'zod'
+import { toTracingSettings, tracingEnvironment } from '#tracing/tracing-settings.ts'
 import { parseApiKey } from './auth/api-key.ts'
 
 const environment = z.object({
+  ...tracingEnvironment,
   NOZZLE_PORT: z.coerce.number().int().min(0).max(65_535).default(8787),
   NOZZLE_ADDRESS: z.string().min(1).default('127.0.0.1'),
   /** Where clients reach this edge; absent = as the request was addressed. */
@@ -47,6 +49,8 @@ function toConfig(env: z.infer<typeof environment>) {
     operatorKey: env.NOZZLE_OPERATOR_KEY,
     baseModel: env.NOZZLE_BASE_MODEL_NAME,
     providerName: env.NOZZLE_PROVIDER_NAME,
+    /** null = no spans. */
+    tracing: toTracingSettings(env),
     cloudEvents:
       env.NOZZLE_CLOUDEVENTS_URL === undefined
         ? null

@@ -2,6 +2,8 @@
 import type { Availability } from '#db/availability.ts'
 import type { Db } from '#db/database.ts'
 import { databaseTimeMs } from '#db/queries/time.ts'
+import { Tracing } from '#tracing/tracing.ts'
+import packageJson from '../package.json' with { type: 'json' }
 import { Admission } from './admission/admission.ts'
 import { Idempotency } from './admission/idempotency.ts'
 import { Limiter } from './admission/limiter.ts'
@@ -71,6 +73,7 @@ export interface Deps extends DepsInput {
   readonly wishes: WishBook
   readonly voids: VoidOutbox
   readonly uploads: UploadClient
+  readonly tracing: Tracing
 }
 
 export function createDeps(input: DepsInput): Deps {
@@ -148,7 +151,30 @@ export function createDeps(input: DepsInput): Deps {
     hostCommands: new HostCommands(calls),
     wishes: new WishBook(),
     uploads: new UploadClient({ pool, signer, fetch }),
+    tracing: createTracing({ config, fetch, log, metrics, nowMs: clock.nowMs, monotonicMs }),
   }
+}
+
+function createTracing({
+  config,
+  fetch,
+  nowMs,
+  monotonicMs,
+  metrics,
+  log,
+}: Pick<Deps, 'config' | 'fetch' | 'nowMs' | 'monotonicMs' | 'metrics' | 'log'>): Tracing {
+  return new Tracing({
+    settings: config.tracing,
+    resource: { serviceName: 'nozzle-edge', serviceVersion: packageJson.version },
+    fetch,
+    nowMs,
+    monotonicMs,
+    onOutcome: (outcome, spans) => metrics.spans.add({ outcome }, spans),
+    onChange: (reason) => {
+      if (reason === null) log('info', 'spans are collected again')
+      else log('warn', 'spans are not collected', { reason })
+    },
+  })
 }
 
 function createHostHealth({

@@ -154,6 +154,16 @@ export function toEdgeError(error: unknown): EdgeError {
 /** What a log line may say of anything thrown, with the reasons below it. */
 export function errorText(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  const own = error.message || error.name
+  const own = discreet(error) || error.name
   return error.cause === undefined ? own : `${own}: ${errorText(error.cause)}`
+}
+
+/**
+ * A message without what it may quote, since that may be a prompt, an answer or a key: a parser
+ * quotes its input, and the query builder the parameters of a statement that failed.
+ */
+function discreet(error: Error): string {
+  if (error instanceof SyntaxError) return 'not valid JSON'
+  const [words = ''] = error.message.split('\nparams: ', 1)
+  return words
 }

@@ -137,6 +137,11 @@ export class EdgeMetrics {
     'Database away, and up again, as this edge noticed',
     ['to'],
   )
+  readonly spans = new Counter(
+    'nozzle_edge_spans_total',
+    'Spans: exported, failed (the collector did not take them), dropped (too many waited)',
+    ['outcome'],
+  )
   readonly limitRefusals = new Counter(
     'nozzle_edge_limit_refusals_total',
     'Requests beyond a limit, by its kind; offline = the share for an outage is used up',
@@ -177,6 +182,7 @@ export class EdgeMetrics {
       this.voids,
       this.jobRuns,
       this.databaseChanges,
+      this.spans,
       this.limitRefusals,
       this.portionStatements,
       ...this.#gauges(state),

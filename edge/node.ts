@@ -56,6 +56,7 @@ async function main(): Promise<void> {
     await server.stop(STREAM_GRACE_MS)
     await jobs.stop()
     await deps.voids.flush()
+    await deps.tracing.flush()
     await deps.admission.close()
     await database.close()
     process.exit(0)

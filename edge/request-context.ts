@@ -4,6 +4,7 @@
 import type { Context, MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
 import { createId } from '#db/ids.ts'
+import type { Span } from '#tracing/tracer.ts'
 import type { Identity } from './auth/authenticate.ts'
 import type { Deps } from './deps.ts'
 import { EDGE_ERRORS, type EdgeError, errorText, toEdgeError } from './errors.ts'
@@ -15,6 +16,8 @@ export interface EdgeEnv {
      * the period that the request is billed in.
      */
     requestId: string
+    /** Of the request; its children are the calls to hosts. */
+    span: Span
     /** Set once the caller is known; for the log. */
     identity?: Identity
     /** Why the request was refused. */
@@ -27,17 +30,50 @@ export function requestContext(deps: Deps): MiddlewareHandler<EdgeEnv> {
   return async function giveContext(c, next) {
     const startMs = deps.monotonicMs()
     c.set('requestId', createId('req', deps.nowMs()))
+    c.set('span', beginSpan(deps, c))
     await next()
     const ms = Math.round(deps.monotonicMs() - startMs)
     c.header('x-request-id', c.get('requestId'))
     c.header('openai-processing-ms', String(ms))
     const { status } = c.res
-    deps.metrics.requests.add({ route: routePath(c, -1), status: String(status) })
+    const route = routePath(c, -1)
+    deps.metrics.requests.add({ route, status: String(status) })
     deps.metrics.requestSeconds.observe({}, ms / 1000)
     const error = c.get('error')
     if (error !== undefined) deps.metrics.refusals.add({ code: error.code })
     logRequest(deps, c, status, ms)
+    endSpan(c, route)
   }
+}
+
+/** What hosts and probes ask each second, and nobody looks for. */
+const UNTRACED = /^\/(internal\/|healthz$|metrics$)/
+
+function beginSpan(deps: Deps, c: EdgeContext): Span {
+  const headers = {
+    traceparent: c.req.header('traceparent') ?? null,
+    tracestate: c.req.header('tracestate') ?? null,
+  }
+  if (deps.config.tracing === null || UNTRACED.test(c.req.path)) return deps.tracing.pass(headers)
+  return deps.tracing.begin(headers, keepAliveOf(c))
+}
+
+/** It lasts until its last call to a host has ended, which of a stream is long after this. */
+function endSpan(c: EdgeContext, route: string): void {
+  const span = c.get('span')
+  const { method } = c.req
+  const { status } = c.res
+  const identity = c.get('identity')
+  span.set({
+    'http.request.method': method,
+    'http.route': route,
+    'http.response.status_code': status,
+    'nozzle.request_id': c.get('requestId'),
+    'nozzle.tenant_id': identity?.kind === 'tenant' ? identity.tenantId : undefined,
+    // Of a server's span only what is the server's fault is an error.
+    'error.type': status >= 500 ? (c.get('error')?.code ?? String(status)) : undefined,
+  })
+  span.end(`${method} ${route}`)
 }
 
 function logRequest(deps: Deps, c: EdgeContext, status: number, ms: number): void {
@@ -46,6 +82,7 @@ function logRequest(deps: Deps, c: EdgeContext, status: number, ms: number): voi
   const level = status >= 500 ? 'error' : 'info'
   deps.log(level, 'request', {
     request_id: c.get('requestId'),
+    trace_id: c.get('span').context.traceId,
     method: c.req.method,
     path: c.req.path,
     status,

@@ -7,6 +7,7 @@ import { z } from 'zod'
 import { parseStoreAddress, type StoreAddress } from './adapters/store-address.ts'
 import { HostError } from './errors.ts'
 import { errorText } from './log.ts'
+import { toTracingSettings, tracingEnvironment } from './tracing/tracing-settings.ts'
 import { toVllmSettings, vllmEnvironment } from './vllm/vllm-settings.ts'
 
 const KIB = 1024
@@ -24,6 +25,7 @@ const whole = (fallback: number, min: number, max: number) =>
 
 const environment = z.object({
   ...vllmEnvironment,
+  ...tracingEnvironment,
   NOZZLE_HOST_PORT: whole(0, 0, 65_535),
   /** Listens beyond loopback only where asked to: the edge may sit on the same machine. */
   NOZZLE_HOST_ADDRESS: z.string().default('127.0.0.1'),
@@ -193,6 +195,8 @@ function toConfig(env: z.infer<typeof environment>) {
     ramTierBytesMax: env.NOZZLE_RAM_TIER_BYTES_MAX,
     diskTierBytesMax: env.NOZZLE_DISK_TIER_BYTES_MAX,
     drainGraceMs: env.NOZZLE_DRAIN_GRACE_MS,
+    /** null = no spans. */
+    tracing: toTracingSettings(env),
     /** null = the native engine. */
     vllm: toVllmConfig(env, hostDirectory),
     engine: Object.freeze({

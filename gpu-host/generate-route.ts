@@ -11,6 +11,7 @@ import type { Clock } from './clock.ts'
 import type { ServerLimits } from './config.ts'
 import { HOST_ERRORS, HostError, type HostErrorCode } from './errors.ts'
 import { assertBodyCovered } from './grants.ts'
+import type { Log } from './log.ts'
 import {
   type CancelReceipt,
   cancelRequest,
@@ -22,12 +23,16 @@ import {
 import { parseJsonBody, readBody } from './request-body.ts'
 import type { Generation, RequestRunner } from './scheduler/request-runner.ts'
 import { EventStream } from './sse.ts'
+import { RequestWatch } from './telemetry/request-watch.ts'
+import type { Tracing } from './tracing/tracing.ts'
 
 export interface GenerateDeps {
   readonly scheduler: RequestRunner
   readonly baseModel: string
   readonly clock: Clock
   readonly limits: ServerLimits
+  readonly tracing: Tracing
+  readonly log: Log
 }
 
 export async function handleGenerate(
@@ -36,9 +41,27 @@ export async function handleGenerate(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  const watch = new RequestWatch(deps, claims, request.headers)
+  try {
+    await generateFor(deps, { claims, watch }, request, response)
+  } catch (error) {
+    watch.refused(error)
+    throw error
+  } finally {
+    watch.close()
+  }
+}
+
+async function generateFor(
+  deps: GenerateDeps,
+  { claims, watch }: { readonly claims: GrantClaims; readonly watch: RequestWatch },
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const { scheduler } = deps
   const body = await readGranted(deps, claims, request)
   const generate = withinGrant(parseJsonBody(generateRequest, body), claims)
+  watch.asked(generate)
   if (generate.base_model !== deps.baseModel) {
     throw new HostError('invalid_request', `this host serves ${deps.baseModel}`, {
       param: 'base_model',
@@ -46,7 +69,7 @@ export async function handleGenerate(
   }
   const generation = await scheduler.submit(generate)
   const stopWatching = onClientGone(response, () => generation.cancel())
-  await streamEvents(deps, generation, response)
+  await streamEvents(deps, { generation, watch }, response)
   stopWatching()
 }
 
@@ -109,7 +132,7 @@ function withinGrant(generate: GenerateRequest, claims: GrantClaims): GenerateRe
 
 async function streamEvents(
   { clock, limits }: GenerateDeps,
-  generation: Generation,
+  { generation, watch }: { readonly generation: Generation; readonly watch: RequestWatch },
   response: ServerResponse,
 ): Promise<void> {
   const accepted = await generation.next()
@@ -118,8 +141,12 @@ async function streamEvents(
   if (early?.type === 'error' && early.usage?.completion_tokens === 0) throw toRefusal(early)
   const stream = new EventStream(response, clock, limits)
   stream.open()
-  if (accepted !== null) await stream.write(accepted)
+  if (accepted !== null) {
+    watch.saw(accepted)
+    await stream.write(accepted)
+  }
   for (let event = await second; event !== null; event = await generation.next()) {
+    watch.saw(event)
     await stream.write(event)
   }
   stream.close()

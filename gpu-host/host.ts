@@ -24,6 +24,7 @@ import { EdgeClient, EdgeFailover } from './telemetry/edge-client.ts'
 import { beat, type HeartbeatOptions, runHeartbeat } from './telemetry/heartbeat.ts'
 import type { HostMetrics } from './telemetry/metrics.ts'
 import { UsageOutbox } from './telemetry/usage-outbox.ts'
+import { Tracing } from './tracing/tracing.ts'
 
 export type HostSettings = Pick<
   HostConfig,
@@ -38,6 +39,7 @@ export type HostSettings = Pick<
   | 'scheduler'
   | 'journal'
   | 'server'
+  | 'tracing'
 > & { readonly hostId: string; readonly hostName: string }
 
 export interface HostParts {
@@ -80,6 +82,7 @@ export class Host {
   readonly journal: Journal
   readonly outbox: UsageOutbox
   readonly #parts: HostParts
+  readonly #tracing: Tracing
   readonly #server: Server
   readonly #edges: readonly EdgeClient[]
   readonly #background = new AbortController()
@@ -137,6 +140,7 @@ export class Host {
       hostId: settings.hostId,
       randomSeed: parts.randomSeed,
     })
+    this.#tracing = this.#createTracing()
     this.#server = this.#createServer()
     this.#observe()
   }
@@ -220,6 +224,7 @@ export class Host {
     await this.#closeServer()
     this.#background.abort()
     await Promise.all(this.#running)
+    await this.#tracing.flush()
     const isShipped = this.#syncJournal() && (await this.outbox.flush())
     if (!isShipped) log('warn', 'usage is left in the journal for the next start')
     this.journal.close()
@@ -292,6 +297,26 @@ export class Host {
     }))
   }
 
+  #createTracing(): Tracing {
+    const { settings, version, clock, fetch, log } = this.#parts
+    return new Tracing({
+      settings: settings.tracing,
+      resource: {
+        serviceName: 'nozzle-host',
+        serviceVersion: version,
+        instanceId: settings.hostId,
+      },
+      fetch,
+      nowMs: () => clock.nowMs(),
+      monotonicMs: () => clock.nowUs() / 1000,
+      onOutcome: (outcome, spans) => this.metrics.spans.inc({ outcome }, spans),
+      onChange: (reason) => {
+        if (reason === null) log('info', 'spans are collected again')
+        else log('warn', 'spans are not collected', { reason })
+      },
+    })
+  }
+
   #createServer(): Server {
     const { settings, engine, adapters, intake, direct, clock, log } = this.#parts
     return createHostServer({
@@ -300,6 +325,7 @@ export class Host {
       direct: direct ?? null,
       grants: new GrantVerifier(settings.poolSecret, clock),
       metrics: this.metrics,
+      tracing: this.#tracing,
       baseModel: engine.baseModel,
       stagingDirectory: settings.stagingDirectory,
       clock,

@@ -17,5 +17,7 @@ export function createLog(write: (line: string) => void, nowMs: () => number): L
 export function errorText(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const cause = error.cause === undefined ? '' : ` ← ${errorText(error.cause)}`
-  return `${error.message}${cause}`
+  // A parser's message quotes its input, which may be a prompt or an answer.
+  const own = error instanceof SyntaxError ? 'not valid JSON' : error.message
+  return `${own}${cause}`
 }

@@ -216,6 +216,10 @@ export const generateEvent = z.discriminatedUnion('type', [
     adapter_source: adapterSource,
     ttft_us: z.int().min(0),
     gpu_us: z.int().min(0),
+    /** Accepted → first row; 0 = a host of an earlier release. */
+    queue_us: z.int().min(0).default(0),
+    /** Of loads into slots that the request carries. */
+    swap_us: z.int().min(0).default(0),
   }),
   z.object({
     type: z.literal('error'),

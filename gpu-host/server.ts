@@ -23,6 +23,7 @@ import {
 import { parseJsonBody } from './request-body.ts'
 import type { RequestRunner } from './scheduler/request-runner.ts'
 import type { HostMetrics } from './telemetry/metrics.ts'
+import type { Tracing } from './tracing/tracing.ts'
 import { UploadPlaces } from './upload-places.ts'
 
 export interface ServerDeps {
@@ -32,6 +33,7 @@ export interface ServerDeps {
   readonly direct: DirectStore | null
   readonly grants: GrantVerifier
   readonly metrics: HostMetrics
+  readonly tracing: Tracing
   readonly baseModel: string
   readonly stagingDirectory: string
   readonly clock: Clock

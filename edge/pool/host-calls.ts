@@ -23,15 +23,21 @@ export class HostCalls {
     this.#options = options
   }
 
-  /** @param url the host's. Rejects as `fetch` does. */
-  async post(url: string, route: string, call: HostCall, signal: AbortSignal): Promise<Response> {
+  /** @param url the host's. @param trace headers that name it. Rejects as `fetch` does. */
+  async post(
+    url: string,
+    route: string,
+    call: HostCall,
+    signal: AbortSignal,
+    trace: Readonly<Record<string, string>> = {},
+  ): Promise<Response> {
     const { signer, fetch } = this.#options
     const { body, request_id, tenant_id, key_id, adapter_digest, max_tokens } = call
     const claims = { request_id, tenant_id, key_id, adapter_digest, max_tokens }
     const authorization = await signer.sign({ route, ...claims, body })
     return fetch(new URL(route, url).href, {
       method: 'POST',
-      headers: { authorization, 'content-type': 'application/json' },
+      headers: { ...trace, authorization, 'content-type': 'application/json' },
       body,
       signal,
     })

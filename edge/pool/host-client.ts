@@ -5,6 +5,7 @@
  * How each attempt ends is what `host-health.ts` knows of the hosts.
  */
 import { type ChunkEvent, type EndEvent, type GenerateRequest, HOST_ROUTES } from '#protocol'
+import type { Span } from '#tracing/tracer.ts'
 import { deadlineExceeded, remainingDeadline } from '../admission/deadline.ts'
 import { EDGE_ERRORS, EdgeError } from '../errors.ts'
 import {
@@ -16,6 +17,7 @@ import {
 } from '../limits.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import { clientLeft, runAttempt } from './attempt.ts'
+import { AttemptSpan } from './attempt-span.ts'
 import type { HostCalls } from './host-calls.ts'
 import { type ChoiceWish, type HostChoice, toEnding } from './host-choice.ts'
 import type { HostFailure } from './host-failure.ts'
@@ -50,6 +52,8 @@ export interface HostClientOptions {
 export interface Listener {
   /** Aborted when the client leaves. */
   readonly signal: AbortSignal
+  /** Of its request. */
+  readonly span: Span
   /** When its request arrived; monotonic. */
   readonly arrivedMs: number
   /** The reply goes out at once, at its end: until then another host may begin it anew. */
@@ -200,10 +204,11 @@ export class HostClient {
       return work
     }
     const body = JSON.stringify(request)
+    const span = new AttemptSpan(listener.span, host, request)
     const call = {
       requestId: request.request_id,
       send: (signal: AbortSignal) =>
-        calls.post(host.url, HOST_ROUTES.generate, { ...request, body }, signal),
+        calls.post(host.url, HOST_ROUTES.generate, { ...request, body }, signal, span.headers),
       cancel,
       client: listener.signal,
       patience,
@@ -218,6 +223,7 @@ export class HostClient {
     try {
       for await (const event of runAttempt(call)) {
         if (event.type === 'failure') {
+          span.failed(event.hostCode)
           this.#learn({ host, request, startMs }, event, listener)
           // One that drains was not broken by this request: it came to its end.
           visit.leave(pool.isDraining(host.hostId) ? 'other' : toEnding(event))
@@ -229,9 +235,13 @@ export class HostClient {
         if (firstMs === null) {
           firstMs = nowMs()
           this.#learnPace(host, request, firstMs - startMs)
+          span.first(firstMs - startMs)
         }
         if (event.type === 'chunk') visit.chunk()
-        else visit.leave('answered')
+        else {
+          visit.leave('answered')
+          span.ended(event)
+        }
         if (listener.isWhole && event.type === 'chunk') {
           held.push(event)
           continue
@@ -246,6 +256,7 @@ export class HostClient {
       }
     } finally {
       visit.leave('other')
+      span.close()
     }
     return null
   }

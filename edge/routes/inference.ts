@@ -78,6 +78,7 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
     const events = opened.watch(
       deps.hosts.generate(request, {
         signal: work.signal,
+        span: c.get('span'),
         arrivedMs: startMs,
         isWhole: !isStream,
         deliveredTokens: opened.deliveredTokens,
@@ -119,6 +120,7 @@ async function stream(
   await withinTime(first, HEADER_HOLD_MS)
   deps.metrics.streamsOpen += 1
   const requestId = c.get('requestId')
+  const { traceId } = c.get('span').context
   const body = createEventStream({
     format,
     events,
@@ -131,7 +133,9 @@ async function stream(
       if (error === null) return
       deps.metrics.streamsBroken.add({ code: error.code })
       const level = error.code === 'request_aborted' ? 'info' : 'error'
-      const fields = { request_id: requestId, code: error.code, reason: errorText(error) }
+      const { code } = error
+      const ids = { request_id: requestId, trace_id: traceId }
+      const fields = { ...ids, code, reason: errorText(error) }
       deps.log(level, 'stream ended early', fields)
     },
   })

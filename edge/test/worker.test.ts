@@ -14,6 +14,7 @@ import {
 } from '../../db/test/support/postgres-server.ts'
 import { Gate } from '../../gpu-host/test/support/gate.ts'
 import { createApiKey } from '../auth/api-key.ts'
+import { type OtlpReceiver, startOtlpReceiver } from './support/otlp-receiver.ts'
 import { PoolClient, type TestTenant } from './support/pool-client.ts'
 import { type PoolHost, startPoolHost } from './support/pool-host.ts'
 import { StreamCaller } from './support/stream-caller.ts'
@@ -30,6 +31,7 @@ let server: PostgresServer
 let database: Database
 let endpoint: NeonEndpoint
 let worker: WorkerProcess
+let receiver: OtlpReceiver
 let client: PoolClient
 let host: PoolHost
 let tenant: TestTenant
@@ -42,10 +44,12 @@ beforeAll(async () => {
   await database.migrate()
   endpoint = await startNeonEndpoint(server.url)
   const operatorKey = await createApiKey()
+  receiver = await startOtlpReceiver()
   worker = await startWorkerProcess({
     ...edgeEnvironment(operatorKey),
     NOZZLE_DATABASE_URL: 'postgres://user:secret@neon.test/nozzle',
     NOZZLE_NEON_FETCH_ENDPOINT: endpoint.url,
+    OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url,
   })
   client = new PoolClient(worker.url, operatorKey)
   host = await startPoolHost({
@@ -65,6 +69,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await host.stop()
   await worker.stop()
+  await receiver.close()
   await endpoint.close()
   await database.close()
   await server.stop()
@@ -125,6 +130,27 @@ describe('worker.ts in workerd', () => {
     expect(text).toBe(expectedReply('weights', 'hello', 12))
     expect(chunks.length).toBe(12 + 3)
     expect(chunks.at(-1)?.usage?.completion_tokens).toBe(12)
+  })
+
+  it('sends the spans of a stream when it has ended', async () => {
+    const traceId = 'c'.repeat(32)
+    const response = await fetch(`${client.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${tenant.key}`,
+        traceparent: `00-${traceId}-${'d'.repeat(16)}-01`,
+      },
+      body: JSON.stringify({ ...body, stream: true }),
+    })
+    await response.text()
+    await until(() => {
+      expect(receiver.faults).toEqual([])
+      const spans = receiver.spans.filter((span) => span.traceId === traceId)
+      const [server, call] = [2, 3].map((kind) => spans.find((span) => span.kind === kind))
+      expect(server?.parentSpanId).toBe('d'.repeat(16))
+      expect(call?.parentSpanId).toBe(server?.spanId)
+      expect(call?.attributes.get('gen_ai.usage.output_tokens')).toBe(12)
+    })
   })
 
   it('holds limits, and says whether to try again', async () => {

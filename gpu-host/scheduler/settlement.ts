@@ -70,6 +70,8 @@ export function settle<C extends Choice>(
           adapter_source: source,
           ttft_us: ttftUs ?? 0,
           gpu_us: totals.gpuUs,
+          queue_us: owner.queueUs(now.us),
+          swap_us: owner.swapUs,
         }
       : { type: 'error', code: error.code, message: error.message, param: error.param, usage }
   return {

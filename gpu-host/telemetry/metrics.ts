@@ -26,6 +26,7 @@ export interface HostMetrics {
   readonly kvPreemptions: Counter
   readonly requests: Counter<'outcome'>
   readonly refusals: Counter<'code'>
+  readonly spans: Counter<'outcome'>
   readonly storeFetches: Counter<'outcome'>
   readonly storeFetchSeconds: Histogram
   readonly storeFetchedBytes: Counter
@@ -83,6 +84,11 @@ export function createMetrics(options: { readonly withProcess: boolean }): HostM
       'Requests by outcome: a finish reason, or the code of the error that ended them',
     ),
     refusals: countBy('code', 'nozzle_refusals_total', 'Calls answered with an error, by its code'),
+    spans: countBy(
+      'outcome',
+      'nozzle_spans_total',
+      'Spans: exported, failed (the collector did not take them), dropped (too many waited)',
+    ),
     storeFetches: countBy(
       'outcome',
       'nozzle_store_fetches_total',

@@ -13,6 +13,7 @@ import { readConfig } from '../../../gpu-host/config.ts'
 import { HostError } from '../../../gpu-host/errors.ts'
 import { Host, type HostSettings } from '../../../gpu-host/host.ts'
 import { withHostId } from '../../../gpu-host/host-id.ts'
+import type { Log } from '../../../gpu-host/log.ts'
 import { serveNative } from '../../../gpu-host/serving-engine.ts'
 import { createMetrics } from '../../../gpu-host/telemetry/metrics.ts'
 import { FakeEngine, type FakeEngineOptions } from '../../../gpu-host/test/support/fake-engine.ts'
@@ -31,6 +32,8 @@ export interface PoolHostOptions {
   readonly hostId?: string
   readonly engine?: FakeEngineOptions
   readonly settings?: Partial<HostSettings>
+  readonly environment?: Readonly<Record<string, string>>
+  readonly log?: Log
 }
 
 export interface PoolHost {
@@ -52,6 +55,7 @@ export async function startPoolHost(options: PoolHostOptions): Promise<PoolHost>
       NOZZLE_BASE_MODEL_NAME: 'fake-base',
       NOZZLE_EDGE_URL: options.edgeUrl,
       NOZZLE_HOST_ID: options.hostId ?? 'hst_test',
+      ...options.environment,
     }),
   )
   const host = new Host({
@@ -60,7 +64,7 @@ export async function startPoolHost(options: PoolHostOptions): Promise<PoolHost>
     adapters: new ScriptedAdapters(engine, systemClock, options.store),
     intake: createIntake(engine, options.store),
     clock: systemClock,
-    log: () => {},
+    log: options.log ?? (() => {}),
     fetch: globalThis.fetch,
     version: 'test',
     randomSeed: () => 1,

@@ -51,18 +51,20 @@ export class TestPool extends PoolClient {
   static async start({
     databaseUrl = 'pglite:memory',
     operatorKey: given,
+    environment = {},
     ...options
   }: Partial<Pick<DepsInput, 'fetch' | 'patience' | 'monotonicMs'>> & {
     readonly databaseUrl?: string
     /** Absent = a new one. */
     readonly operatorKey?: string
+    readonly environment?: Readonly<Record<string, string>>
   } = {}): Promise<TestPool> {
     const database = await openDatabase(databaseUrl)
     await database.migrate()
     const operatorKey = given ?? (await createApiKey())
     const logs: TestPool['logs'] = []
     const deps = createDeps({
-      config: readEdgeConfig(edgeEnvironment(operatorKey)),
+      config: readEdgeConfig({ ...edgeEnvironment(operatorKey), ...environment }),
       db: database.db,
       availability: database.availability,
       fetch: globalThis.fetch,
