@@ -37,6 +37,15 @@ function openIsolate(env: Bindings): Isolate {
   return { app: createApp(deps), deps, jobs: new JobRunner(deps) }
 }
 
+/** Says which version of the Worker answered: a release waits for its own. */
+function withVersion(response: Response, env: Bindings): Response {
+  const { CF_VERSION_METADATA: version } = env
+  if (typeof version !== 'object' || version === null || !('id' in version)) return response
+  const named = new Response(response.body, response)
+  named.headers.set('nozzle-worker-version', String(version.id))
+  return named
+}
+
 export default {
   async fetch(request: Request, env: Bindings, context: ExecutionContext): Promise<Response> {
     isolate ??= openIsolate(env)
@@ -47,7 +56,8 @@ export default {
     else context.waitUntil(measuring)
     // Held in this isolate's memory, which the cron trigger may not come to.
     if (deps.voids.size > 0) context.waitUntil(deps.voids.flush())
-    return app.fetch(request, env, context)
+    const response = await app.fetch(request, env, context)
+    return request.url.endsWith('/healthz') ? withVersion(response, env) : response
   },
 
   /** By the cron trigger, once a minute: what is due then. */

@@ -90,6 +90,12 @@ describe('worker.ts in workerd', () => {
     expect(endpoint.count()).toBeGreaterThan(5)
   })
 
+  it('says which version of it answers, for the smoke test of a release', async () => {
+    const health = await client.call('GET', '/healthz', '')
+    expect(health.headers.get('nozzle-worker-version')).toMatch(/^[\w-]{4,}$/)
+    expect(await health.json()).toMatchObject({ status: 'ok', base_model: 'fake-base' })
+  })
+
   it('serves a chat completion of a deployed model through the official SDK', async () => {
     const sdk = client.sdk(tenant.key, `/${tenant.name}/support/v1`)
     const reply = await sdk.chat.completions.create(body)

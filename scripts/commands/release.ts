@@ -1,16 +1,24 @@
 /** `nozzle release`: what runs a pool for good, as files; its secrets, migrations and engine. */
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { openDatabase } from '#db'
+import { parseEnv } from 'node:util'
 import { callerPath } from '../lib/caller-path.ts'
 import { CliError } from '../lib/cli-error.ts'
-import type { Command } from '../lib/command.ts'
+import type { Command, CommandCall } from '../lib/command.ts'
 import { writePrivateFile } from '../lib/data-dir.ts'
+import { DRY_RUN_FLAG } from '../lib/edge-target.ts'
+import {
+  CLOUDFLARE_FLAGS,
+  pickWorkerSecrets,
+  readCloudflarePlan,
+} from '../release/cloudflare-plan.ts'
+import { describeRelease, releaseWorker } from '../release/cloudflare-release.ts'
 import { dockerEdgeFiles, dockerHostFiles } from '../release/compose-file.ts'
 import { EDGE_RELEASE_FLAGS, type EdgePlan, readEdgePlan } from '../release/edge-plan.ts'
 import { HOST_FLAGS, type HostPlan, readHostPlan } from '../release/host-plan.ts'
 import { kubernetesEdgeFiles } from '../release/kubernetes-edge.ts'
 import { kubernetesHostFiles } from '../release/kubernetes-host.ts'
+import { migrateDatabase } from '../release/migrate-database.ts'
 import { deliverFiles } from '../release/release-files.ts'
 import {
   HOST_TARGET_FLAG,
@@ -57,21 +65,64 @@ const host: Command = {
 
 const edge: Command = {
   name: 'release edge',
-  summary: 'write what runs an edge for good: unit, image or manifests',
+  summary: 'release the Worker, or write what runs an edge elsewhere',
   positionals: [],
-  flags: { ...HOST_TARGET_FLAG, ...EDGE_RELEASE_FLAGS, ...SERVICE_FLAGS, ...OUTPUT_FLAGS },
+  flags: {
+    target: {
+      type: 'string',
+      value: 'way',
+      help: `cloudflare (default), ${SERVICE_TARGETS.join(', ')}`,
+    },
+    ...EDGE_RELEASE_FLAGS,
+    ...CLOUDFLARE_FLAGS,
+    ...DRY_RUN_FLAG,
+    ...SERVICE_FLAGS,
+    ...OUTPUT_FLAGS,
+  },
   details:
-    'Each file explains itself. Nothing is started, and no secret is written: `nozzle release secrets`\n' +
-    'makes those. docs/self-hosting.md says how to go on.',
+    'cloudflare: migrations, then code, settings and secrets as one version, then a smoke test; when\n' +
+    'that fails the version before serves again. Secrets go by file, never by argument or into a log.\n' +
+    'docs/cloudflare.md says what it needs. Elsewhere files are written that explain themselves, without\n' +
+    'a secret, and nothing is started: docs/self-hosting.md.',
   examples: [
+    'nozzle release edge --base-model-name llama-3.1-8b --secrets nozzle-edge.secrets.env --dry-run',
     'nozzle release edge --target systemd --base-model-name llama-3.1-8b \\\n' +
       '    --public-url https://api.example.com --out deploy',
     'nozzle release edge --target docker --base-model-name llama-3.1-8b --out .',
   ],
   async run(call) {
-    const target = readTarget(call.flags, SERVICE_TARGETS)
-    deliverFiles(call, EDGE_WRITERS[target](readEdgePlan(call.flags)))
+    if ((call.flags.text('target') ?? 'cloudflare') === 'cloudflare')
+      return releaseToCloudflare(call)
+    const target = readTarget(call.flags, ['cloudflare', ...SERVICE_TARGETS])
+    if (target !== 'cloudflare') deliverFiles(call, EDGE_WRITERS[target](readEdgePlan(call.flags)))
   },
+}
+
+async function releaseToCloudflare(call: CommandCall): Promise<void> {
+  const plan = readCloudflarePlan(call.flags)
+  const secrets = pickWorkerSecrets(readSecretsFile(call))
+  if (call.flags.isSet('dry-run')) {
+    const steps = describeRelease(plan)
+    const names = Object.keys(secrets)
+    const lines = steps.map(({ step, does }) => `${step.padEnd(10)}  ${does}`)
+    const value = { dry_run: true, steps, secrets: names }
+    call.output.data(value, [...lines, `secrets     ${names.join(', ')}`].join('\n'))
+    return
+  }
+  const { versionId, url, previous } = await releaseWorker(call, plan, secrets)
+  const value = { version_id: versionId, url, previous_version_id: previous }
+  call.output.data(value, `version ${versionId} serves at ${url}`)
+}
+
+/** Throws `not_found`. */
+function readSecretsFile(call: CommandCall): NodeJS.Dict<string> {
+  const path = callerPath(call, call.flags.requiredText('secrets'))
+  try {
+    return parseEnv(readFileSync(path, 'utf8'))
+  } catch {
+    const fix = '`nozzle release secrets --out .` writes nozzle-edge.secrets.env.'
+    throw new CliError('not_found', `--secrets ${path} cannot be read`, fix)
+  }
 }
 
 const secrets: Command = {
@@ -134,22 +185,6 @@ const prepare: Command = {
     prepareDevice(device, call.output.note)
     call.output.data({ prepared: true, device }, `ready to serve on ${device}`)
   },
-}
-
-/** Throws `usage` or `unavailable`; the message never holds the URL. */
-async function migrateDatabase(url: string): Promise<void> {
-  let database: Awaited<ReturnType<typeof openDatabase>> | null = null
-  try {
-    database = await openDatabase(url)
-    await database.migrate()
-  } catch (error) {
-    const isUrl = error instanceof Error && 'code' in error && error.code === 'database_url_invalid'
-    const text = error instanceof Error ? error.message || error.name : String(error)
-    const message = `the migrations were not applied: ${text.replaceAll(url, '<url>')}`
-    throw new CliError(isUrl ? 'usage' : 'unavailable', message, 'Correct it and run it again.')
-  } finally {
-    await database?.close()
-  }
 }
 
 export const releaseCommands: readonly Command[] = [host, edge, secrets, migrate, prepare]
