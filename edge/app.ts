@@ -7,6 +7,7 @@ import type { Deps } from './deps.ts'
 import { EdgeError } from './errors.ts'
 import { createPages } from './pages/pages.ts'
 import { type EdgeEnv, requestContext, toErrorResponse } from './request-context.ts'
+import { showOpenapi, showReference } from './routes/api-reference.ts'
 import {
   showBookDifferences,
   showBookedEvents,
@@ -70,6 +71,9 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
     'idempotency-replayed',
     ...RATE_HEADERS,
   ]
+  app.get('/openapi.json', showOpenapi())
+  app.get('/docs', showReference())
+
   app.use(cors({ origin: '*', exposeHeaders, maxAge: 86_400 }))
 
   app.get('/v1/whoami', showCaller(deps))

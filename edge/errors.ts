@@ -13,7 +13,7 @@ type ErrorType =
   | 'rate_limit_error'
   | 'insufficient_quota'
 
-interface ErrorRow {
+export interface ErrorRow {
   readonly status: 400 | 401 | 403 | 404 | 408 | 409 | 413 | 422 | 429 | 499 | 500 | 502 | 503 | 504
   readonly type: ErrorType
   /** Hint where the thrower knows no better. */
@@ -25,6 +25,7 @@ interface ErrorRow {
 export const EDGE_ERRORS = {
   invalid_request: { status: 400, type: 'invalid_request_error' },
   unsupported_parameter: { status: 400, type: 'invalid_request_error' },
+  unknown_parameter: { status: 400, type: 'invalid_request_error' },
   context_length_exceeded: { status: 400, type: 'invalid_request_error' },
   missing_api_key: { status: 401, type: 'invalid_request_error' },
   invalid_api_key: { status: 401, type: 'invalid_request_error' },

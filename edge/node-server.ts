@@ -29,7 +29,7 @@ const IDLE_CONNECTION_MS = 75_000
 
 /** Rejects when the port is not to be had. */
 export async function startNodeServer(
-  app: Hono<EdgeEnv>,
+  app: Pick<Hono<EdgeEnv>, 'fetch'>,
   { port, address }: { readonly port: number; readonly address: string },
 ): Promise<NodeServer> {
   // An upload may take its time; the routes have limits of their own.

@@ -3,7 +3,7 @@
  * AddressSanitizer and UndefinedBehaviorSanitizer, then, for the rest of N CPU minutes, the fuzzers
  * of pack loading, on that engine and on the readers in TypeScript. The last line of stdout is the
  * report; exit code 1 = a finding, whose own message and replay are above it. With `--ledger`
- * another soak altogether: soak/ledger.ts.
+ * or `--schemathesis` another soak altogether: soak/ledger.ts, soak/schemathesis.ts.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -37,6 +37,10 @@ export async function runSoak(
   if (args.includes('--ledger')) {
     const { runLedgerSoak } = await import('./soak/ledger.ts')
     return runLedgerSoak(args, note)
+  }
+  if (args.includes('--schemathesis')) {
+    const { runSchemathesisSoak } = await import('./soak/schemathesis.ts')
+    return runSchemathesisSoak(root, args, env, note)
   }
   const { minutes, seed } = parseSoakArgs(args)
   await prepareNative(note)

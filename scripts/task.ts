@@ -16,6 +16,7 @@ import { askOn } from './lib/terminal-question.ts'
 import type { BaseModelFile } from './setup/base-model.ts'
 import { ensureBaseModel } from './setup/base-model.ts'
 import { prepareNative, tryBaseModel } from './setup/prepare.ts'
+import { tryPythonPackages } from './setup/python-packages.ts'
 
 const projectRoot = dirname(dirname(fileURLToPath(import.meta.url)))
 const { env } = process
@@ -80,6 +81,13 @@ async function runTest(args: readonly string[]): Promise<number> {
     env.NOZZLE_TEST_BASE_MODEL_MISSING = baseModel.missing
   } else {
     env.NOZZLE_TEST_BASE_MODEL = baseModel.path
+  }
+  const packages = tryPythonPackages(projectRoot, note)
+  if ('missing' in packages) {
+    note(`tests with clients in Python are skipped: ${packages.missing}`)
+    env.NOZZLE_TEST_PYTHON_MISSING = packages.missing
+  } else {
+    env.NOZZLE_TEST_PYTHON_PACKAGES = packages.path
   }
   const outcome = await runTests(args)
   process.stdout.write(`\n${formatOutcome(outcome)}\n`)

@@ -1,12 +1,17 @@
 /**
- * Fields that chat and legacy completions share, and how they become a host's request. A field that
- * would change the answer and cannot be honoured is refused by name; one that would not is ignored.
- * Bounds of sampling are the protocol's own.
+ * Fields that chat and legacy completions share, and how they become a host's request. Bounds of
+ * sampling are the protocol's own; which fields there are is said in `request-fields.ts`.
  */
 import { z } from 'zod'
 import { CHOICES_MAX, type GenerateRequest, type SamplingOptions, samplingOptions } from '#protocol'
 import { unsupported } from '../errors.ts'
+import { checkFields } from './field-rules.ts'
 import { responseFormat, toGrammar } from './output-format.ts'
+import {
+  JSON_SCHEMA_FIELDS,
+  RESPONSE_FORMAT_FIELDS,
+  STREAM_OPTIONS_FIELDS,
+} from './request-fields.ts'
 
 /** The part of a host's request that the body decides. */
 export type GenerateFields = Pick<
@@ -22,6 +27,8 @@ export interface Call {
   readonly withUsage: boolean
   /** What the client calls its conversation or its user; null = neither. */
   readonly affinity: string | null
+  /** The reply names the tier that served it, as the client named one. */
+  readonly withTier: boolean
   readonly generate: GenerateFields
 }
 
@@ -37,7 +44,7 @@ export const callFields = {
   model: z.string().min(1).max(300).nullish(),
   n: z.int().min(1).max(CHOICES_MAX).nullish(),
   stream: z.boolean().nullish(),
-  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
+  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
   stop: z.union([stopText, z.array(stopText).max(STOP_MAX)]).nullish(),
   seed: z.int().nullish(),
   temperature: shape.temperature.unwrap().nullish(),
@@ -52,7 +59,7 @@ export const callFields = {
   grammar: z.string().max(GRAMMAR_CHARACTERS_MAX).nullish(),
   response_format: responseFormat.nullish(),
   ignore_eos: z.boolean().nullish(),
-  // They change no answer, so whatever else they hold is ignored.
+  // They only say whose answer it is, so one that is no text is none.
   prompt_cache_key: z.string().nullish().catch(null),
   safety_identifier: z.string().nullish().catch(null),
   user: z.string().nullish().catch(null),
@@ -90,54 +97,13 @@ export function toStop(stop: CallFields['stop']): string[] {
   return typeof stop === 'string' ? [stop] : stop
 }
 
-/** What a field may be without being used. */
-export const isUnset = (value: unknown): boolean => value === undefined || value === null
-export const isEmpty = (value: unknown): boolean =>
-  isUnset(value) || (Array.isArray(value) && value.length === 0)
-export const isOneOf =
-  (...allowed: readonly unknown[]) =>
-  (value: unknown): boolean =>
-    isUnset(value) || allowed.includes(value)
-
-export type RefusedFields = Readonly<
-  Record<string, { readonly isHarmless: (value: unknown) => boolean; readonly why: string }>
->
-
-const NOT_SERVED = 'It is not served.'
-const USE_FORMAT = 'Use "response_format", or a "grammar" in GBNF.'
-
-/** Fields of other servers that would change the answer, each with what leaves it as it is. */
-const REFUSED_EVERYWHERE: RefusedFields = {
-  guided_json: { isHarmless: isUnset, why: USE_FORMAT },
-  guided_regex: { isHarmless: isUnset, why: USE_FORMAT },
-  guided_choice: { isHarmless: isUnset, why: USE_FORMAT },
-  guided_grammar: { isHarmless: isUnset, why: USE_FORMAT },
-  structured_outputs: { isHarmless: isUnset, why: USE_FORMAT },
-  json_schema: { isHarmless: isUnset, why: USE_FORMAT },
-  min_tokens: { isHarmless: isOneOf(0), why: NOT_SERVED },
-  stop_token_ids: { isHarmless: isEmpty, why: 'Use "stop".' },
-  bad_words: { isHarmless: isEmpty, why: 'Use "logit_bias".' },
-  allowed_token_ids: { isHarmless: isEmpty, why: 'Use a "grammar".' },
-  use_beam_search: { isHarmless: isOneOf(false), why: NOT_SERVED },
-  length_penalty: { isHarmless: isOneOf(1), why: NOT_SERVED },
-  typical_p: { isHarmless: isOneOf(1), why: 'Use "min_p" or "top_p".' },
-  mirostat: { isHarmless: isOneOf(0), why: 'Use "min_p" or "top_p".' },
-  dry_multiplier: { isHarmless: isOneOf(0), why: 'Use "repetition_penalty".' },
-  xtc_probability: { isHarmless: isOneOf(0), why: NOT_SERVED },
-  prompt_logprobs: { isHarmless: isUnset, why: 'Log probabilities are of the answer alone.' },
-  truncate_prompt_tokens: { isHarmless: isUnset, why: 'Shorten the prompt.' },
-  chat_template: { isHarmless: isUnset, why: "The model's own is used." },
-  chat_template_kwargs: { isHarmless: isUnset, why: "The model's own template is used as it is." },
-  continue_final_message: { isHarmless: isOneOf(false), why: NOT_SERVED },
-}
-
-/** Throws `unsupported_parameter` for the first field that cannot be honoured. */
-export function refuseFields(body: unknown, refused: RefusedFields): void {
-  if (typeof body !== 'object' || body === null) return
-  const rules = { ...REFUSED_EVERYWHERE, ...refused }
-  for (const [param, value] of Object.entries(body)) {
-    const rule = Object.hasOwn(rules, param) ? rules[param] : undefined
-    if (rule === undefined || rule.isHarmless(value)) continue
-    throw unsupported(param, rule.why)
+/** Throws for what is inside of the fields that both kinds have, and is not served. */
+export function checkOptions({ stream, stream_options, response_format }: CallFields): void {
+  if (stream_options != null && stream !== true) {
+    throw unsupported('stream_options', 'It needs "stream": true.')
   }
+  checkFields(stream_options, STREAM_OPTIONS_FIELDS, 'stream_options.')
+  checkFields(response_format, RESPONSE_FORMAT_FIELDS, 'response_format.')
+  if (response_format?.type !== 'json_schema') return
+  checkFields(response_format.json_schema, JSON_SCHEMA_FIELDS, 'response_format.json_schema.')
 }

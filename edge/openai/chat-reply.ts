@@ -4,7 +4,8 @@ import { type ReplyFormat, type ReplyHead, toChoices, toTokens, toUsage } from '
 
 export function createChatReply(head: ReplyHead): ReplyFormat {
   const { id, created, model } = head
-  const envelope = { id: `chatcmpl-${id}`, created, model }
+  const tier = head.withTier ? { service_tier: 'default' } : {}
+  const envelope = { id: `chatcmpl-${id}`, created, model, ...tier }
   const chunkOf = (index: number, delta: object, rest: object = {}): object => ({
     ...envelope,
     object: 'chat.completion.chunk',

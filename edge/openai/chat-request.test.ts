@@ -75,7 +75,7 @@ describe('parseChatRequest', () => {
       response_format: { type: 'text' },
       min_tokens: 0,
       typical_p: 1,
-      lora: [{ id: 0, scale: 1 }],
+      lora: [],
     }
     expect(chat(harmless)).toEqual(chat({}))
   })
@@ -84,6 +84,16 @@ describe('parseChatRequest', () => {
     const format = { response_format: { type: 'json_object' } }
     expect(chat(format).sampling.grammar).toBe(JSON_OBJECT_GRAMMAR)
     expect(() => chat({ ...format, grammar: 'root ::= "a"' })).toThrow('"grammar"')
+  })
+
+  it('refuses what it does not know, but null, which asks for nothing', () => {
+    expect(() => chat({ zzz: 1 })).toThrow(
+      expect.objectContaining({ code: 'unknown_parameter', param: 'zzz' }),
+    )
+    expect(() => chat({ messages: [{ role: 'user', content: '', zzz: 1 }] })).toThrow(
+      expect.objectContaining({ code: 'unknown_parameter', param: 'messages.0.zzz' }),
+    )
+    expect(chat({ zzz: null })).toEqual(chat({}))
   })
 
   it.each([
@@ -97,8 +107,13 @@ describe('parseChatRequest', () => {
     [{ messages: [{ role: 'assistant', tool_calls: [{}] }] }, 'messages.0.tool_calls'],
     [
       { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] },
-      'messages.0.content.0.type',
+      'messages.0.content.0.image_url',
     ],
+    [{ messages: [{ role: 'user', content: [{ type: 'x' }] }] }, 'messages.0.content.0.type'],
+    [{ lora: [{ id: 0, scale: 1 }] }, 'lora'],
+    [{ store: true }, 'store'],
+    [{ stream_options: { include_usage: true } }, 'stream_options'],
+    [{ response_format: { type: 'json_object', schema: {} } }, 'response_format.schema'],
   ])('refuses what it cannot honour, case %#', (extra, param) => {
     expect(() => chat(extra)).toThrow(
       expect.objectContaining({ code: 'unsupported_parameter', param }),

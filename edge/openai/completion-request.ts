@@ -6,26 +6,21 @@ import { parseValue } from '../read-body.ts'
 import {
   type Call,
   callFields,
-  isOneOf,
-  type RefusedFields,
-  refuseFields,
+  checkOptions,
   toAffinity,
   tokenLimit,
   toSampling,
   toStop,
 } from './call-fields.ts'
+import { checkFields } from './field-rules.ts'
+import { COMPLETION_FIELDS } from './request-fields.ts'
 
 /** OpenAI's default here, unlike that of chat. */
 const MAX_TOKENS_DEFAULT = 16
 
-const REFUSED: RefusedFields = {
-  echo: { isHarmless: isOneOf(false), why: 'The prompt is not repeated.' },
-  suffix: { isHarmless: isOneOf(''), why: 'Text is only continued.' },
-}
-
 const tokens = z.array(z.int().min(0)).min(1)
 
-const completionBody = z.object({
+export const completionBody = z.object({
   ...callFields,
   prompt: z.union([z.string(), tokens, z.array(z.string()).min(1), z.array(tokens).min(1)]),
   max_tokens: tokenLimit,
@@ -35,8 +30,9 @@ const completionBody = z.object({
 
 /** Throws `invalid_request` or `unsupported_parameter`, naming the field. */
 export function parseCompletionRequest(body: unknown): Call {
-  refuseFields(body, REFUSED)
+  checkFields(body, COMPLETION_FIELDS)
   const fields = parseValue(completionBody, body)
+  checkOptions(fields)
   const n = fields.n ?? 1
   if ((fields.best_of ?? n) !== n) {
     throw unsupported('best_of', 'It must equal "n": all choices that are made are sent.')
@@ -46,6 +42,7 @@ export function parseCompletionRequest(body: unknown): Call {
     isStream: fields.stream ?? false,
     withUsage: fields.stream_options?.include_usage ?? false,
     affinity: toAffinity(fields),
+    withTier: false,
     generate: {
       input: toInput(fields.prompt),
       sampling: toSampling(fields),

@@ -49,6 +49,17 @@ const query = z.object({
     .optional(),
 })
 
+/** All of a report's parameters, as its reference shows them. */
+export function reportParameters(kind: ReportKind): z.ZodObject {
+  const texts = z.array(z.string()).max(ITEMS_MAX).optional()
+  const groups = Object.keys(GROUPS[kind])
+  return z.object({
+    ...query.shape,
+    ...Object.fromEntries(listsOf(kind).map((name) => [name, texts])),
+    group_by: z.array(z.enum(groups)).optional(),
+  })
+}
+
 export interface ReportQuery {
   readonly start: Date
   /** Exclusive; end of the page's last bucket. */
@@ -107,7 +118,7 @@ export function parseReportQuery(kind: ReportKind, url: URL, nowMs: number): Rep
 }
 
 function refuseUnknown(kind: ReportKind, params: URLSearchParams): void {
-  const lists = kind === 'costs' ? [...LISTS, 'line_items'] : LISTS
+  const lists = listsOf(kind)
   const known = [...Object.keys(query.shape), ...lists]
   for (const given of params.keys()) {
     const name = given.replace(/\[\]$/, '')
@@ -115,6 +126,10 @@ function refuseUnknown(kind: ReportKind, params: URLSearchParams): void {
       throw unsupported(name, `The parameters are ${known.join(', ')}.`)
     }
   }
+}
+
+function listsOf(kind: ReportKind): string[] {
+  return kind === 'costs' ? [...LISTS, 'line_items'] : LISTS
 }
 
 function widthOf(kind: ReportKind, name: keyof typeof WIDTHS): Width {

@@ -11,8 +11,8 @@ const jsonSchema = z.looseObject({
 })
 
 export const responseFormat = z.discriminatedUnion('type', [
-  z.looseObject({ type: z.literal('text') }),
-  z.looseObject({ type: z.literal('json_object') }),
+  z.looseObject({ type: z.literal('text'), json_schema: z.unknown().optional() }),
+  z.looseObject({ type: z.literal('json_object'), json_schema: z.unknown().optional() }),
   z.looseObject({ type: z.literal('json_schema'), json_schema: jsonSchema }),
 ])
 
@@ -21,7 +21,11 @@ export function toGrammar(
   format: z.infer<typeof responseFormat> | null | undefined,
   grammar: string | null | undefined,
 ): string | null {
-  if (format == null || format.type === 'text') return grammar ?? null
+  if (format == null) return grammar ?? null
+  if (format.type !== 'json_schema' && format.json_schema != null) {
+    throw unsupported('response_format.json_schema', 'It needs "type": "json_schema".')
+  }
+  if (format.type === 'text') return grammar ?? null
   if (grammar != null) throw unsupported('grammar', 'It excludes a JSON "response_format".')
   if (format.type === 'json_object') return JSON_OBJECT_GRAMMAR
   // Without "strict" OpenAI only tries; here a schema always holds.

@@ -13,6 +13,8 @@ export interface ReplyHead {
   readonly model: string
   /** How many the client asked for. */
   readonly choices: number
+  /** The reply says which tier served it. */
+  readonly withTier: boolean
 }
 
 export interface ReplyFormat {

@@ -20,8 +20,8 @@ import { accessAsOperator } from '../tenant-access.ts'
 
 const DIFFERENCES_MAX = 1000
 
-const period = z.object({ start: instant, end: instant })
-const page = period.extend({
+export const booksPeriod = z.object({ start: instant, end: instant })
+export const booksPage = booksPeriod.extend({
   limit: z.coerce.number().int().min(1).max(1000).default(1000),
   /** `<request id>/<attempt>` of the last event of the page before. */
   after: z
@@ -50,7 +50,7 @@ export function showBookLag(deps: Deps): (c: EdgeContext) => Promise<Response> {
 export function showBookDifferences(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
-    const wish = parsePeriod(period, c)
+    const wish = parsePeriod(booksPeriod, c)
     const found = await listBookDifferences(deps.db, wish, DIFFERENCES_MAX)
     return c.json({ data: found.map(differenceToWire) })
   }
@@ -60,7 +60,7 @@ export function showBookDifferences(deps: Deps): (c: EdgeContext) => Promise<Res
 export function showBookedEvents(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
-    const wish = parsePeriod(page, c)
+    const wish = parsePeriod(booksPage, c)
     const after = wish.after ?? null
     const rows = await listBookedEvents(deps.db, { ...wish, after })
     const last = rows.length === wish.limit ? rows.at(-1)?.event : undefined
@@ -73,7 +73,7 @@ export function showBookedEvents(deps: Deps): (c: EdgeContext) => Promise<Respon
 export function showBookTotals(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
-    const { start, end } = parsePeriod(period, c)
+    const { start, end } = parsePeriod(booksPeriod, c)
     const totals = await usageTotals(deps.db, { tenantId: null, start, end, groupBy: ['tenantId'] })
     return c.json({
       data: totals.map((total) => ({
@@ -90,7 +90,7 @@ export function showBookTotals(deps: Deps): (c: EdgeContext) => Promise<Response
   }
 }
 
-function parsePeriod<T extends typeof period>(schema: T, c: EdgeContext): z.infer<T> {
+function parsePeriod<T extends typeof booksPeriod>(schema: T, c: EdgeContext): z.infer<T> {
   const wish = parseValue(schema, c.req.query())
   if (wish.start < wish.end) return wish
   throw new EdgeError('invalid_request', 'start must be before end', { param: 'start' })

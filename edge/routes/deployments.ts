@@ -17,18 +17,18 @@ const percent = z.int().min(0).max(100)
 const versionNumber = z.int().min(1).max(999_999_999)
 const share = z.strictObject({ version: versionNumber, weight: percent })
 
-const split = z.union([
+export const splitBody = z.union([
   z.strictObject({ canary_weight: percent }),
   z.strictObject({ versions: z.array(share).min(1).max(2) }),
 ])
 /** `dry_run`: says what the lanes would be. */
-const options = z.object({ dry_run: z.stringbool().default(false) })
-const rollback = z.strictObject({ to: versionNumber.nullish() })
+export const deployOptions = z.object({ dry_run: z.stringbool().default(false) })
+export const rollbackBody = z.strictObject({ to: versionNumber.nullish() })
 
 export function splitModel(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const tenant = await accessTenant(deps, c)
-    const wish = await readJson(c.req.raw, split, ADMIN_BYTES_MAX)
+    const wish = await readJson(c.req.raw, splitBody, ADMIN_BYTES_MAX)
     return change(deps, c, tenant, 'model.split', (model) =>
       'versions' in wish ? planShares(model, wish.versions) : planWeight(model, wish.canary_weight),
     )
@@ -42,7 +42,7 @@ export function promoteCanary(deps: Deps): (c: EdgeContext) => Promise<Response>
 export function rollBackModel(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const tenant = await accessTenant(deps, c)
-    const { to = null } = await readJson(c.req.raw, rollback, ADMIN_BYTES_MAX)
+    const { to = null } = await readJson(c.req.raw, rollbackBody, ADMIN_BYTES_MAX)
     return change(deps, c, tenant, 'model.rollback', (model) => planRollback(model, to))
   }
 }
@@ -54,7 +54,7 @@ async function change(
   action: string,
   plan: LaneChange['plan'],
 ): Promise<Response> {
-  const { dry_run: isDryRun } = parseValue(options, c.req.query())
+  const { dry_run: isDryRun } = parseValue(deployOptions, c.req.query())
   const modelName = c.req.param('model') ?? ''
   return c.json(await changeLanes(deps, c, { tenant, modelName, action, plan, isDryRun }))
 }

@@ -3,6 +3,7 @@
  * wish is stored, told to the host at once, and again in the answer to each of its heartbeats, so
  * that it outlives the host's restart and reaches every edge.
  */
+import { z } from 'zod'
 import { isOutage } from '#db/errors.ts'
 import { listHostWishes, removeHost, setHostWish } from '#db/queries/host-wishes.ts'
 import { listHosts, recordHeartbeat } from '#db/queries/hosts.ts'
@@ -10,6 +11,7 @@ import type { Heartbeat, HostWish } from '#protocol'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
 import { HOST_LISTED_MS, HOST_SEEN_MS_MAX } from '../limits.ts'
+import { parseValue } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessAsOperator, audit } from '../tenant-access.ts'
 
@@ -22,6 +24,12 @@ interface Member {
   /** null = not known: the database is away. */
   readonly seenMs: number | null
 }
+
+export const dropQuery = z.object({
+  force: z.stringbool().default(false),
+  /** Says what would be. */
+  dry_run: z.stringbool().default(false),
+})
 
 /** Enough for a page; a heartbeat may name 100,000. */
 const RESIDENCY_SHOWN_MAX = 1000
@@ -69,8 +77,9 @@ export function dropHost(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
     const member = await findMember(deps, c)
-    if (c.req.query('force') !== 'true') refuseInUse(deps, member)
-    if (c.req.query('dry_run') === 'true') return c.json(toWire(deps, member))
+    const wish = parseValue(dropQuery, c.req.query())
+    if (!wish.force) refuseInUse(deps, member)
+    if (wish.dry_run) return c.json(toWire(deps, member))
     await tell(deps, c, member, 'drain')
     await removeHost(deps.db, member.id)
     deps.wishes.note(member.id, 'drain')

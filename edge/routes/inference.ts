@@ -74,6 +74,7 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
       created: Math.floor(deps.nowMs() / 1000),
       model: call.model ?? target.usageName,
       choices: generate.n,
+      withTier: call.withTier,
     })
     const events = opened.watch(
       deps.hosts.generate(request, {

@@ -38,9 +38,9 @@ const period = z.string().transform((text, context) => {
   context.addIssue({ code: 'custom', message: `must be ${BILLING_PERIOD_FORM}` })
   return z.NEVER
 })
-const createBody = z.object({ period })
-const finalizeBody = z.object({ ignore_grace: z.boolean().default(false) })
-const exportQuery = z.object({ format: z.enum(EXPORT_FORMATS).default('json') })
+export const createBody = z.object({ period })
+export const finalizeBody = z.object({ ignore_grace: z.boolean().default(false) })
+export const exportQuery = z.object({ format: z.enum(EXPORT_FORMATS).default('json') })
 
 /** 201 for a new draft, 200 for the invoice that the period has already. */
 export function addInvoice(deps: Deps): (c: EdgeContext) => Promise<Response> {

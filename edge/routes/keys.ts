@@ -10,7 +10,7 @@ import { parseJson, parseValue, readBytes } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessTenant, audit } from '../tenant-access.ts'
 
-const body = z.object({
+export const keyBody = z.object({
   name: z.string().min(1).max(100).nullish(),
   scopes: z.array(z.enum(SCOPES)).min(1).max(SCOPES.length).nullish(),
 })
@@ -19,7 +19,7 @@ export function addKey(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const tenant = await accessTenant(deps, c)
     const bytes = await readBytes(c.req.raw, ADMIN_BYTES_MAX)
-    const wish = parseValue(body, bytes.length === 0 ? {} : parseJson(bytes))
+    const wish = parseValue(keyBody, bytes.length === 0 ? {} : parseJson(bytes))
     const scopes = withinOwn(c, [...new Set(wish.scopes ?? SCOPES)])
     const key = await createApiKey()
     const parsed = parseApiKey(key)

@@ -22,7 +22,7 @@ const COUNT_MAX = 1_000_000_000_000
 const PUSD_TEXT = 'must be whole pico-USD as text of digits, such as "50000000000000" for 50 USD'
 const countLimit = z.int().min(0).max(COUNT_MAX).nullable().optional()
 
-const body = z
+export const limitsBody = z
   .strictObject({
     requests_per_minute: countLimit,
     tokens_per_minute: countLimit,
@@ -40,7 +40,7 @@ const body = z
 export function changeLimits(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const scope = await accessScope(deps, c)
-    const fields = await readJson(c.req.raw, body, ADMIN_BYTES_MAX)
+    const fields = await readJson(c.req.raw, limitsBody, ADMIN_BYTES_MAX)
     const changes = {
       ...(fields.requests_per_minute !== undefined && {
         requestsPerMinute: fields.requests_per_minute,

@@ -14,7 +14,7 @@ import { accessAsOperator } from '../tenant-access.ts'
 /** A month of a model that is asked every few minutes is about 10,000 runs. */
 const MODELS_MAX = 50
 
-const page = z.object({
+export const modelUsePage = z.object({
   start: instant,
   end: instant,
   cold_start_s: z.coerce.number().min(0).max(86_400),
@@ -26,7 +26,7 @@ const page = z.object({
 export function showModelUse(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
-    const wish = parseValue(page, c.req.query())
+    const wish = parseValue(modelUsePage, c.req.query())
     const { start, end, limit } = wish
     if (start >= end) {
       throw new EdgeError('invalid_request', 'start must be before end', { param: 'start' })

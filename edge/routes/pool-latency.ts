@@ -8,12 +8,12 @@ import { parseValue } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessAsOperator } from '../tenant-access.ts'
 
-const period = z.object({ start: instant, end: instant })
+export const latencyPeriod = z.object({ start: instant, end: instant })
 
 export function showPoolLatency(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
-    const { start, end } = parseValue(period, c.req.query())
+    const { start, end } = parseValue(latencyPeriod, c.req.query())
     if (start >= end) {
       throw new EdgeError('invalid_request', 'start must be before end', { param: 'start' })
     }

@@ -37,7 +37,7 @@ const usd = z.string().transform((text, context) => {
   context.addIssue({ code: 'custom', message: 'must be an amount like 2.50' })
   return z.NEVER
 })
-const query = z.object({
+export const savingsQuery = z.object({
   start: instant,
   end: instant,
   gpu_usd_per_hour: usd.prefault('2.50'),
@@ -45,13 +45,13 @@ const query = z.object({
   cold_start_s: z.coerce.number().min(0).max(86_400).default(90),
   keep_warm_s: z.coerce.number().min(0).max(2_592_000).default(300),
 })
-type Wish = z.infer<typeof query>
+type Wish = z.infer<typeof savingsQuery>
 
 /** The period begins with the pool's first deploy or request, where that is later. */
 export function showPoolSavings(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
-    const wish = parseValue(query, c.req.query())
+    const wish = parseValue(savingsQuery, c.req.query())
     if (wish.start >= wish.end) {
       throw new EdgeError('invalid_request', 'start must be before end', { param: 'start' })
     }
@@ -66,8 +66,8 @@ export function showPoolSavings(deps: Deps): (c: EdgeContext) => Promise<Respons
       ...{ startMs, endMs, hosts: Math.max(seen, leastHosts(uses, startMs, endMs)) },
       gpuPusdPerHour: wish.gpu_usd_per_hour,
       storagePusdPerGibMonth: wish.storage_usd_per_gib_month,
-      coldStartMs: wish.cold_start_s * 1000,
-      keepWarmMs: wish.keep_warm_s * 1000,
+      coldStartMs: Math.round(wish.cold_start_s * 1000),
+      keepWarmMs: Math.round(wish.keep_warm_s * 1000),
     }
     const costs = costModels(uses, assumptions)
     return c.json({

@@ -18,19 +18,19 @@ const price = z
   .transform(BigInt)
   .refine((value) => value <= PRICE_PUSD_MAX, `must be at most ${PRICE_PUSD_MAX}`)
 
-const body = z.object({
+export const priceBody = z.object({
   base_model: z.string().min(1).max(200),
   prompt_pusd: price,
   cached_prompt_pusd: price,
   completion_pusd: price,
 })
 
-const query = z.object({ base_model: z.string().min(1).max(200).optional() })
+export const priceQuery = z.object({ base_model: z.string().min(1).max(200).optional() })
 
 export function showPrices(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
-    const { base_model: baseModel } = parseValue(query, c.req.query())
+    const { base_model: baseModel } = parseValue(priceQuery, c.req.query())
     const rows = await listPrices(deps.db, { baseModel })
     return c.json({ data: rows.map(toWire) })
   }
@@ -40,7 +40,7 @@ export function showPrices(deps: Deps): (c: EdgeContext) => Promise<Response> {
 export function setPrice(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
-    const wish = await readJson(c.req.raw, body, ADMIN_BYTES_MAX)
+    const wish = await readJson(c.req.raw, priceBody, ADMIN_BYTES_MAX)
     const baseModel = wish.base_model
     if ((await currentPrice(deps.db, baseModel)) === null) {
       throw new EdgeError('not_found', `There is no base model "${baseModel}".`, {

@@ -15,7 +15,7 @@ import { readJson } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessAsOperator, accessTenant, audit } from '../tenant-access.ts'
 
-const body = z.object({
+export const tenantBody = z.object({
   name: z
     .string()
     .refine(isTenantName, 'must be 3 to 40 of a-z, 0-9 and -, not at the ends, and not reserved'),
@@ -24,7 +24,7 @@ const body = z.object({
 export function addTenant(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
-    const { name } = await readJson(c.req.raw, body, ADMIN_BYTES_MAX)
+    const { name } = await readJson(c.req.raw, tenantBody, ADMIN_BYTES_MAX)
     const tenant = await createTenant(deps.db, { name })
     if (tenant === null) {
       throw new EdgeError('name_taken', `There is a tenant "${name}" already.`, { param: 'name' })
@@ -48,14 +48,14 @@ export function showTenant(deps: Deps): (c: EdgeContext) => Promise<Response> {
   }
 }
 
-const changes = z.strictObject({ weight: z.int().min(1).max(TENANT_WEIGHT_MAX) })
+export const tenantChanges = z.strictObject({ weight: z.int().min(1).max(TENANT_WEIGHT_MAX) })
 
 /** In force at every edge within KEY_TTL_MS. */
 export function changeTenant(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     await accessAsOperator(deps, c)
     const { id, name } = await accessTenant(deps, c)
-    const { weight } = await readJson(c.req.raw, changes, ADMIN_BYTES_MAX)
+    const { weight } = await readJson(c.req.raw, tenantChanges, ADMIN_BYTES_MAX)
     const tenant = await setTenantWeight(deps.db, { id, weight })
     if (tenant === null) throw new EdgeError('not_found', `There is no tenant "${name}".`)
     await audit(deps, c, { tenantId: id, action: 'tenant.set', subject: name })

@@ -13,12 +13,12 @@ import { readJson } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { openDeploy, recordDeploy } from './models.ts'
 
-const planBody = z.strictObject({
+export const planBody = z.strictObject({
   files: uploadFiles,
   /** Whether to send them though this tenant has sent them before: the store has lost them. */
   resend: z.boolean().default(false),
 })
-const completeBody = z.strictObject({
+export const completeBody = z.strictObject({
   files: uploadFiles,
   /** As the plan told it. */
   digest: adapterDigest,

@@ -11,14 +11,14 @@ import { parseValue } from '../read-body.ts'
 import type { EdgeContext } from '../request-context.ts'
 import { accessTenant } from '../tenant-access.ts'
 
-const period = z.object({
+export const usagePeriod = z.object({
   start: instant.optional(),
   end: instant.optional(),
   model: z.string().min(1).max(200).optional(),
   by: z.enum(['model', 'version']).default('model'),
 })
 
-const page = z.object({
+export const usagePage = z.object({
   limit: z.coerce.number().int().min(1).max(1000).default(100),
   after: z
     .string()
@@ -28,7 +28,7 @@ const page = z.object({
     .optional(),
 })
 
-const feed = z.object({
+export const usageFeed = z.object({
   limit: z.coerce.number().int().min(1).max(1000).default(100),
   after: z
     .string()
@@ -42,7 +42,7 @@ const feed = z.object({
 export function showUsage(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const tenant = await accessTenant(deps, c)
-    const wish = parseValue(period, c.req.query())
+    const wish = parseValue(usagePeriod, c.req.query())
     const now = new Date(deps.nowMs())
     const start = wish.start ?? new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth()))
     const end = wish.end ?? new Date(now.getTime() + 1)
@@ -87,7 +87,7 @@ export function showUsage(deps: Deps): (c: EdgeContext) => Promise<Response> {
 export function showUsageEvents(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const tenant = await accessTenant(deps, c)
-    const { limit, after } = parseValue(page, c.req.query())
+    const { limit, after } = parseValue(usagePage, c.req.query())
     const rows = await listUsageEvents(deps.db, { tenantId: tenant.id, limit, after })
     const last = rows.length === limit ? rows.at(-1) : undefined
     const next = last === undefined ? null : `${last.requestId}/${last.attempt}`
@@ -103,7 +103,7 @@ export function showUsageEvents(deps: Deps): (c: EdgeContext) => Promise<Respons
 export function showUsageFeed(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const { id: tenantId } = await accessTenant(deps, c)
-    const { limit, after } = parseValue(feed, c.req.query())
+    const { limit, after } = parseValue(usageFeed, c.req.query())
     if (after === undefined) {
       return c.json({ data: [], next: toFeedCursor(await feedEnd(deps.db)) })
     }

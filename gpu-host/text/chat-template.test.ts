@@ -22,6 +22,12 @@ describe('createChatTemplate', () => {
     expect(render([{ role: 'developer', content: 'x' }])).toContain('<|im_start|>system\nx')
   })
 
+  it('gives a name to the template', () => {
+    const named = "{% for message in messages %}{{ message['name'] }}{% endfor %}"
+    const render = createChatTemplate(named, NO_TEXTS)
+    expect(render([{ role: 'user', content: 'x', name: 'ann' }])).toBe('ann')
+  })
+
   it('never evaluates template syntax inside a message', () => {
     const render = createChatTemplate(CHATML, NO_TEXTS)
     expect(render([{ role: 'user', content: '{{ 1 + 1 }}{% x %}' }])).toContain(

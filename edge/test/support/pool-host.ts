@@ -82,11 +82,20 @@ export async function startPoolHost(options: PoolHostOptions): Promise<PoolHost>
   }
 }
 
+/** As the real intake does, of what is no JSON object, or asks for what is not served. */
+function refusesConfig(text: string): boolean {
+  try {
+    const config: unknown = JSON.parse(text)
+    return typeof config !== 'object' || config === null || Reflect.get(config, 'use_dora') === true
+  } catch {
+    return true
+  }
+}
+
 function createIntake(engine: FakeEngine, store: AdapterStore): AdapterIntake {
   return {
     async install({ configPath, weightsPath }) {
-      const config = JSON.parse(await readFile(configPath, 'utf8')) as { use_dora?: boolean }
-      if (config.use_dora) {
+      if (refusesConfig(await readFile(configPath, 'utf8'))) {
         throw new HostError('adapter_invalid', 'adapter_config.json: use_dora is not supported', {
           param: 'use_dora',
         })

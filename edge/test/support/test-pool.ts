@@ -22,6 +22,7 @@ import {
   type PoolHostOptions,
   startPoolHost,
 } from './pool-host.ts'
+import { checkReplies } from './reply-check.ts'
 
 export const POOL_SECRET = 'a pool secret that is long enough to be one'
 export const KEY_PEPPER = 'a key pepper that is long enough to be one too'
@@ -33,6 +34,8 @@ export class TestPool extends PoolClient {
   readonly hosts: PoolHost[] = []
   readonly store: AdapterStore = new Map()
   readonly logs: { message: string; fields: LogFields }[]
+  /** Replies that the API document does not know. */
+  readonly #findings: readonly string[]
 
   private constructor(
     database: Database,
@@ -40,12 +43,14 @@ export class TestPool extends PoolClient {
     server: NodeServer,
     operatorKey: string,
     logs: TestPool['logs'],
+    findings: readonly string[],
   ) {
     super(server.url, operatorKey)
     this.database = database
     this.deps = deps
     this.server = server
     this.logs = logs
+    this.#findings = findings
   }
 
   static async start({
@@ -73,14 +78,18 @@ export class TestPool extends PoolClient {
       assets: readAssets(),
       ...options,
     })
-    const server = await startNodeServer(createApp(deps), { port: 0, address: '127.0.0.1' })
-    return new TestPool(database, deps, server, operatorKey, logs)
+    const findings: string[] = []
+    const fetch = checkReplies(createApp(deps).fetch, (finding) => findings.push(finding))
+    const server = await startNodeServer({ fetch }, { port: 0, address: '127.0.0.1' })
+    return new TestPool(database, deps, server, operatorKey, logs, findings)
   }
 
+  /** Throws where a reply was not what the API document says. */
   async stop(): Promise<void> {
     for (const host of this.hosts.splice(0)) await host.stop()
     await this.server.stop(1000)
     await this.database.close()
+    if (this.#findings.length > 0) throw new Error(this.#findings.slice(0, 5).join('\n'))
   }
 
   /** Resolves when the edge has heard of the host. */

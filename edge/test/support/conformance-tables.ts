@@ -1,0 +1,289 @@
+/**
+ * What `docs/openai-conformance.md` says beside the rules of request fields: where each rule
+ * applies, which fields OpenAI's SDK knows in a reply that are never sent here, and headers. Tests
+ * send every row of it; the document is written from it.
+ */
+import { z } from 'zod'
+import type { FieldRules } from '../../openai/field-rules.ts'
+import {
+  chatChunk,
+  chatReply,
+  completionChunk,
+  completionReply,
+  modelListReply,
+  modelReply,
+} from '../../openai/reply-schemas.ts'
+import {
+  CHAT_FIELDS,
+  COMPLETION_FIELDS,
+  CONTENT_PART_FIELDS,
+  JSON_SCHEMA_FIELDS,
+  MESSAGE_FIELDS,
+  RESPONSE_FORMAT_FIELDS,
+  STREAM_OPTIONS_FIELDS,
+} from '../../openai/request-fields.ts'
+
+/** One object of a request's body, and how to send a field in it. */
+export interface FieldScope {
+  /** Path of its fields in the document. */
+  readonly prefix: string
+  readonly route: 'chat/completions' | 'completions'
+  readonly rules: FieldRules
+  /** What the body needs beside its model and its prompt. */
+  body(fields: object): object
+  /** How an error names a field of it. */
+  readonly param: string
+}
+
+const tinySchema = { type: 'object', properties: {}, additionalProperties: false }
+const chatScope = { route: 'chat/completions' } as const
+
+export const FIELD_SCOPES = {
+  chat: { ...chatScope, prefix: '', param: '', rules: CHAT_FIELDS, body: (fields) => fields },
+  message: {
+    ...chatScope,
+    prefix: 'messages[].',
+    param: 'messages.0.',
+    rules: MESSAGE_FIELDS,
+    body: (fields) => ({ messages: [{ role: 'user', content: 'hi', ...fields }] }),
+  },
+  part: {
+    ...chatScope,
+    prefix: 'messages[].content[].',
+    param: 'messages.0.content.0.',
+    rules: CONTENT_PART_FIELDS,
+    body: (fields) => ({
+      messages: [{ role: 'user', content: [{ type: 'text', text: 'hi', ...fields }] }],
+    }),
+  },
+  streamOptions: {
+    ...chatScope,
+    prefix: 'stream_options.',
+    param: 'stream_options.',
+    rules: STREAM_OPTIONS_FIELDS,
+    body: (fields) => ({ stream: true, stream_options: fields }),
+  },
+  format: {
+    ...chatScope,
+    prefix: 'response_format.',
+    param: 'response_format.',
+    rules: RESPONSE_FORMAT_FIELDS,
+    body: (fields) => ({
+      ignore_eos: false,
+      response_format: { type: 'json_object', ...fields },
+    }),
+  },
+  jsonSchema: {
+    ...chatScope,
+    prefix: 'response_format.json_schema.',
+    param: 'response_format.json_schema.',
+    rules: JSON_SCHEMA_FIELDS,
+    body: (fields) => ({
+      ignore_eos: false,
+      response_format: {
+        type: 'json_schema',
+        json_schema: { name: 'tiny', schema: tinySchema, ...fields },
+      },
+    }),
+  },
+  completion: {
+    prefix: '',
+    param: '',
+    route: 'completions',
+    rules: COMPLETION_FIELDS,
+    body: (fields) => fields,
+  },
+} satisfies Record<string, FieldScope>
+export type ScopeName = keyof typeof FIELD_SCOPES
+
+/** The fields of a table that are served, each of which has a test of its own. */
+export type Served<Rules> = {
+  [Name in keyof Rules]: Rules[Name] extends { readonly kind: 'served' } ? Name : never
+}[keyof Rules]
+
+/** Title of the test of one row, in `test/70.conformance.test.ts`. */
+export function titleOf({ route, prefix }: FieldScope, field: string): string {
+  return `${route} ${prefix}${field}`
+}
+
+const OPTIONAL = 'OpenAI calls it optional'
+const NO_TOOLS = 'tools are refused'
+const TEXT_ONLY = 'answers are text'
+const REFUSAL = 'what a model refuses is in its content'
+const USAGE_DETAILS = {
+  'usage.completion_tokens_details': 'answers are text, without reasoning or predictions',
+  'usage.prompt_tokens_details.audio_tokens': 'prompts are text',
+  'usage.prompt_tokens_details.image_tokens': 'prompts are text',
+  'usage.prompt_tokens_details.text_tokens': 'all tokens are: see prompt_tokens',
+  'usage.prompt_tokens_details.cache_write_tokens': 'writing the cache costs nothing',
+}
+
+export interface ReplyTable {
+  readonly schema: z.ZodType
+  /**
+   * Fields of the SDK's types that no reply has, each of which those types call optional. What lies
+   * below one is not sent either.
+   */
+  readonly notSent: Readonly<Record<string, string>>
+}
+
+export const REPLIES = {
+  'chat.completion': {
+    schema: chatReply,
+    notSent: {
+      metadata: 'completions are not stored',
+      moderation: 'it is refused in a request',
+      system_fingerprint: OPTIONAL,
+      'choices[].message.annotations': TEXT_ONLY,
+      'choices[].message.audio': TEXT_ONLY,
+      'choices[].message.function_call': NO_TOOLS,
+      'choices[].message.tool_calls': NO_TOOLS,
+      'choices[].logprobs.refusal[]': REFUSAL,
+      ...USAGE_DETAILS,
+    },
+  },
+  'chat.completion.chunk': {
+    schema: chatChunk,
+    notSent: {
+      moderation: 'it is refused in a request',
+      obfuscation: 'it is refused in a request',
+      system_fingerprint: OPTIONAL,
+      'choices[].delta.audio': TEXT_ONLY,
+      'choices[].delta.function_call': NO_TOOLS,
+      'choices[].delta.tool_calls': NO_TOOLS,
+      'choices[].logprobs.refusal[]': REFUSAL,
+      ...USAGE_DETAILS,
+    },
+  },
+  text_completion: {
+    schema: completionReply,
+    notSent: { system_fingerprint: OPTIONAL, ...USAGE_DETAILS },
+  },
+  'text_completion, streamed': {
+    schema: completionChunk,
+    notSent: { system_fingerprint: OPTIONAL, ...USAGE_DETAILS },
+  },
+  model: {
+    schema: modelReply,
+    notSent: { shutdown_date: 'a model serves until its tenant removes it' },
+  },
+  'list of models': { schema: modelListReply, notSent: {} },
+} as const satisfies Record<string, ReplyTable>
+export type ReplyName = keyof typeof REPLIES
+
+/** Dotted paths of all that a schema's values may hold; `[]` are items, `*` any name. */
+export function pathsOf(schema: z.core.$ZodType, at = ''): string[] {
+  if (schema instanceof z.ZodOptional || schema instanceof z.ZodNullable) {
+    return pathsOf(schema.unwrap(), at)
+  }
+  if (schema instanceof z.ZodArray) return pathsOf(schema.element, `${at}[]`)
+  if (schema instanceof z.ZodRecord) return [`${at}.*`]
+  if (!(schema instanceof z.ZodObject)) return []
+  return Object.entries(schema.shape).flatMap(([name, value]) => {
+    const path = at === '' ? name : `${at}.${name}`
+    return [path, ...pathsOf(value, path)]
+  })
+}
+
+/** The same of a value. */
+export function pathsIn(value: unknown, schemaPaths: ReadonlySet<string>, at = ''): string[] {
+  if (Array.isArray(value)) return value.flatMap((item) => pathsIn(item, schemaPaths, `${at}[]`))
+  if (typeof value !== 'object' || value === null) return []
+  if (schemaPaths.has(`${at}.*`)) return Object.keys(value).length === 0 ? [] : [`${at}.*`]
+  return Object.entries(value).flatMap(([name, inner]) => {
+    const path = at === '' ? name : `${at}.${name}`
+    return [path, ...pathsIn(inner, schemaPaths, path)]
+  })
+}
+
+interface HeaderRow {
+  readonly name: string
+  readonly what: string
+  /** `idle`: taken, and without effect. */
+  readonly kind: 'served' | 'idle'
+}
+
+export const REQUEST_HEADERS: readonly HeaderRow[] = [
+  { name: 'authorization', kind: 'served', what: '`Bearer` and an API key' },
+  {
+    name: 'idempotency-key',
+    kind: 'served',
+    what: 'a repeated request is answered and billed once',
+  },
+  { name: 'x-stainless-timeout', kind: 'served', what: 'the SDK’s time-out is the deadline' },
+  { name: 'x-nozzle-deadline-ms', kind: 'served', what: 'ours: the deadline in milliseconds' },
+  { name: 'openai-organization', kind: 'idle', what: 'an API key belongs to one tenant' },
+  { name: 'openai-project', kind: 'idle', what: 'an API key belongs to one tenant' },
+  {
+    name: 'x-stainless-retry-count',
+    kind: 'idle',
+    what: 'the SDK’s telemetry, as `x-stainless-*`',
+  },
+  { name: 'x-client-request-id', kind: 'idle', what: 'the id in a reply is ours' },
+]
+
+export const REPLY_HEADERS: readonly HeaderRow[] = [
+  { name: 'x-request-id', kind: 'served', what: 'on every reply; the SDK’s `request_id`' },
+  { name: 'openai-processing-ms', kind: 'served', what: 'until the reply’s headers' },
+  { name: 'retry-after', kind: 'served', what: 'seconds, where waiting helps' },
+  {
+    name: 'retry-after-ms',
+    kind: 'served',
+    what: 'the same in milliseconds, which SDKs read first',
+  },
+  {
+    name: 'x-should-retry',
+    kind: 'served',
+    what: '`false` where a status is retried and must not be',
+  },
+  { name: 'x-ratelimit-limit-requests', kind: 'served', what: 'also `remaining`, `reset`' },
+  { name: 'x-ratelimit-limit-tokens', kind: 'served', what: 'also `remaining`, `reset`' },
+  { name: 'idempotency-replayed', kind: 'served', what: 'ours: this reply was made before' },
+  { name: 'content-type', kind: 'served', what: '`application/json`, `text/event-stream`' },
+]
+
+/** Replies have no such header. */
+export const HEADERS_NOT_SENT: Readonly<Record<string, string>> = {
+  'openai-version': 'it dates OpenAI’s API',
+  'openai-organization': 'it is in no type of the SDKs',
+}
+
+interface StreamRow {
+  readonly what: string
+  readonly how: string
+  /** Words of a test's title. */
+  readonly test: string
+}
+
+export const STREAM_ROWS: readonly StreamRow[] = [
+  {
+    what: 'frames',
+    how: '`data: {…}`, one chunk each, then `data: [DONE]`',
+    test: 'closes a stream with [DONE], as server-sent events that nothing stores',
+  },
+  {
+    what: 'first chunk of a choice',
+    how: 'chat: `{"role": "assistant", "content": "", "refusal": null}`',
+    test: 'streams role, text, finish and nothing else unless usage is asked for',
+  },
+  {
+    what: 'usage',
+    how: 'with `include_usage` in a last chunk without choices, `null` in those before',
+    test: 'ends with one chunk of usage when asked, and null usage before it',
+  },
+  {
+    what: 'several choices',
+    how: 'their chunks are mixed, each with its `index`',
+    test: 'streams them side by side, each chunk with its index and each choice with its end',
+  },
+  {
+    what: 'comments',
+    how: '`: waiting` while there is nothing to say',
+    test: 'keeps a stream open with comments that every client skips',
+  },
+  {
+    what: 'a failure after the first byte',
+    how: 'a frame with the object `error`, and no `[DONE]`',
+    test: 'tells a failure in a frame that SDKs throw, without [DONE]',
+  },
+]
