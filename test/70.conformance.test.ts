@@ -100,7 +100,7 @@ describeOnBaseModel('conformance', () => {
     })
   }
 
-  it.each(REQUEST_HEADERS.filter(({ kind }) => kind === 'idle'))(
+  it.each(REQUEST_HEADERS.filter(({ file }) => file === null))(
     'takes the header $name without effect',
     async ({ name }) => {
       const fields = { max_tokens: 4 }

@@ -70,6 +70,11 @@ describe('with its database gone, the edge', () => {
       const response = await pool.call(method, target, key, body)
       const text = await response.text()
       const where = `${method} ${target}: ${text}`
+      // Pages say it in words of their own.
+      if (/^\/(ui(\/|$)|$)/.test(path)) {
+        expect(response.status, where).not.toBe(500)
+        continue
+      }
       if (WITHOUT_DATABASE.includes(path)) {
         expect(response.status, where).toBe(200)
         continue

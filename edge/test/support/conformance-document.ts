@@ -17,9 +17,6 @@ import {
 
 const FIELD_TESTS = 'test/70.conformance.test.ts'
 
-/** A word that a test holds: which tests do. */
-export type FindTests = (word: string) => readonly string[]
-
 type Row = readonly string[]
 
 function table(head: Row, rows: readonly Row[]): string {
@@ -30,7 +27,6 @@ function table(head: Row, rows: readonly Row[]): string {
 
 const code = (text: string): string => `\`${text}\``
 const link = (path: string): string => `[${path}](../${path})`
-const links = (paths: readonly string[]): string => paths.slice(0, 2).map(link).join(', ')
 
 function statusOf(rule: FieldRule): string {
   switch (rule.kind) {
@@ -88,7 +84,7 @@ function errorRows(): Row[] {
 
 type Elsewhere = Readonly<Record<string, { readonly file: string; readonly title: string }>>
 
-export function renderConformance(elsewhere: Elsewhere, findTests: FindTests): string {
+export function renderConformance(elsewhere: Elsewhere): string {
   const fields = (route: FieldScope['route']): string =>
     table(['Field', 'Here', 'Remark', 'Test'], fieldRows(route, elsewhere))
   const replies = Object.entries<ReplyTable>(REPLIES).flatMap(([name, reply]) => [
@@ -119,31 +115,29 @@ export function renderConformance(elsewhere: Elsewhere, findTests: FindTests): s
     '## Streams',
     table(
       ['What', 'Here', 'Test'],
-      STREAM_ROWS.map(({ what, how, test }) => [what, how, `${links(findTests(test))}: ${test}`]),
+      STREAM_ROWS.map(({ what, how, file, words }) => [what, how, `${link(file)}: ${words}`]),
     ),
     '## Routes of OpenAI’s that are not served',
     `404 with an error object, such as \`DELETE /v1/models/{model}\` and \`POST /v1/embeddings\` (${link(FIELD_TESTS)}).`,
     '## Headers of a request',
     table(
       ['Header', 'Here', 'What', 'Test'],
-      REQUEST_HEADERS.map(({ name, kind, what }) => [
+      REQUEST_HEADERS.map(({ name, file, what }) => [
         code(name),
-        kind === 'served' ? 'served' : 'accepted, without effect',
+        file === null ? 'accepted, without effect' : 'served',
         what,
-        kind === 'served'
-          ? links(findTests(name))
-          : `${link(FIELD_TESTS)}: takes the header ${name}`,
+        file === null ? `${link(FIELD_TESTS)}: takes the header ${name}` : link(file),
       ]),
     ),
     '## Headers of a reply',
     table(
       ['Header', 'Here', 'What', 'Test'],
       [
-        ...REPLY_HEADERS.map(({ name, what }) => [
+        ...REPLY_HEADERS.map(({ name, file, what }) => [
           code(name),
           'sent',
           what,
-          links(findTests(name)),
+          link(file ?? FIELD_TESTS),
         ]),
         ...Object.entries(HEADERS_NOT_SENT).map(([name, why]) => [
           code(name),

@@ -196,50 +196,53 @@ export function pathsIn(value: unknown, schemaPaths: ReadonlySet<string>, at = '
   })
 }
 
+/** A test that speaks of the row by its name or title. */
+export interface RowTest {
+  readonly file: string
+  readonly words: string
+}
+
 interface HeaderRow {
   readonly name: string
   readonly what: string
-  /** `idle`: taken, and without effect. */
-  readonly kind: 'served' | 'idle'
+  /** Where it is tried; null = it has no effect, which `70.conformance.test.ts` tries. */
+  readonly file: string | null
 }
 
+const INFERENCE = 'edge/test/inference.test.ts'
+const IDEMPOTENCY = 'edge/test/idempotency.test.ts'
+const DEADLINE = 'edge/admission/deadline.test.ts'
+const LIMITS = 'edge/test/limits.test.ts'
+const STREAM = 'edge/openai/event-stream.test.ts'
+
+const header = (name: string, file: string | null, what: string): HeaderRow => ({
+  name,
+  file,
+  what,
+})
+
 export const REQUEST_HEADERS: readonly HeaderRow[] = [
-  { name: 'authorization', kind: 'served', what: '`Bearer` and an API key' },
-  {
-    name: 'idempotency-key',
-    kind: 'served',
-    what: 'a repeated request is answered and billed once',
-  },
-  { name: 'x-stainless-timeout', kind: 'served', what: 'the SDK’s time-out is the deadline' },
-  { name: 'x-nozzle-deadline-ms', kind: 'served', what: 'ours: the deadline in milliseconds' },
-  { name: 'openai-organization', kind: 'idle', what: 'an API key belongs to one tenant' },
-  { name: 'openai-project', kind: 'idle', what: 'an API key belongs to one tenant' },
-  {
-    name: 'x-stainless-retry-count',
-    kind: 'idle',
-    what: 'the SDK’s telemetry, as `x-stainless-*`',
-  },
-  { name: 'x-client-request-id', kind: 'idle', what: 'the id in a reply is ours' },
+  header('authorization', INFERENCE, '`Bearer` and an API key'),
+  header('idempotency-key', IDEMPOTENCY, 'a repeated request is answered and billed once'),
+  header('x-stainless-timeout', DEADLINE, 'the SDK’s time-out is the deadline'),
+  header('x-nozzle-deadline-ms', DEADLINE, 'ours: the deadline in milliseconds'),
+  header('traceparent', 'edge/test/tracing.test.ts', 'W3C trace context, as `tracestate`'),
+  header('openai-organization', null, 'an API key belongs to one tenant'),
+  header('openai-project', null, 'an API key belongs to one tenant'),
+  header('x-stainless-retry-count', null, 'the SDK’s telemetry, as `x-stainless-*`'),
+  header('x-client-request-id', null, 'the id in a reply is ours'),
 ]
 
 export const REPLY_HEADERS: readonly HeaderRow[] = [
-  { name: 'x-request-id', kind: 'served', what: 'on every reply; the SDK’s `request_id`' },
-  { name: 'openai-processing-ms', kind: 'served', what: 'until the reply’s headers' },
-  { name: 'retry-after', kind: 'served', what: 'seconds, where waiting helps' },
-  {
-    name: 'retry-after-ms',
-    kind: 'served',
-    what: 'the same in milliseconds, which SDKs read first',
-  },
-  {
-    name: 'x-should-retry',
-    kind: 'served',
-    what: '`false` where a status is retried and must not be',
-  },
-  { name: 'x-ratelimit-limit-requests', kind: 'served', what: 'also `remaining`, `reset`' },
-  { name: 'x-ratelimit-limit-tokens', kind: 'served', what: 'also `remaining`, `reset`' },
-  { name: 'idempotency-replayed', kind: 'served', what: 'ours: this reply was made before' },
-  { name: 'content-type', kind: 'served', what: '`application/json`, `text/event-stream`' },
+  header('x-request-id', INFERENCE, 'on every reply; the SDK’s `request_id`'),
+  header('openai-processing-ms', 'edge/test/conformance.test.ts', 'until the reply’s headers'),
+  header('retry-after', LIMITS, 'seconds, where waiting helps'),
+  header('retry-after-ms', LIMITS, 'the same in milliseconds, which SDKs read first'),
+  header('x-should-retry', LIMITS, '`false` where a status is retried and must not be'),
+  header('x-ratelimit-limit-requests', LIMITS, 'also `remaining`, `reset`'),
+  header('x-ratelimit-limit-tokens', LIMITS, 'also `remaining`, `reset`'),
+  header('idempotency-replayed', IDEMPOTENCY, 'ours: this reply was made before'),
+  header('content-type', INFERENCE, '`application/json`, `text/event-stream`'),
 ]
 
 /** Replies have no such header. */
@@ -248,42 +251,54 @@ export const HEADERS_NOT_SENT: Readonly<Record<string, string>> = {
   'openai-organization': 'it is in no type of the SDKs',
 }
 
-interface StreamRow {
+interface StreamRow extends RowTest {
   readonly what: string
   readonly how: string
-  /** Words of a test's title. */
-  readonly test: string
 }
 
 export const STREAM_ROWS: readonly StreamRow[] = [
   {
     what: 'frames',
     how: '`data: {…}`, one chunk each, then `data: [DONE]`',
-    test: 'closes a stream with [DONE], as server-sent events that nothing stores',
+    file: INFERENCE,
+    words: 'closes a stream with [DONE], as server-sent events that nothing stores',
   },
   {
     what: 'first chunk of a choice',
     how: 'chat: `{"role": "assistant", "content": "", "refusal": null}`',
-    test: 'streams role, text, finish and nothing else unless usage is asked for',
+    file: INFERENCE,
+    words: 'streams role, text, finish and nothing else unless usage is asked for',
   },
   {
     what: 'usage',
     how: 'with `include_usage` in a last chunk without choices, `null` in those before',
-    test: 'ends with one chunk of usage when asked, and null usage before it',
+    file: INFERENCE,
+    words: 'ends with one chunk of usage when asked, and null usage before it',
   },
   {
     what: 'several choices',
     how: 'their chunks are mixed, each with its `index`',
-    test: 'streams them side by side, each chunk with its index and each choice with its end',
+    file: INFERENCE,
+    words: 'streams them side by side, each chunk with its index and each choice with its end',
   },
   {
     what: 'comments',
     how: '`: waiting` while there is nothing to say',
-    test: 'keeps a stream open with comments that every client skips',
+    file: STREAM,
+    words: 'keeps a stream open with comments that every client skips',
   },
   {
     what: 'a failure after the first byte',
     how: 'a frame with the object `error`, and no `[DONE]`',
-    test: 'tells a failure in a frame that SDKs throw, without [DONE]',
+    file: STREAM,
+    words: 'tells a failure in a frame that SDKs throw, without [DONE]',
   },
+]
+
+/** Tests that rows name in files of their own. */
+export const ROW_TESTS: readonly RowTest[] = [
+  ...STREAM_ROWS,
+  ...[...REQUEST_HEADERS, ...REPLY_HEADERS].flatMap(({ name, file }) =>
+    file === null ? [] : [{ file, words: name }],
+  ),
 ]
