@@ -7,9 +7,10 @@ import { withinTime } from '#db/within-time.ts'
 import type { ChunkEvent, GenerateRequest } from '#protocol'
 import { readDeadline, remainingDeadline } from '../admission/deadline.ts'
 import { type OpenRequest, openRequest } from '../admission/open-request.ts'
-import { requireScope } from '../auth/authenticate.ts'
+import { type Identity, requireScope } from '../auth/authenticate.ts'
 import type { Deps } from '../deps.ts'
 import { errorText } from '../errors.ts'
+import { FollowedClient } from '../followed-client.ts'
 import { HEADER_HOLD_MS } from '../limits.ts'
 import type { Call } from '../openai/call-fields.ts'
 import { createChatReply } from '../openai/chat-reply.ts'
@@ -40,55 +41,77 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
     const deadlineMs = readDeadline((name) => c.req.header(name))
     const identity = await identify(deps, c)
     requireScope(identity, 'generate')
-    const work = new AbortController()
-    const client = c.req.raw.signal
-    if (client.aborted) work.abort()
-    else client.addEventListener('abort', () => work.abort(), { once: true })
-    const { call, target, body } = await readCall(deps, c, kind.parse, identity, work.signal)
-    const { isStream, generate } = call
-    const opened = await openRequest(deps, c, {
-      identity,
-      target,
-      request: generate,
-      body,
-      isStream,
-      signal: work.signal,
+    const client = new FollowedClient(c.req.raw.signal)
+    const due: Due = { identity, startMs, deadlineMs, client }
+    const reply = await answer(deps, kind, c, due).catch((error: unknown) => {
+      client.end()
+      throw error
     })
-    if (opened instanceof Response) return opened
-    const request: GenerateRequest = {
-      ...opened.fields,
-      tenant_id: target.tenantId,
-      key_id: identity.kind === 'tenant' ? identity.keyId : null,
-      model: target.usageName,
-      model_id: target.adapter?.modelId ?? null,
-      adapter_version_id: target.adapter?.versionId ?? null,
-      adapter_digest: target.adapter?.digest ?? null,
-      base_model: target.baseModel,
-      deadline_ms: remainingDeadline(deadlineMs, deps.monotonicMs() - startMs),
-      tenant_weight: target.tenantWeight,
-      is_whole: !isStream,
-      ...generate,
-    }
-    const format = kind.createReply({
-      id: request.request_id.slice('req_'.length),
-      created: Math.floor(deps.nowMs() / 1000),
-      model: call.model ?? target.usageName,
-      choices: generate.n,
-      withTier: call.withTier,
-    })
-    const events = opened.watch(
-      deps.hosts.generate(request, {
-        signal: work.signal,
-        span: c.get('span'),
-        arrivedMs: startMs,
-        isWhole: !isStream,
-        deliveredTokens: opened.deliveredTokens,
-        keepAlive: keepAliveOf(c),
-      }),
-    )
-    if (!isStream) return opened.reply(c, await collect(events, format))
-    return stream(deps, c, { events, format, call, work, opened })
+    // A stream goes on, and lets go of its client when it ends.
+    if (reply.headers.get('content-type') !== EVENT_STREAM) client.end()
+    return reply
   }
+}
+
+/** What is known of a request before its body is. */
+interface Due {
+  readonly identity: Identity
+  readonly startMs: number
+  readonly deadlineMs: number | null
+  readonly client: FollowedClient
+}
+
+async function answer(
+  deps: Deps,
+  kind: CompletionKind,
+  c: EdgeContext,
+  due: Due,
+): Promise<Response> {
+  const { identity, startMs, deadlineMs, client } = due
+  const { call, target, body } = await readCall(deps, c, kind.parse, identity, client.signal)
+  const { isStream, generate } = call
+  const opened = await openRequest(deps, c, {
+    identity,
+    target,
+    request: generate,
+    body,
+    isStream,
+    signal: client.signal,
+  })
+  if (opened instanceof Response) return opened
+  const request: GenerateRequest = {
+    ...opened.fields,
+    tenant_id: target.tenantId,
+    key_id: identity.kind === 'tenant' ? identity.keyId : null,
+    model: target.usageName,
+    model_id: target.adapter?.modelId ?? null,
+    adapter_version_id: target.adapter?.versionId ?? null,
+    adapter_digest: target.adapter?.digest ?? null,
+    base_model: target.baseModel,
+    deadline_ms: remainingDeadline(deadlineMs, deps.monotonicMs() - startMs),
+    tenant_weight: target.tenantWeight,
+    is_whole: !isStream,
+    ...generate,
+  }
+  const format = kind.createReply({
+    id: request.request_id.slice('req_'.length),
+    created: Math.floor(deps.nowMs() / 1000),
+    model: call.model ?? target.usageName,
+    choices: generate.n,
+    withTier: call.withTier,
+  })
+  const events = opened.watch(
+    deps.hosts.generate(request, {
+      signal: client.signal,
+      span: c.get('span'),
+      arrivedMs: startMs,
+      isWhole: !isStream,
+      deliveredTokens: opened.deliveredTokens,
+      keepAlive: keepAliveOf(c),
+    }),
+  )
+  if (!isStream) return opened.reply(c, await collect(events, format))
+  return stream(deps, c, { events, format, call, client, opened })
 }
 
 async function collect(events: HostEvents, format: ReplyFormat): Promise<object> {
@@ -112,11 +135,11 @@ async function stream(
     readonly events: HostEvents
     readonly format: ReplyFormat
     readonly call: Call
-    readonly work: AbortController
+    readonly client: FollowedClient
     readonly opened: OpenRequest
   },
 ): Promise<Response> {
-  const { events, format, call, work, opened } = reply
+  const { events, format, call, client, opened } = reply
   const first = events.next()
   await withinTime(first, HEADER_HOLD_MS)
   deps.metrics.streamsOpen += 1
@@ -127,9 +150,10 @@ async function stream(
     events,
     first,
     withUsage: call.withUsage,
-    abort: () => work.abort(),
+    abort: client.abort,
     onDelivered: opened.onDelivered,
     onEnd: (error) => {
+      client.end()
       deps.metrics.streamsOpen -= 1
       if (error === null) return
       deps.metrics.streamsBroken.add({ code: error.code })

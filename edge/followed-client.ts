@@ -1,0 +1,25 @@
+/**
+ * The client of one request, as the work for it sees it: a signal of its own, which tells that the
+ * client left, or that nobody needs the work any more. Let go of when the reply is over: Node's
+ * Request keeps the signal that it was made with, and all that its listeners reach, for as long as
+ * it lives itself. A listener that stays and reaches the request keeps it for ever.
+ */
+export class FollowedClient {
+  readonly #client: AbortSignal
+  readonly #work = new AbortController()
+
+  constructor(client: AbortSignal) {
+    this.#client = client
+    if (client.aborted) this.abort()
+    else client.addEventListener('abort', this.abort, { once: true })
+  }
+
+  get signal(): AbortSignal {
+    return this.#work.signal
+  }
+
+  readonly abort = (): void => this.#work.abort()
+
+  /** Idempotent. */
+  readonly end = (): void => this.#client.removeEventListener('abort', this.abort)
+}
