@@ -3,12 +3,16 @@ import { z } from 'zod'
 
 const ISO = /^\d{4}-\d\d(?:-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?)?$/
 
+/** Exclusive: years of five digits are written in another form, which no database reads. */
+export const INSTANT_MS_MAX = Date.UTC(9999, 0)
+
 /** `2026-11-01`, `2026-11-01T08:00:00Z`, or Unix seconds as OpenAI's usage API takes them. */
 export const instant = z
   .string()
   .transform(toDate)
   .refine(
-    (date) => !Number.isNaN(date.getTime()),
+    // False for no date, too.
+    (date) => date.getTime() < INSTANT_MS_MAX,
     'must be a UTC date such as 2026-11-01, a time such as 2026-11-01T08:00:00Z, or Unix seconds',
   )
 

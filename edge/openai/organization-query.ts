@@ -5,6 +5,7 @@
 import { z } from 'zod'
 import type { BucketGroup, BucketWidth } from '#db/queries/usage-buckets.ts'
 import { EdgeError, unsupported } from '../errors.ts'
+import { INSTANT_MS_MAX } from '../instant.ts'
 import { parseValue } from '../read-body.ts'
 
 /** How many buckets a page has, unless told and at most: as OpenAI bounds them. */
@@ -36,7 +37,9 @@ const UNSUPPORTED = ['user_ids', 'batch', 'api_source']
 const LISTS = ['group_by', 'project_ids', 'api_key_ids', 'models']
 
 const ITEMS_MAX = 100
-const TIME_SECONDS_MAX = 253_402_300_799
+const TIME_SECONDS_MAX = INSTANT_MS_MAX / 1000
+const PAGE_FORM = 'must be a next_page of an earlier reply'
+const secondsOf = (page: string): number => Number(page.slice('page_'.length))
 const seconds = z.coerce.number().int().min(0).max(TIME_SECONDS_MAX)
 const query = z.object({
   start_time: seconds,
@@ -45,7 +48,8 @@ const query = z.object({
   limit: z.coerce.number().int().min(1).optional(),
   page: z
     .string()
-    .regex(/^page_\d{1,12}$/, 'must be a next_page of an earlier reply')
+    .regex(/^page_\d{1,12}$/, PAGE_FORM)
+    .refine((page) => secondsOf(page) <= TIME_SECONDS_MAX, PAGE_FORM)
     .optional(),
 })
 
@@ -94,7 +98,7 @@ export function parseReportQuery(kind: ReportKind, url: URL, nowMs: number): Rep
   }
   const endTime = wish.end_time ?? Math.floor(nowMs / 1000) + 1
   if (wish.start_time >= endTime) throw invalid('start_time', 'must be before end_time')
-  const from = wish.page === undefined ? wish.start_time : Number(wish.page.slice('page_'.length))
+  const from = wish.page === undefined ? wish.start_time : secondsOf(wish.page)
   const first = Math.floor(from / width.seconds)
   const end = Math.max(first, Math.ceil(endTime / width.seconds))
   const last = Math.min(first + limit, end)

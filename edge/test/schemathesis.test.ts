@@ -46,7 +46,7 @@ async function run(given: Readonly<Record<string, string>>, more: readonly strin
     ...['-m', 'schemathesis.cli', '--config-file', config, 'run', `${pool.url}/openapi.json`],
     ...['--header', `Authorization: Bearer ${pool.operatorKey}`, '--no-color'],
     ...['--checks', CHECKS.join(','), '--max-examples', String(EXAMPLES), '--seed', SEED],
-    ...['--phases', isLong ? 'examples,coverage,fuzzing,stateful' : 'fuzzing'],
+    ...['--phases', isLong ? 'examples,coverage,fuzzing' : 'fuzzing'],
     ...['--suppress-health-check', 'all', '--continue-on-failure', ...more],
   ]
   return runPython(args, directory)

@@ -1,6 +1,6 @@
 /**
  * `npm run soak -- --schemathesis [--examples N] [--seed S]`: the long version of
- * `edge/test/schemathesis.test.ts`, with all of schemathesis's phases.
+ * `edge/test/schemathesis.test.ts`, with its examples and its coverage of each parameter, too.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
