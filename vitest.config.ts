@@ -1,7 +1,7 @@
 /**
  * One project per folder; `npm test` runs them all. `e2e` starts real processes on the real base
- * model, so it runs its files one after the other, when all others are done; everything else runs on
- * tiny generated models, two files at a time: most wait for a timer, a disk or a process.
+ * model, so it runs its files one after the other, when all others are done. Everything else runs
+ * on tiny generated models, two files at a time: most wait for a timer, a disk or a process.
  */
 import { defineConfig } from 'vitest/config'
 

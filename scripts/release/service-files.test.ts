@@ -144,7 +144,7 @@ describe('what is generated', () => {
       return /metric:\n\s+name: (\w+)/.exec(text)?.[1] ?? ''
     }
     const host = metricOf(releaseOf('host kubernetes'), 'nozzle-host')
-    expect(source('gpu-host/telemetry/metrics.ts')).toContain(`'${host}'`)
+    expect(source('gpu-host/telemetry/metric-gauges.ts')).toContain(`'${host}'`)
     const edge = metricOf(releaseOf('edge kubernetes'), 'nozzle-edge')
     expect(source('edge/metrics.ts')).toContain(`'${edge}'`)
   })
