@@ -61,6 +61,9 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.get('/', (c) => c.redirect('/ui', 302))
   app.route('/ui', createPages(deps, app))
 
+  app.get('/openapi.json', showOpenapi())
+  app.get('/docs', showReference())
+
   // Keys travel in a header, never in a cookie, so any page may call with a key that it was given.
   const exposeHeaders = [
     'x-request-id',
@@ -71,9 +74,6 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
     'idempotency-replayed',
     ...RATE_HEADERS,
   ]
-  app.get('/openapi.json', showOpenapi())
-  app.get('/docs', showReference())
-
   app.use(cors({ origin: '*', exposeHeaders, maxAge: 86_400 }))
 
   app.get('/v1/whoami', showCaller(deps))

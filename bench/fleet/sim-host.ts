@@ -290,10 +290,11 @@ export class SimHost {
 
   #planOne(running: readonly SimRequest[], nowMs: number): Run {
     const bySequence = new Map(running.map((request) => [request.sequence, request]))
+    const yielding = this.#admission.beyondShare(this.#costs.host.sequences)
     const plan = planStep(
-      running.map(({ sequence, promptRemaining, lastStep, tenantId, weight }) => ({
+      running.map(({ sequence, promptRemaining, lastStep, tenantId }) => ({
         ...{ sequence, promptRemaining, lastStep },
-        isYielding: this.#admission.isBeyondShare(tenantId, weight, this.#costs.host.sequences),
+        isYielding: yielding.has(tenantId),
       })),
       { ...this.#costs.host, parts: null },
     )

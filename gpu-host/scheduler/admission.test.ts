@@ -184,7 +184,7 @@ describe('Admission', () => {
 
   it('says who runs beyond its share', () => {
     const admission = new Admission<Waiting>(WIDE)
-    const isBeyond = (tenantId: string) => admission.isBeyondShare(tenantId, 1, 16)
+    const isBeyond = (tenantId: string) => admission.beyondShare(16).has(tenantId)
     for (let i = 0; i < 8; i++) started(admission, request(`a${i}`, 'a'))
     expect(isBeyond('a')).toBe(false)
     started(admission, request('a8', 'a'))
@@ -192,6 +192,6 @@ describe('Admission', () => {
     // Among sixteen tenants one sequence is nobody's excess, though 16 ÷ 17 < 1.
     const many = new Admission<Waiting>(WIDE)
     for (let i = 0; i < 16; i++) started(many, request(`r${i}`, `t${i}`))
-    expect(many.isBeyondShare('t3', 1, 16)).toBe(false)
+    expect(many.beyondShare(16).has('t3')).toBe(false)
   })
 })

@@ -210,17 +210,31 @@ export class Admission<T extends QueuedRequest> {
     starting: readonly T[] = [],
   ): number {
     const along = starting.filter((request) => request.tenantId === tenantId).length
-    return reservedFrom(this.#standing(tenantId, weight), sequenceCount, along)
-  }
-
-  isBeyondShare(tenantId: string, weight: number, sequenceCount: number): boolean {
-    return isBeyondShare(this.#standing(tenantId, weight), sequenceCount)
-  }
-
-  #standing(tenantId: string, weight: number): Standing {
     const own = this.#lines.get(tenantId)
-    let weights = own === undefined ? weight : 0
+    const weights = this.#weights + (own === undefined ? weight : 0)
+    return reservedFrom(this.#standing(own, weight, weights), sequenceCount, along)
+  }
+
+  /** Tenants that run more than their share. */
+  beyondShare(sequenceCount: number): ReadonlySet<string> {
+    const weights = this.#weights
+    const beyond = new Set<string>()
+    for (const [tenantId, line] of this.#lines) {
+      const standing = this.#standing(line, line.weight, weights)
+      if (isBeyondShare(standing, sequenceCount)) beyond.add(tenantId)
+    }
+    return beyond
+  }
+
+  /** Of all tenants with requests here. */
+  get #weights(): number {
+    let weights = 0
     for (const line of this.#lines.values()) weights += line.weight
+    return weights
+  }
+
+  /** `own` absent = the tenant has no requests here. */
+  #standing(own: TenantLine<T> | undefined, weight: number, weights: number): Standing {
     const running = own?.running.size ?? 0
     const othersRunning = this.#running - running
     return {

@@ -211,7 +211,7 @@ export class Scheduler implements RequestRunner {
     const plannable = this.#kv.begin((sequence, error) => {
       this.#requests.order(sequence.owner, toEndOrder(error))
     })
-    const yielding = this.#line.beyondShare(plannable)
+    const yielding = this.#line.queue.beyondShare(engine.limits.sequenceCount)
     const plan = planStep(
       plannable.map(({ engineSequence, isDecoding, rowsDue, lastStep, tenantId }) => ({
         sequence: engineSequence,

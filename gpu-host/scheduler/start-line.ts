@@ -125,15 +125,6 @@ export class StartLine<C extends Starter> {
     return [...starts]
   }
 
-  /** Tenants, of those whose sequences these are, that run more than their share. */
-  beyondShare(running: readonly C[]): ReadonlySet<string> {
-    const weights = new Map(running.map(({ tenantId, weight }) => [tenantId, weight]))
-    const beyond = [...weights].filter(([tenantId, weight]) =>
-      this.queue.isBeyondShare(tenantId, weight, this.#options.sequenceCount),
-    )
-    return new Set(beyond.map(([tenantId]) => tenantId))
-  }
-
   /** For when nothing can start: the next adapters use the time to get into slots. */
   stage(): void {
     this.#readiness.stage()

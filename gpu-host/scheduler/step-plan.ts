@@ -82,7 +82,7 @@ function pickPaused(
     ({ promptRemaining, isYielding }) => promptRemaining > 0 && !isYielding,
   )
   if (parts === null || !isWaitedFor) return new Set()
-  const lastStep = Math.max(...byTurn.map((sequence) => sequence.lastStep))
+  const lastStep = byTurn.at(-1)?.lastStep
   const paused = byTurn.filter(
     (sequence) =>
       sequence.isYielding && sequence.promptRemaining === 0 && sequence.lastStep === lastStep,
