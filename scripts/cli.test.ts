@@ -118,7 +118,7 @@ describe('exit codes', () => {
     ['tenant ls --edge-url ftp://x', 2, 'is not an http(s) URL'],
     ['tenant ls --edge-url http://127.0.0.1:1', 5, 'no API key'],
     ['tenant ls --edge-url http://127.0.0.1:1 --api-key k', 6, 'does not answer'],
-    ['key list --edge-url http://127.0.0.1:1 --api-key k', 6, 'does not answer'],
+    ['key ls --edge-url http://127.0.0.1:1 --api-key k', 6, 'does not answer'],
     ['chat m --edge-url http://127.0.0.1:1 --api-key k', 2, 'no prompt'],
     ['usage --format xml', 2, '--format must be one of table, csv, json, not "xml"'],
     ['invoice', 2, '`nozzle invoice create`'],
@@ -313,6 +313,9 @@ describe('commands', () => {
     const { NOZZLE_EDGE_URL } = edgeEnv()
     const demo = await run(`deploy ${directory} --model m`, { NOZZLE_EDGE_URL })
     expect(demo.stdout).toContain(`Bearer $(cat ${join(directory, 'demo-key')})`)
+    const elsewhere = await run('tenant ls --edge-url https://edge.invalid')
+    expect(elsewhere).toMatchObject({ exitCode: 5, stdout: '' })
+    expect(elsewhere.stderr).toContain('no API key for https://edge.invalid')
   })
 
   it('show exact cost', async () => {

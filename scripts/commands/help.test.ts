@@ -20,7 +20,7 @@ describe('nozzle help', () => {
 
   it('shows all commands of a noun', async () => {
     const { stdout } = await nozzle('help key')
-    for (const verb of ['create', 'list', 'revoke']) expect(stdout).toContain(`nozzle key ${verb}`)
+    for (const verb of ['create', 'ls', 'revoke']) expect(stdout).toContain(`nozzle key ${verb}`)
   })
 
   it('is data for tools, too', async () => {
@@ -90,7 +90,7 @@ describe('what does not exist', () => {
     ['depoly ./a', 'unknown command "depoly"', 'Did you mean `nozzle deploy`?'],
     ['tenat ls', 'unknown command "tenat"', 'Did you mean `nozzle tenant ls`?'],
     ['model delete m', 'unknown command "model delete"', 'Did you mean `nozzle model rm`?'],
-    ['key ls', 'unknown command "key ls"', 'Did you mean `nozzle key list`?'],
+    ['key list', 'unknown command "key list"', 'Did you mean `nozzle key ls`?'],
     ['tenant ls --edgeurl x', 'unknown flag --edgeurl; did you mean --edge-url?', '--help'],
     ['help depoly', 'there is no help on "depoly"', 'Did you mean `nozzle help deploy`?'],
     ['help exitcodes', 'there is no help on "exitcodes"', '`nozzle help exit-codes`'],

@@ -51,11 +51,11 @@ const create: Command = {
 }
 
 const list: Command = {
-  name: 'key list',
+  name: 'key ls',
   summary: 'list API keys, without their secrets',
   positionals: [],
   flags: { ...TENANT_FLAG, ...EDGE_FLAGS },
-  examples: ['nozzle key list --tenant acme'],
+  examples: ['nozzle key ls --tenant acme'],
   async run(call) {
     const target = locateEdge(call)
     const path = toPath('v1', 'tenants', await resolveTenant(call, target), 'keys')
@@ -87,7 +87,7 @@ const revoke: Command = {
     if (call.flags.isSet('dry-run')) {
       const keys = await callEdge(target, { method: 'GET', path, signal: call.signal }, keyList)
       if (!keys.data.some((key) => key.id === id)) {
-        throw new CliError('not_found', `${tenant} has no key ${id}`, 'See `nozzle key list`.')
+        throw new CliError('not_found', `${tenant} has no key ${id}`, 'See `nozzle key ls`.')
       }
       call.output.data({ dry_run: true, action: 'revoke_key', tenant, id }, `would revoke ${id}`)
       return

@@ -135,7 +135,7 @@ async function requireKey(call: CommandCall, target: EdgeTarget, scope: Scope): 
   const keys = await callEdge(target, { method: 'GET', path, signal: call.signal }, keyList)
   if (keys.data.some(({ id }) => id === scope.key)) return
   const message = `${scope.tenant} has no key ${scope.key}`
-  throw new CliError('not_found', message, 'See `nozzle key list`.')
+  throw new CliError('not_found', message, 'See `nozzle key ls`.')
 }
 
 /** What a change says: `5 requests/min, budget 50.00 USD`. */

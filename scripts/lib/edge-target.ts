@@ -42,6 +42,8 @@ export const DRY_RUN_FLAG: FlagSpecs = {
 
 export const DEMO_TENANT = 'demo'
 
+const GIVE_KEY = 'Set NOZZLE_API_KEY, pass --api-key, or keep one with `nozzle login`.'
+
 export interface EdgeTarget extends ApiTarget {
   /** `given`: by flag or environment, so its tenant is not known here. */
   readonly keySource: 'given' | 'operator' | 'demo'
@@ -62,23 +64,34 @@ export function locateEdge(
   const { env, flags, projectRoot } = call
   const dir = locateDataDir(env, projectRoot)
   const named = flags.text('edge-url') || env.NOZZLE_EDGE_URL
-  const running = named ? null : readRunning(dir)
+  const running = readRunning(dir)
   const profile = profileFor(named, chooseProfile(env, flags.text('profile')))
-  if (profile && !profile.isAskedFor && running) {
+  if (profile && !profile.isAskedFor && running && !named) {
     const fix = `\`--profile ${HERE}\` or \`nozzle profile use ${HERE}\` is the pool here`
     call.output.note(`profile ${profile.name}, ${profile.edge_url}; ${fix}`)
   }
-  const edgeUrl = requireHttp(named ?? profile?.edge_url ?? running?.edge_url, dir)
+  const edgeUrl = requireHttp(named || profile?.edge_url || running?.edge_url, dir)
   const tenant = flags.text('tenant') || env.NOZZLE_TENANT || profile?.tenant || null
   const facts = { edgeUrl, tenant, profile: profile?.name ?? null }
   const given = flags.text('api-key') || env.NOZZLE_API_KEY || profile?.api_key
   if (given) return { ...facts, apiKey: given, keySource: 'given' }
+  requireHere(edgeUrl, running?.edge_url)
   const demoKey = preferred === 'demo' ? readDemoKey(dir) : null
   if (demoKey) return { ...facts, apiKey: demoKey, keySource: 'demo' }
   const operatorKey = readSecrets(dir)?.operator_key
   if (operatorKey) return { ...facts, apiKey: operatorKey, keySource: 'operator' }
-  const fix = 'Set NOZZLE_API_KEY, pass --api-key, or keep one with `nozzle login`.'
-  throw new CliError('unauthorized', 'no API key', fix)
+  throw new CliError('unauthorized', 'no API key', GIVE_KEY)
+}
+
+/** Keys in the data directory are the pool's here: an edge elsewhere must not be told them. */
+function requireHere(edgeUrl: string, runningUrl: string | undefined): void {
+  const { origin, hostname } = new URL(edgeUrl)
+  if (isLoopback(hostname) || (runningUrl && origin === new URL(runningUrl).origin)) return
+  throw new CliError('unauthorized', `no API key for ${origin}`, GIVE_KEY)
+}
+
+function isLoopback(hostname: string): boolean {
+  return /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname)
 }
 
 /** A profile's key and tenant are for its own edge: another that is named has nothing of it. */
