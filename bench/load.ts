@@ -50,7 +50,7 @@ export async function runLoad({ streams, seconds, seed }: LoadOptions) {
       completionTokens: COMPLETION_TOKENS,
     })
     cluster = await PoolCluster.start(server.url, set, {
-      ...{ edges: EDGES, hosts: HOSTS, tenants: TENANTS, seed },
+      ...{ edges: EDGES, hosts: HOSTS, tenants: TENANTS, isDirect: true, seed },
       sequences: Math.ceil((streams / HOSTS) * SEQUENCES_FACTOR),
       queueDepth: streams,
       stepMs: Math.max(STEP_MS_MIN, Math.round((1000 * streams) / CHUNKS_PER_SECOND)),

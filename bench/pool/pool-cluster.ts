@@ -31,6 +31,8 @@ export interface PoolSizes {
   readonly stepMs: number
   /** What a host that ends has for its streams; absent = its own default. */
   readonly drainGraceMs?: number
+  /** Edges pass the proxies by, which share the clients' process: for benches without faults. */
+  readonly isDirect?: boolean
   readonly seed: number
 }
 
@@ -211,6 +213,7 @@ async function createHost(recipe: HostRecipe): Promise<PoolHost> {
   mkdirSync(home)
   const proxy = await FaultyProxy.listen(port, new Random('proxy', sizes.seed, i))
   const id = `hst_${i}`
+  const url = `http://127.0.0.1:${port}`
   const tiers = { fetches: 0, loads: 0 }
   const process = new CrashingProcess({
     entry: HOST_ENTRY,
@@ -227,7 +230,7 @@ async function createHost(recipe: HostRecipe): Promise<PoolHost> {
       ...WATCH_ENVIRONMENT,
       NOZZLE_HOST_ID: id,
       NOZZLE_HOST_PORT: String(port),
-      NOZZLE_HOST_URL: proxy.url,
+      NOZZLE_HOST_URL: sizes.isDirect ? url : proxy.url,
       NOZZLE_DATA_DIR: home,
       NOZZLE_STORE: join(directory, 'store'),
       ...(sizes.drainGraceMs && { NOZZLE_DRAIN_GRACE_MS: String(sizes.drainGraceMs) }),
@@ -246,8 +249,7 @@ async function createHost(recipe: HostRecipe): Promise<PoolHost> {
     },
   })
   return {
-    ...{ id, process, proxy, tiers },
-    url: `http://127.0.0.1:${port}`,
+    ...{ id, process, proxy, url, tiers },
     journal: join(home, 'host', 'journal'),
     pace: (stepMs) => process.tell(toPaceMessage(stepMs)),
     async restartForgetting() {

@@ -61,6 +61,7 @@ it.each([
     client: new AbortController().signal,
     patience,
     nowMs: () => performance.now(),
+    onHeard: () => {},
     isAliveSince: async () => {
       doubts += 1
       leave()

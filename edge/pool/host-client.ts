@@ -214,6 +214,7 @@ export class HostClient {
       patience,
       nowMs,
       isAliveSince: (sinceMs: number) => prober.isAliveSince(host, sinceMs),
+      onHeard: () => prober.heard(host.hostId),
     }
     const held: ChunkEvent[] = []
     const startMs = nowMs()

@@ -70,4 +70,16 @@ describe('many that doubt a host at once', () => {
     expect(await prober.isAliveSince(host, nowMs())).toBe(true)
     expect(asked).toHaveLength(2)
   })
+
+  it('believe what it says in a call, whatever becomes of the question', async () => {
+    status = null
+    const sinceMs = nowMs()
+    const doubts = [prober.isAliveSince(host, sinceMs), prober.probe(host)]
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    prober.heard('a')
+    expect(await Promise.all(doubts)).toEqual([true, 'well'])
+    expect(health.standing('a').isEjected).toBe(false)
+    // What was said before a silence began is no sign.
+    expect(await prober.isAliveSince(host, nowMs())).toBe(false)
+  })
 })

@@ -2,7 +2,8 @@
  * Asks hosts how they are, over a connection of its own: the one question whose answer needs no
  * grant, no engine and no queue. Many streams may doubt a host at once; one of them asks, and the
  * others look what it learnt. They share values, never a promise: in workerd a request that waits
- * for another's call hangs when that one is cancelled.
+ * for another's call hangs when that one is cancelled. What a host says in any call is an answer,
+ * too: a burst may hold the question up longer than a host that hangs is waited for.
  */
 import { HOST_ROUTES } from '#protocol'
 import type { EdgeMetrics } from '../metrics.ts'
@@ -29,6 +30,8 @@ interface Answers {
   /** Questions that were asked at or before then are answered. */
   knownMs: number
   life: Life
+  /** When it last said something in a call. */
+  heardMs: number
 }
 
 /** Questions of the pool's upkeep at once: all of a large pool may fall silent together. */
@@ -52,18 +55,25 @@ export class HostProber {
     const askedMs = nowMs()
     answers.askedMs = askedMs
     this.#underWay += 1
-    const life = await this.#ask(host)
+    const answer = await this.#ask(host)
     this.#underWay -= 1
+    const life = answer === 'dead' && answers.heardMs > askedMs ? 'well' : answer
     if (askedMs >= answers.knownMs) Object.assign(answers, { knownMs: askedMs, life })
     metrics.probes.add({ outcome: life })
     health.probed(host.hostId, life, askedMs)
     return life
   }
 
-  /** Whether the host gave a sign of life to a question that was asked after `sinceMs`. */
+  /** It said something in a call. */
+  heard(hostId: string): void {
+    this.#answersOf(hostId).heardMs = this.#options.nowMs()
+  }
+
+  /** Whether it gave a sign of life after `sinceMs`, or gives one when it is asked now. */
   async isAliveSince(host: ProbedHost, sinceMs: number): Promise<boolean> {
     const answers = this.#answersOf(host.hostId)
     for (;;) {
+      if (answers.heardMs > sinceMs) return true
       if (answers.knownMs > sinceMs) return answers.life !== 'dead'
       const isBeingAsked = answers.askedMs > sinceMs && this.#isAsking(host.hostId)
       if (!isBeingAsked) return (await this.probe(host)) !== 'dead'
@@ -121,7 +131,7 @@ export class HostProber {
     const known = this.#answers.get(hostId)
     if (known !== undefined) return known
     const never = Number.NEGATIVE_INFINITY
-    const answers: Answers = { askedMs: never, knownMs: never, life: 'dead' }
+    const answers: Answers = { askedMs: never, knownMs: never, life: 'dead', heardMs: never }
     this.#answers.set(hostId, answers)
     return answers
   }

@@ -20,6 +20,7 @@ beforeEach(() => {
   watch = new SilenceWatch({
     patience,
     nowMs: () => performance.now() + stoppedMs,
+    onHeard: () => {},
     isAliveSince: async () => {
       asked += 1
       await new Promise((resolve) => setTimeout(resolve, isAlive ? answerMs : patience.probeMs))

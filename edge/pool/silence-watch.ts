@@ -14,6 +14,8 @@ export interface SilenceWatchOptions {
   readonly patience: HostPatience
   /** Whether the host gave a sign of life after that time. Never rejects; takes `probeMs`. */
   readonly isAliveSince: (sinceMs: number) => Promise<boolean>
+  /** The host said something here. */
+  readonly onHeard: () => void
   /** Monotonic. */
   readonly nowMs: () => number
   /** Called once, when it is certain. */
@@ -47,6 +49,7 @@ export class SilenceWatch {
   /** A whole frame or comment came: bytes alone may trickle for ever. */
   heard(): void {
     this.#heardMs = this.#options.nowMs()
+    this.#options.onHeard()
   }
 
   /** Nobody listens to the host until `resume`: a slow client's time is not the host's. */
