@@ -8,9 +8,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { findPostgres, startPostgres } from '../db/test/support/postgres-server.ts'
-import { type MemorySample, rssSlopeMibPerMinute } from './lib/rss-slope.ts'
+import type { CrashingProcess } from './fault/crashing-process.ts'
+import { type MemorySample, slopeMibPerMinute } from './lib/memory-slope.ts'
 import { percentile, significant } from './lib/statistics.ts'
 import { auditPool } from './pool/books.ts'
+import type { LiveMemory } from './pool/live-memory.ts'
 import { PoolCluster } from './pool/pool-cluster.ts'
 import { PoolLoad } from './pool/pool-load.ts'
 import { createQuestions } from './pool/questions.ts'
@@ -33,7 +35,8 @@ const CHUNKS_PER_SECOND = 1500
 const STEP_MS_MIN = 10
 /** Of the streams' even share; where more come, they wait. */
 const SEQUENCES_FACTOR = 1.5
-const SAMPLE_MS = 500
+/** Of the memory, over the whole time: each takes a collection of garbage in every process. */
+const SAMPLES = 40
 const FINDINGS_SHOWN_MAX = 20
 
 /** Fields of the report are explained in this folder's README. */
@@ -68,9 +71,7 @@ export async function runLoad({ streams, seconds, seed }: LoadOptions) {
       ledger_tokens: books.ledgerTokens,
       lost: books.lost,
       double: books.double,
-      rss_slope_mb_min: significant(Math.max(...Object.values(memory.slopes()))),
-      rss_slopes_mb_min: memory.slopes(),
-      rss_mb: memory.newest(),
+      ...memory.report(),
       findings: [
         ...load.replies.map(faultOf).filter((fault) => fault !== null),
         ...books.findings.map(({ what }) => what),
@@ -120,39 +121,58 @@ function toChunkReport(replies: readonly Reply[]) {
   }
 }
 
+interface Watched {
+  readonly process: CrashingProcess
+  readonly memory: LiveMemory
+}
+
 /** The memory of every edge and host, sampled side by side. */
 class MemoryWatch {
-  readonly #pids: ReadonlyMap<string, number>
-  readonly #samples = new Map<string, MemorySample[]>()
+  readonly #watched: ReadonlyMap<string, Watched>
+  readonly #resident = new Map<string, MemorySample[]>()
+  readonly #live = new Map<string, MemorySample[]>()
 
   constructor({ edges, hosts }: PoolCluster) {
-    this.#pids = new Map([
-      ...edges.map(({ process }, i) => [`edge_${i}`, process.pid] as const),
-      ...hosts.map(({ process }, i) => [`host_${i}`, process.pid] as const),
+    this.#watched = new Map<string, Watched>([
+      ...edges.map((edge, i) => [`edge_${i}`, edge] as const),
+      ...hosts.map((host, i) => [`host_${i}`, host] as const),
     ])
   }
 
   async watch(seconds: number): Promise<void> {
     const endMs = performance.now() + seconds * 1000
-    while (performance.now() < endMs) {
-      for (const [name, pid] of this.#pids) {
-        const samples = this.#samples.get(name) ?? []
-        samples.push({ atMs: performance.now(), bytes: rssBytes(pid) })
-        this.#samples.set(name, samples)
+    for (let ms = performance.now(); ms < endMs; ms = performance.now()) {
+      for (const [name, { process, memory }] of this.#watched) {
+        add(this.#live, name, await memory.of(process))
+        add(this.#resident, name, rssBytes(process.pid))
       }
-      await sleep(SAMPLE_MS)
+      await sleep((seconds * 1000) / SAMPLES)
     }
   }
 
-  slopes(): Record<string, number> {
-    return this.#each((samples) => significant(rssSlopeMibPerMinute(samples)))
+  report() {
+    const slopes = each(this.#live, (samples) => significant(slopeMibPerMinute(samples)))
+    return {
+      live_slope_mb_min: significant(Math.max(...Object.values(slopes))),
+      live_slopes_mb_min: slopes,
+      live_mb: each(this.#live, newest),
+      rss_slopes_mb_min: each(this.#resident, (samples) => significant(slopeMibPerMinute(samples))),
+      rss_mb: each(this.#resident, newest),
+    }
   }
+}
 
-  newest(): Record<string, number> {
-    return this.#each((samples) => Math.round((samples.at(-1)?.bytes ?? 0) / 1024 ** 2))
-  }
+function add(samples: Map<string, MemorySample[]>, name: string, bytes: number): void {
+  samples.set(name, [...(samples.get(name) ?? []), { atMs: performance.now(), bytes }])
+}
 
-  #each(of: (samples: readonly MemorySample[]) => number): Record<string, number> {
-    return Object.fromEntries([...this.#samples].map(([name, samples]) => [name, of(samples)]))
-  }
+function each(
+  all: ReadonlyMap<string, readonly MemorySample[]>,
+  of: (samples: readonly MemorySample[]) => number,
+): Record<string, number> {
+  return Object.fromEntries([...all].map(([name, samples]) => [name, of(samples)]))
+}
+
+function newest(samples: readonly MemorySample[]): number {
+  return Math.round((samples.at(-1)?.bytes ?? 0) / 1024 ** 2)
 }

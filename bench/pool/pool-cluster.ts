@@ -16,6 +16,7 @@ import { CrashingProcess } from '../fault/crashing-process.ts'
 import { freePorts } from '../lib/free-ports.ts'
 import { FaultyProxy } from './faulty-proxy.ts'
 import { tierMessage, WATCH_ENVIRONMENT } from './host-watch.ts'
+import { LIVE_MEMORY_ENVIRONMENT, LiveMemory } from './live-memory.ts'
 import { POOL_CONTEXT_LENGTH, POOL_RANK, type QuestionSet } from './questions.ts'
 import { toPaceEnvironment, toPaceMessage } from './step-pace.ts'
 
@@ -53,6 +54,7 @@ export interface PoolHost {
   readonly journal: string
   /** Packs that it read from the store, and copies into its slots, of all its lives. */
   readonly tiers: { fetches: number; loads: number }
+  readonly memory: LiveMemory
   /** Least time of a step, until it starts anew. */
   pace(stepMs: number): void
   /** Stops it in order, and starts it without the adapters that it kept: the store has them. */
@@ -61,6 +63,7 @@ export interface PoolHost {
 
 export interface PoolEdge {
   readonly process: CrashingProcess
+  readonly memory: LiveMemory
   readonly url: string
 }
 
@@ -69,6 +72,7 @@ const EDGE_ENTRY = join(ROOT, 'edge', 'node.ts')
 const HOST_ENTRY = join(ROOT, 'gpu-host', 'index.ts')
 const STEP_PACE = join(import.meta.dirname, 'step-pace.ts')
 const HOST_WATCH = join(import.meta.dirname, 'host-watch.ts')
+const LIVE_MEMORY = join(import.meta.dirname, 'live-memory.ts')
 const SECRET = 'a secret of the pool benches that is long enough'
 const READY_MS_MAX = 60_000
 const PAUSE_MS = 50
@@ -107,6 +111,7 @@ export class PoolCluster {
     const operatorKey = await createApiKey()
     const ports = await freePorts(sizes.edges + sizes.hosts)
     const shared = {
+      ...LIVE_MEMORY_ENVIRONMENT,
       NOZZLE_POOL_SECRET: SECRET,
       NOZZLE_BASE_MODEL_NAME: set.baseModel,
       NODE_COMPILE_CACHE: join(directory, 'compiled'),
@@ -119,8 +124,12 @@ export class PoolCluster {
         NOZZLE_DATABASE_URL: databaseUrl,
         NOZZLE_OPERATOR_KEY: operatorKey,
       }
-      const process = new CrashingProcess({ entry: EDGE_ENTRY, args: [], preload: [], env })
-      return { process, url: `http://127.0.0.1:${port}` }
+      const memory = new LiveMemory()
+      const process = new CrashingProcess({
+        ...{ entry: EDGE_ENTRY, args: [], preload: [LIVE_MEMORY], env },
+        onMessage: memory.onMessage,
+      })
+      return { process, memory, url: `http://127.0.0.1:${port}` }
     })
     const edgeUrls = edges.map(({ url }) => url)
     const hosts = await Promise.all(
@@ -215,11 +224,13 @@ async function createHost(recipe: HostRecipe): Promise<PoolHost> {
   const id = `hst_${i}`
   const url = `http://127.0.0.1:${port}`
   const tiers = { fetches: 0, loads: 0 }
+  const memory = new LiveMemory()
   const process = new CrashingProcess({
     entry: HOST_ENTRY,
     args: [],
-    preload: [STEP_PACE, HOST_WATCH],
+    preload: [STEP_PACE, HOST_WATCH, LIVE_MEMORY],
     onMessage: (message) => {
+      memory.onMessage(message)
       const { data } = tierMessage.safeParse(message)
       if (data?.did === 'fetch') tiers.fetches += 1
       if (data?.did === 'load') tiers.loads += 1
@@ -249,7 +260,7 @@ async function createHost(recipe: HostRecipe): Promise<PoolHost> {
     },
   })
   return {
-    ...{ id, process, proxy, url, tiers },
+    ...{ id, process, proxy, url, tiers, memory },
     journal: join(home, 'host', 'journal'),
     pace: (stepMs) => process.tell(toPaceMessage(stepMs)),
     async restartForgetting() {

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import { Random } from '../../native/test/support/random.ts'
-import { rssSlopeMibPerMinute } from './rss-slope.ts'
+import { slopeMibPerMinute } from './memory-slope.ts'
 
 const MIB = 1024 * 1024
 
@@ -16,15 +16,15 @@ function heapSamples(perMinute: number, warmUp = 0) {
 }
 
 it('finds what leaks below the sawtooth of collections', () => {
-  expect(rssSlopeMibPerMinute(heapSamples(0))).toBeLessThan(8)
-  expect(rssSlopeMibPerMinute(heapSamples(60))).toBeGreaterThan(50)
-  expect(rssSlopeMibPerMinute(heapSamples(60))).toBeLessThan(70)
+  expect(slopeMibPerMinute(heapSamples(0))).toBeLessThan(8)
+  expect(slopeMibPerMinute(heapSamples(60))).toBeGreaterThan(50)
+  expect(slopeMibPerMinute(heapSamples(60))).toBeLessThan(70)
 })
 
 it('leaves out how a heap grows to its size', () => {
-  expect(rssSlopeMibPerMinute(heapSamples(0, 10))).toBeLessThan(8)
+  expect(slopeMibPerMinute(heapSamples(0, 10))).toBeLessThan(8)
 })
 
 it('refuses a handful of samples', () => {
-  expect(() => rssSlopeMibPerMinute(heapSamples(0).slice(0, 9))).toThrow('too few samples')
+  expect(() => slopeMibPerMinute(heapSamples(0).slice(0, 9))).toThrow('too few samples')
 })

@@ -1,7 +1,6 @@
 /**
- * How fast a process's memory grows, told from its rests between garbage collections: the median of
- * each window of samples, and the median of the slopes between every two windows, which a few
- * collections more or fewer do not tip. Pure.
+ * How fast a process's memory grows: the median of each window of samples, and the median of the
+ * slopes between every two windows, which a few collections more or fewer do not tip. Pure.
  */
 import { median } from './statistics.ts'
 
@@ -17,7 +16,7 @@ const WARM_UP_SHARE = 0.3
 const MIB = 1024 * 1024
 
 /** MiB a minute over all but the first samples, which must be at least 20 and in order. */
-export function rssSlopeMibPerMinute(samples: readonly MemorySample[]): number {
+export function slopeMibPerMinute(samples: readonly MemorySample[]): number {
   const settled = samples.slice(Math.floor(samples.length * WARM_UP_SHARE))
   if (settled.length < WINDOWS) throw new RangeError('too few samples for a slope')
   const windows = Array.from({ length: WINDOWS }, (_, i) => {
