@@ -13,6 +13,7 @@ import type { ServerLimits } from './config.ts'
 import { errorCodeOf, HostError, type HostErrorCode } from './errors.ts'
 import type { AdapterReceipt } from './protocol.ts'
 import type { UploadPlaces } from './upload-places.ts'
+import { PaceWatch } from './wire/pace.ts'
 
 /**
  * Checks, converts and stores an adapter. Rejects with `adapter_invalid`, naming file and field.
@@ -81,9 +82,16 @@ export class AdapterUpload {
     request.on('close', () => {
       if (!request.complete) refuse('request_aborted', 'the client left', 'body')
     })
-    const cancel = clock.setTimer(limits.uploadTimeoutMs, () =>
-      refuse('request_timeout', 'the upload did not arrive in time', 'body'),
-    )
+    const tooSlow = (): void =>
+      refuse('request_timeout', 'the upload did not arrive in time', 'body')
+    const cancel = clock.setTimer(limits.uploadTimeoutMs, tooSlow)
+    const pace = new PaceWatch({
+      pace: limits.uploadPace,
+      nowMs: () => clock.nowUs() / 1000,
+      setTimer: clock.setTimer,
+      onSlow: tooSlow,
+    })
+    request.on('data', (chunk: Buffer) => pace.moved(chunk.length))
     request.pipe(busboy)
     try {
       await received.promise
@@ -96,6 +104,7 @@ export class AdapterUpload {
       throw toUploadError(error)
     } finally {
       cancel()
+      pace.end()
     }
     for (const name of PARTS) {
       if (seen.has(name)) continue

@@ -16,6 +16,13 @@ const GIB = 1024 * MIB
 
 /** Per choice. Few: whoever never reads is not billed for them, and their engine time is lost. */
 const EVENTS_BUFFERED_MAX: number = 4
+/**
+ * Half of what a request may hold in this process; the rest is for the frame that is on its way.
+ */
+const EVENT_BYTES_BUFFERED_MAX = 128 * KIB
+
+/** For headers and for a body that is not an upload. */
+const BODY_TIMEOUT_MS: number = 15_000
 
 /** What settling one request may take of the journal. */
 const SETTLEMENT_BYTES = 4 * KIB
@@ -219,6 +226,7 @@ function toConfig(env: z.infer<typeof environment>) {
       slotWaitMaxMs: env.NOZZLE_SLOT_WAIT_MAX_MS,
       consumerStallMaxMs: env.NOZZLE_CONSUMER_STALL_MAX_MS,
       eventsBufferedMax: EVENTS_BUFFERED_MAX,
+      eventBytesBufferedMax: EVENT_BYTES_BUFFERED_MAX,
       prefillRowsMin: Math.min(16, env.NOZZLE_PREFILL_ROWS_MAX),
       prefillRowsMax: env.NOZZLE_PREFILL_ROWS_MAX,
       stepTargetUs: env.NOZZLE_STEP_TARGET_MS * 1000,
@@ -238,13 +246,15 @@ function toConfig(env: z.infer<typeof environment>) {
       headerBytesMax: 16 * KIB,
       connectionsMax: 4096,
       uploadsMax: 2,
-      bodyTimeoutMs: 15_000,
+      bodyTimeoutMs: BODY_TIMEOUT_MS,
       uploadTimeoutMs: 600_000,
       /** Reply headers wait this long for a refusal that could still have its own status. */
       headerHoldMs: 250,
       /** An edge takes twice as long a silence for a reason to ask whether this host lives. */
       keepAliveMs: 500,
       writeTimeoutMs: env.NOZZLE_CONSUMER_STALL_MAX_MS,
+      /** Files that arrive more slowly hold a place that others wait for. */
+      uploadPace: Object.freeze({ graceMs: BODY_TIMEOUT_MS, bytesPerSecond: 16 * KIB }),
     }),
   })
 }

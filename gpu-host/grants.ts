@@ -1,7 +1,7 @@
 /**
  * Who may call the host, and how the host proves itself to the edge. A grant is good for one call:
- * one route, one body, one nonce, within its 30 seconds. The algorithm is pinned; the signature is
- * checked before anything in the token is believed.
+ * one method and route, one body, one nonce, within its 30 seconds. The algorithm is pinned; the
+ * signature is checked before anything in the token is believed.
  */
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto'
 import { errors, jwtVerify, SignJWT } from 'jose'
@@ -14,6 +14,7 @@ import {
   type GrantClaims,
   grantClaims,
 } from './protocol.ts'
+import { NonceBook } from './wire/nonce-book.ts'
 
 /** Far above what one host can be asked within a grant's life. */
 const NONCES_MAX = 200_000
@@ -23,8 +24,7 @@ export class GrantVerifier {
   readonly #secret: Uint8Array
   readonly #clock: Clock
   readonly #startedS: number
-  /** Nonce → second after which its grant is refused anyway; oldest first. */
-  readonly #nonces = new Map<string, number>()
+  readonly #nonces = new NonceBook(NONCES_MAX)
 
   constructor(secret: Uint8Array, clock: Clock) {
     this.#secret = secret
@@ -36,7 +36,10 @@ export class GrantVerifier {
    * Checks everything but the body and uses the nonce up. Throws `grant_invalid`, `grant_expired`,
    * `grant_replayed`, `grant_mismatch`, or `queue_full` when too many nonces are remembered.
    */
-  async verify(authorization: string | undefined, route: string): Promise<GrantClaims> {
+  async verify(
+    authorization: string | undefined,
+    { method, route }: Pick<GrantClaims, 'method' | 'route'>,
+  ): Promise<GrantClaims> {
     const claims = await this.#verifySignature(authorization)
     const nowS = this.#clock.nowMs() / 1000
     if (claims.exp - claims.iat > GRANT_TTL_S || claims.iat > nowS + GRANT_SKEW_S) {
@@ -46,7 +49,7 @@ export class GrantVerifier {
     if (claims.exp + GRANT_SKEW_S < nowS || claims.iat < this.#startedS) {
       throw new HostError('grant_expired', 'the grant has expired')
     }
-    if (claims.route !== route) {
+    if (claims.route !== route || claims.method !== method) {
       throw new HostError('grant_mismatch', 'the grant is for another route', { param: 'route' })
     }
     this.#useNonce(claims, nowS)
@@ -80,15 +83,9 @@ export class GrantVerifier {
   }
 
   #useNonce({ nonce, exp }: GrantClaims, nowS: number): void {
-    for (const [known, untilS] of this.#nonces) {
-      if (untilS >= nowS) break
-      this.#nonces.delete(known)
-    }
-    if (this.#nonces.has(nonce)) throw new HostError('grant_replayed', 'the grant was used before')
-    if (this.#nonces.size >= NONCES_MAX) {
-      throw new HostError('queue_full', 'too many requests at once')
-    }
-    this.#nonces.set(nonce, exp + GRANT_SKEW_S)
+    const outcome = this.#nonces.use(nonce, exp + GRANT_SKEW_S, nowS)
+    if (outcome === 'used') throw new HostError('grant_replayed', 'the grant was used before')
+    if (outcome === 'full') throw new HostError('queue_full', 'too many requests at once')
   }
 }
 
@@ -109,6 +106,7 @@ export async function signForEdge(
   const iat = Math.floor(clock.nowMs() / 1000)
   const claims: GrantClaims = {
     aud: 'edge',
+    method: 'POST',
     route: call.route,
     request_id: call.requestId,
     tenant_id: null,

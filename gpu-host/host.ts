@@ -89,6 +89,8 @@ export class Host {
   #running: Promise<void>[] = []
   #url = ''
   #listeningUs = 0
+  /** When an edge last said that the database has heard of this host. */
+  #storedUs: number | null = null
   #beats = 0
   #stopping: Promise<void> | null = null
   readonly #grace = new AbortController()
@@ -187,6 +189,8 @@ export class Host {
       epoch: this.journal.epoch,
       beat: this.#beats,
       uptime_ms: Math.floor((clock.nowUs() - this.#listeningUs) / 1000),
+      stored_ago_ms:
+        this.#storedUs === null ? null : Math.floor((clock.nowUs() - this.#storedUs) / 1000),
       engine: engine.kind,
       url: this.#url,
       version,
@@ -294,6 +298,9 @@ export class Host {
       timeoutMs: HEARTBEAT_TIMEOUT_MS,
       onEpochStale: () => this.#lose('host_epoch_stale'),
       onWish: (wish) => this.#obey(wish),
+      onStored: () => {
+        this.#storedUs = clock.nowUs()
+      },
     }))
   }
 

@@ -51,7 +51,9 @@ export const adapterDigest = z
 /** What a grant allows; carried as JWS claims, `aud` names the audience. */
 export const grantClaims = z.object({
   aud: z.enum(['host', 'edge']),
-  /** Which call it is good for: one of HOST_ROUTES or EDGE_ROUTES. */
+  /** Which call it is good for; absent = of an earlier release, whose calls are POST as well. */
+  method: z.string().max(16).default('POST'),
+  /** One of HOST_ROUTES or EDGE_ROUTES. */
   route: z.string(),
   request_id: z.string().min(1).max(80),
   /** Tenant in whose name the call is made; null for pool business (heartbeat, drain). */
@@ -354,6 +356,11 @@ export const heartbeat = z.object({
   beat: z.int().min(0).default(0),
   /** Milliseconds since this start of the host began to take requests. */
   uptime_ms: z.int().min(0).default(0),
+  /**
+   * Milliseconds since some edge last said that the database has a heartbeat of this host; null =
+   * none ever did. An edge that cannot reach the database learns from it whether others can.
+   */
+  stored_ago_ms: z.int().min(0).nullable().default(null),
   engine: engineKind.default('native'),
   url: z.string().max(400),
   version: z.string(),

@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http'
 import type { z } from 'zod'
 import type { Clock } from './clock.ts'
 import { HostError } from './errors.ts'
+import { isTooDeep, JSON_DEPTH_MAX } from './wire/json-depth.ts'
 
 export interface BodyLimits {
   readonly bytesMax: number
@@ -46,6 +47,10 @@ export async function readBody(
 
 /** Throws `invalid_request`, naming the first field at fault. */
 export function parseJsonBody<T extends z.ZodType>(schema: T, body: Buffer): z.infer<T> {
+  if (isTooDeep(body)) {
+    const message = `the body is nested more than ${JSON_DEPTH_MAX} arrays and objects deep`
+    throw new HostError('invalid_request', message)
+  }
   let value: unknown
   try {
     value = JSON.parse(body.toString('utf8'))

@@ -12,7 +12,7 @@ const NOT_OURS = ['node_modules', 'build', '.git', '.cache', '.nozzle', '.wrangl
 
 /** Folder → files of other folders that its product code may import. Absent = anything. */
 const DIRECTIONS: Readonly<Record<string, readonly RegExp[]>> = {
-  edge: [/^db\//, /^gpu-host\/(protocol\.ts$|tracing\/)/],
+  edge: [/^db\//, /^gpu-host\/(protocol\.ts$|tracing\/|wire\/)/],
   'gpu-host': [/^native\/index\.ts$/],
   db: [],
   native: [],
@@ -29,6 +29,7 @@ const NEVER: readonly { from: RegExp; except: RegExp; never: RegExp }[] = [
   { from: /^gpu-host\//, except: /native-engine\.ts$/, never: /^native\// },
   { from: /^gpu-host\/protocol\.ts$/, except: /^$/, never: /./ },
   { from: /^gpu-host\/tracing\//, except: /^$/, never: /^(?!gpu-host\/(tracing\/|protocol))/ },
+  { from: /^gpu-host\/wire\//, except: /^$/, never: /^gpu-host\/(?!wire\/)/ },
   { from: /^gpu-host\/adapters\//, except: /^$/, never: /^gpu-host\/scheduler\/(?!adapter-port)/ },
   { from: /^edge\//, except: /\/node(-server|-assets)?\.ts$/, never: /^node:/ },
   { from: /^edge\//, except: /^$/, never: /^undici/ },

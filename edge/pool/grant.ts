@@ -26,6 +26,7 @@ export class GrantSigner {
     const iat = Math.floor(this.#nowMs() / 1000)
     const claims: GrantClaims = {
       aud: 'host',
+      method: 'POST',
       ...call,
       body_sha256: body === null ? null : await sha256Hex(body),
       nonce: crypto.randomUUID(),

@@ -181,7 +181,7 @@ function toWire(deps: Deps, member: Member) {
   const last_seen_at = seenMs === null ? null : new Date(seenMs).toISOString()
   const state = { host_id: id, wish, last_seen_at }
   if (report === null) return { ...state, status: 'gone' }
-  const { adapters, ...facts } = report
+  const { adapters, stored_ago_ms: _, ...facts } = report
   const tiers = { slot: 0, ram: 0, disk: 0 }
   for (const { tier } of adapters) tiers[tier] += 1
   const status = isSilent(deps, member) ? 'silent' : report.status

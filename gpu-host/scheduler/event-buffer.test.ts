@@ -10,11 +10,12 @@ const chunk = (text: string): ChunkEvent => ({
   finish_reason: null,
 })
 
-function build(record: (event: ChunkEvent) => boolean = () => true) {
+function build(record: (event: ChunkEvent) => boolean = () => true, bytesMax = 10_000) {
   let rooms = 0
   const recorded: string[] = []
   const buffer = new EventBuffer({
     eventsMax: 4,
+    bytesMax,
     onRoom: () => {
       rooms += 1
     },
@@ -36,6 +37,24 @@ describe('EventBuffer', () => {
     await buffer.next()
     expect(buffer.isFull).toBe(false)
     expect(countRooms()).toBe(1)
+  })
+
+  it('is full at its bytes, too, counted as such: not as characters, and not without what goes along', async () => {
+    const { buffer, countRooms } = build(() => true, 1000)
+    buffer.push(chunk('a'.repeat(300)))
+    expect(buffer.isFull).toBe(false)
+    buffer.push(chunk('€'.repeat(200)))
+    expect(buffer.isFull).toBe(true)
+    expect(buffer.bytes).toBeGreaterThanOrEqual(900)
+    await buffer.next()
+    expect(buffer.isFull).toBe(true)
+    await buffer.next()
+    expect([buffer.isFull, buffer.bytes, countRooms()]).toEqual([false, 0, 1])
+    const token = { token: 'a', bytes: [97], logprob: -1, top: [] }
+    buffer.push({ ...chunk('a'), logprobs: Array.from({ length: 20 }, () => token) })
+    expect(buffer.isFull).toBe(true)
+    buffer.dropChunks()
+    expect(buffer.bytes).toBe(0)
   })
 
   it('hands a waiting consumer the event unrecorded, records what lay here when it is taken', async () => {

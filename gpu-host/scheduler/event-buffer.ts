@@ -1,6 +1,7 @@
 /**
- * The bounded hand-over from the step loop to one consumer. The loop never waits on it: `isFull`
- * tells it to leave the sequence out until the consumer has taken half of what is held.
+ * The hand-over from the step loop to one consumer, bounded in events and in bytes. The loop never
+ * waits on it: `isFull` tells it to leave the sequence out until the consumer has taken half of
+ * what is held.
  *
  * What a waiting consumer is pushed is handed over then and there, and its pusher has recorded it.
  * A chunk that nobody waits for is recorded when it is taken, so what lies here is owed by nobody.
@@ -9,6 +10,8 @@ import type { ChunkEvent, GenerateEvent } from '../protocol.ts'
 
 export interface EventBufferOptions {
   readonly eventsMax: number
+  /** Beyond it by one event at most: what a step has made is held. */
+  readonly bytesMax: number
   /** The buffer was full and is not any more. */
   readonly onRoom: () => void
   /** Called before a chunk that lay here is handed over; false = it must not be. */
@@ -17,7 +20,8 @@ export interface EventBufferOptions {
 
 export class EventBuffer {
   readonly #options: EventBufferOptions
-  #events: GenerateEvent[] = []
+  #events: { readonly event: GenerateEvent; readonly bytes: number }[] = []
+  #bytes = 0
   #isFull = false
   #isEnded = false
   #hand: ((event: GenerateEvent | null) => void) | null = null
@@ -36,7 +40,12 @@ export class EventBuffer {
   }
 
   get hasChunks(): boolean {
-    return this.#events.some(({ type }) => type === 'chunk')
+    return this.#events.some(({ event }) => event.type === 'chunk')
+  }
+
+  /** What is held, as it would go over the wire, give or take some bytes of punctuation. */
+  get bytes(): number {
+    return this.#bytes
   }
 
   push(event: GenerateEvent): void {
@@ -45,13 +54,17 @@ export class EventBuffer {
       this.#handOver(event)
       return
     }
-    this.#events.push(event)
-    if (this.#events.length >= this.#options.eventsMax) this.#isFull = true
+    const bytes = sizeOf(event)
+    this.#events.push({ event, bytes })
+    this.#bytes += bytes
+    const { eventsMax, bytesMax } = this.#options
+    if (this.#events.length >= eventsMax || this.#bytes >= bytesMax) this.#isFull = true
   }
 
   /** Forgets the chunks that nobody took. */
   dropChunks(): void {
-    this.#events = this.#events.filter(({ type }) => type !== 'chunk')
+    this.#events = this.#events.filter(({ event }) => event.type !== 'chunk')
+    this.#bytes = this.#events.reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
   /** No event follows. What is held can still be taken. */
@@ -72,12 +85,15 @@ export class EventBuffer {
   }
 
   #shift(): GenerateEvent | undefined {
-    const event = this.#events.shift()
-    if (this.#isFull && this.#events.length <= this.#options.eventsMax / 2) {
+    const taken = this.#events.shift()
+    this.#bytes -= taken?.bytes ?? 0
+    const { eventsMax, bytesMax } = this.#options
+    const hasRoom = this.#events.length <= eventsMax / 2 && this.#bytes <= bytesMax / 2
+    if (this.#isFull && hasRoom) {
       this.#isFull = false
       this.#options.onRoom()
     }
-    return event
+    return taken?.event
   }
 
   #handOver(event: GenerateEvent | null): void {
@@ -85,4 +101,16 @@ export class EventBuffer {
     this.#hand = null
     hand?.(event)
   }
+}
+
+/** Names and punctuation of an event without its text. */
+const FRAME_BYTES = 128
+
+function sizeOf(event: GenerateEvent): number {
+  if (event.type !== 'chunk') return FRAME_BYTES
+  const { text, logprobs } = event
+  const textBytes = Buffer.byteLength(text) + FRAME_BYTES
+  return logprobs === undefined
+    ? textBytes
+    : textBytes + Buffer.byteLength(JSON.stringify(logprobs))
 }

@@ -179,6 +179,7 @@ export class LiveRequests<C extends Choice> {
     const { limits, wake } = this.#options
     return new EventBuffer({
       eventsMax: limits.eventsBufferedMax * owner.request.n,
+      bytesMax: limits.eventBytesBufferedMax,
       onRoom: wake,
       record: (chunk) => this.handOver.record(owner, chunk),
     })

@@ -18,6 +18,8 @@ export interface SchedulerLimits extends AdmissionLimits {
   /** Longest time that a consumer may leave its full buffer unread. */
   readonly consumerStallMaxMs: number
   readonly eventsBufferedMax: number
+  /** Of a request, all of its choices together. */
+  readonly eventBytesBufferedMax: number
   readonly prefillRowsMin: number
   readonly prefillRowsMax: number
   /** Length of a step that prefill is fitted to. */

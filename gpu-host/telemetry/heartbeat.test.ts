@@ -16,6 +16,7 @@ async function beatFor(ms: number, edge: EdgePort): Promise<void> {
     {
       ...{ edge, status, metrics, clock, log: () => {} },
       ...{ intervalMs: 1000, timeoutMs: 3000, onEpochStale: () => {}, onWish: () => {} },
+      onStored: () => {},
     },
     stop.signal,
   )

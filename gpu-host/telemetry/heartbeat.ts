@@ -23,6 +23,8 @@ export interface HeartbeatOptions {
   readonly onEpochStale: () => void
   /** What the pool's operator wants of this host. */
   readonly onWish: (wish: HostWish) => void
+  /** The database has a heartbeat of this host. */
+  readonly onStored: () => void
 }
 
 /** An edge that takes its time has so many beats of a host on their way to it, and no more. */
@@ -53,11 +55,12 @@ export async function runHeartbeat(options: HeartbeatOptions, signal: AbortSigna
  * One beat now, for a change that the edge should hear of at once; false when it did not arrive.
  */
 export async function beat(options: HeartbeatOptions, isLogged = true): Promise<boolean> {
-  const { edge, status, metrics, log, timeoutMs, onEpochStale, onWish } = options
+  const { edge, status, metrics, log, timeoutMs, onEpochStale, onWish, onStored } = options
   try {
     const reply = await edge.post(EDGE_ROUTES.heartbeat, `hbt_${randomUUID()}`, status(), timeoutMs)
-    // An edge of an earlier release wishes nothing.
-    const wish = heartbeatReceipt.safeParse(reply).data?.wish ?? null
+    // An edge of an earlier release says nothing.
+    const { stored = false, wish = null } = heartbeatReceipt.safeParse(reply).data ?? {}
+    if (stored) onStored()
     if (wish !== null) onWish(wish)
     return true
   } catch (error) {

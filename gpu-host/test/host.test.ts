@@ -216,7 +216,7 @@ describe('refusals before the stream', () => {
           ...{ queueWaitMaxMs: 60_000, waitTargetMs: null },
           slotWaitMaxMs: 100,
           consumerStallMaxMs: 60_000,
-          eventsBufferedMax: 64,
+          ...{ eventsBufferedMax: 64, eventBytesBufferedMax: 131_072 },
           prefillRowsMin: 8,
           prefillRowsMax: 64,
           stepTargetUs: 1e6,

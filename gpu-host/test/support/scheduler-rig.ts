@@ -24,6 +24,7 @@ export const RIG_LIMITS: SchedulerLimits = {
   slotWaitMaxMs: 100,
   consumerStallMaxMs: 1000,
   eventsBufferedMax: 8,
+  eventBytesBufferedMax: 131_072,
   prefillRowsMin: 4,
   prefillRowsMax: 24,
   stepTargetUs: 5000,
