@@ -3,6 +3,7 @@ import { Hono } from 'hono'
 import { cors } from 'hono/cors'
 import { EDGE_ROUTES } from '#protocol'
 import { RATE_HEADERS } from './admission/rate-headers.ts'
+import { keysInHeadersOnly } from './auth/stray-key.ts'
 import type { Deps } from './deps.ts'
 import { EdgeError } from './errors.ts'
 import { createPages } from './pages/pages.ts'
@@ -44,6 +45,7 @@ import { showCaller } from './routes/whoami.ts'
 export function createApp(deps: Deps): Hono<EdgeEnv> {
   const app = new Hono<EdgeEnv>()
   app.use(requestContext(deps))
+  app.use(keysInHeadersOnly)
   app.onError((error, c) => toErrorResponse(error, c))
   app.notFound((c) =>
     toErrorResponse(

@@ -1,5 +1,5 @@
 /** API keys of tenants. Checking the hash, the scope and the revocation is the edge's. */
-import { and, asc, eq, getTableColumns, sql } from 'drizzle-orm'
+import { and, asc, eq, getTableColumns, type SQL, sql } from 'drizzle-orm'
 import { alias } from 'drizzle-orm/pg-core'
 import type { Db } from '../database.ts'
 import { type ApiKey, apiKeys } from '../schema/api-keys.ts'
@@ -38,8 +38,20 @@ export async function insertApiKey(db: Db, key: NewApiKey): Promise<ApiKey> {
 const tenantLimits = alias(limits, 'tenant_limits')
 const keyLimits = alias(limits, 'key_limits')
 
-/** Revoked ones too: `revokedAt` says so. The one query without a tenant: it finds out which. */
-export async function findApiKey(db: Db, id: string): Promise<ApiKeyWithTenant | null> {
+/** Revoked ones too: `revokedAt` says so. Without a tenant: it finds out which. */
+export function findApiKey(db: Db, id: string): Promise<ApiKeyWithTenant | null> {
+  return findApiKeyWhere(db, eq(apiKeys.id, id))
+}
+
+/**
+ * As findApiKey, by the keyed hash of the whole key: one whose id is unknown and one whose secret
+ * is wrong are the same question, and have the same answer in the same time.
+ */
+export function findApiKeyByHash(db: Db, keyHash: string): Promise<ApiKeyWithTenant | null> {
+  return findApiKeyWhere(db, eq(apiKeys.keyHash, keyHash))
+}
+
+async function findApiKeyWhere(db: Db, isIt: SQL): Promise<ApiKeyWithTenant | null> {
   const [row] = await db
     .select({
       ...getTableColumns(apiKeys),
@@ -52,7 +64,7 @@ export async function findApiKey(db: Db, id: string): Promise<ApiKeyWithTenant |
     .innerJoin(tenants, eq(tenants.id, apiKeys.tenantId))
     .leftJoin(tenantLimits, eq(tenantLimits.scopeId, apiKeys.tenantId))
     .leftJoin(keyLimits, eq(keyLimits.scopeId, apiKeys.id))
-    .where(eq(apiKeys.id, id))
+    .where(isIt)
   if (row === undefined) return null
   const { ofTenant, ofKey, ...key } = row
   return { ...key, limits: [ofTenant, ofKey].filter((each) => each !== null) }

@@ -9,7 +9,7 @@ import { tenants } from './tenants.ts'
 export const apiKeys = pgTable(
   'api_keys',
   {
-    /** `key_<id>`, the public part of the key; findApiKey looks it up on the hot path. */
+    /** `key_<id>`, the public part of the key. */
     id: text('id').primaryKey(),
     tenantId: text('tenant_id')
       .notNull()
@@ -27,6 +27,8 @@ export const apiKeys = pgTable(
     revokedAt: time('revoked_at'),
   },
   (table) => [
+    // findApiKeyByHash, on the hot path.
+    index('api_keys_hash').on(table.keyHash),
     // listApiKeys: the keys of one tenant, oldest first.
     index('api_keys_tenant').on(table.tenantId, table.createdAt),
   ],

@@ -1,10 +1,12 @@
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type Database, type Db, openDatabase } from '#db/client.ts'
-import { insertApiKey, revokeApiKey } from '#db/queries/api-keys.ts'
-import { createTenant } from '#db/queries/tenants.ts'
+import { DatabaseError } from '#db/errors.ts'
+import { revokeApiKey } from '#db/queries/api-keys.ts'
 import { KEY_TTL_MS } from '../limits.ts'
 import { EdgeMetrics } from '../metrics.ts'
-import { createApiKey, hashApiKey, parseApiKey } from './api-key.ts'
+import { type StoredKey, storeKey } from '../test/support/stored-key.ts'
+import { seal } from '../test/support/wrong-keys.ts'
+import { createApiKey, parseApiKey } from './api-key.ts'
 import { Authenticator, requireOperator, requireScope } from './authenticate.ts'
 import { SESSION_TTL_S, Sessions } from './session.ts'
 
@@ -28,18 +30,7 @@ const untouchable = new Proxy({} as Db, {
   },
 })
 
-async function addKey(
-  scopes = ['generate'],
-): Promise<{ key: string; id: string; tenantId: string }> {
-  const tenant = await createTenant(database.db, { name: `t-${crypto.randomUUID()}` })
-  const key = await createApiKey()
-  const parsed = parseApiKey(key)
-  if (tenant === null || parsed === null) throw new Error('no tenant or no key')
-  const keyHash = await hashApiKey(PEPPER, key)
-  const row = { ...parsed, tenantId: tenant.id, keyHash, name: null, scopes }
-  await insertApiKey(database.db, row)
-  return { key, id: parsed.id, tenantId: tenant.id }
-}
+const addKey = (scopes?: string[]): Promise<StoredKey> => storeKey(database.db, PEPPER, scopes)
 
 async function createAuthenticator(db: Db = database.db): Promise<{
   authenticator: Authenticator
@@ -95,18 +86,40 @@ describe('Authenticator', () => {
     }
   })
 
-  it('refuses a key with the right id and another secret', async () => {
-    const { authenticator } = await createAuthenticator()
-    const { key, tenantId } = await addKey()
-    // The row of one id, with the hash of another key: what a guesser of secrets meets.
-    const forged = await createApiKey()
-    const parsed = parseApiKey(forged)
-    if (parsed === null) throw new Error('no key')
-    const keyHash = await hashApiKey(PEPPER, key)
-    await insertApiKey(database.db, { ...parsed, tenantId, keyHash, name: null, scopes: [] })
-    await expect(authenticator.authenticate(bearer(forged))).rejects.toMatchObject({
-      code: 'invalid_api_key',
-    })
+  it('takes a wrong secret for a key that nobody has: the same answer, as many look-ups', async () => {
+    const { key } = await addKey()
+    for (const forged of [seal(`${key.slice(0, 16)}${'0'.repeat(32)}`), await createApiKey()]) {
+      const { authenticator, metrics } = await createAuthenticator()
+      await authenticator.authenticate(bearer(key))
+      for (let i = 0; i < 3; i++) {
+        await expect(authenticator.authenticate(bearer(forged))).rejects.toMatchObject({
+          code: 'invalid_api_key',
+          cause: { message: 'the key is unknown' },
+        })
+      }
+      expect(metrics.toText(STATE)).toContain('key_lookups_total{from="database"} 2')
+      expect(metrics.toText(STATE)).toContain('key_lookups_total{from="cache"} 2')
+    }
+  })
+
+  it('says no more of either while the database is away', async () => {
+    const { key } = await addKey()
+    for (const forged of [seal(`${key.slice(0, 16)}${'0'.repeat(32)}`), await createApiKey()]) {
+      let isAway = false
+      const db = new Proxy(database.db, {
+        get(target, name, self) {
+          if (isAway) throw new DatabaseError('database_unavailable', 'away')
+          return Reflect.get(target, name, self)
+        },
+      })
+      const { authenticator } = await createAuthenticator(db)
+      await authenticator.authenticate(bearer(key))
+      isAway = true
+      await authenticator.authenticate(bearer(key))
+      await expect(authenticator.authenticate(bearer(forged))).rejects.toMatchObject({
+        code: 'database_unavailable',
+      })
+    }
   })
 
   it('believes a row, found or not, for no longer than KEY_TTL_MS', async () => {

@@ -1,16 +1,18 @@
 /**
  * Who is calling: bearer text, or a browser's session → identity. A key with a wrong check never
  * reaches the database; a row, or its absence, is believed for KEY_TTL_MS, and a row during an
- * outage of the database as LookupCache allows; the hash is compared on each request. Why a key was
- * refused goes to the log, the caller hears one answer for all reasons.
+ * outage of the database as LookupCache allows. Rows are looked up by the keyed hash of the whole
+ * key, never by the id in it: so an id that nobody has and a secret that is wrong take the same way
+ * and the same time, and hear the same answer. Why a key was refused goes to the log.
  */
 import type { Db } from '#db/database.ts'
-import { type ApiKeyWithTenant, findApiKey } from '#db/queries/api-keys.ts'
+import { type ApiKeyWithTenant, findApiKey, findApiKeyByHash } from '#db/queries/api-keys.ts'
 import type { ScopeLimits } from '#db/queries/limits.ts'
 import { EdgeError } from '../errors.ts'
 import { CACHE_ENTRIES_MAX, KEY_TTL_MS } from '../limits.ts'
 import { LookupCache } from '../lookup-cache.ts'
 import type { EdgeMetrics } from '../metrics.ts'
+import type { OutageWindowOptions } from '../outage-window.ts'
 import { TtlCache } from '../ttl-cache.ts'
 import { hashApiKey, isSameHash, parseApiKey } from './api-key.ts'
 import type { Sessions } from './session.ts'
@@ -32,33 +34,34 @@ export type Identity =
       readonly limits: readonly ScopeLimits[]
     }
 
-type RefusalReason = 'malformed' | 'unknown' | 'wrong_secret' | 'revoked' | 'session_over'
+type RefusalReason = 'malformed' | 'unknown' | 'revoked' | 'session_over'
 
-export interface AuthenticatorOptions {
+/** `nowMs` monotonic. */
+export interface AuthenticatorOptions extends OutageWindowOptions {
   readonly db: Db
   readonly keyPepper: string
   readonly operatorKey: string
   readonly sessions: Sessions
   readonly metrics: EdgeMetrics
-  /** Monotonic. */
-  readonly nowMs: () => number
-  /** How long the database is known to be away; null while it answers. */
-  readonly downForMs: () => number | null
 }
 
 export class Authenticator {
   readonly #options: AuthenticatorOptions
   readonly #operatorId: string
   #operatorHash: string | null = null
+  /** By hash. */
   readonly #rows: LookupCache<ApiKeyWithTenant>
-  /** Apart, since strangers can ask for any number of them. */
+  /** By id: a session has no more of its key. */
+  readonly #sessionRows: LookupCache<ApiKeyWithTenant>
+  /** By hash, or id of a session; apart, since strangers can ask for any number of them. */
   readonly #unknown: TtlCache<true>
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options
     this.#operatorId = parseApiKey(options.operatorKey)?.id ?? ''
-    const { nowMs, downForMs } = options
-    this.#rows = new LookupCache({ ttlMs: KEY_TTL_MS, nowMs, downForMs })
+    const { nowMs } = options
+    this.#rows = new LookupCache({ ...options, ttlMs: KEY_TTL_MS })
+    this.#sessionRows = new LookupCache({ ...options, ttlMs: KEY_TTL_MS })
     this.#unknown = new TtlCache({ ttlMs: KEY_TTL_MS, entriesMax: CACHE_ENTRIES_MAX, nowMs })
   }
 
@@ -73,28 +76,46 @@ export class Authenticator {
         'No API key was sent. Send it as the header "Authorization: Bearer nz_…".',
       )
     }
-    const key = parseApiKey(text)
-    if (key === null) {
+    if (parseApiKey(text) === null) {
       this.#options.metrics.keyLookups.add({ from: 'refused' })
       throw refusal('malformed')
     }
-    const hash = await hashApiKey(this.#options.keyPepper, text)
-    if (key.id === this.#operatorId) return this.#asOperator(hash)
-    const row = await this.#findRow(key.id)
-    if (row === null) throw refusal('unknown')
-    if (!isSameHash(row.keyHash, hash)) throw refusal('wrong_secret')
+    const { db, keyPepper } = this.#options
+    const hash = await hashApiKey(keyPepper, text)
+    if (await this.#isOperator(hash)) return { kind: 'operator' }
+    const row = await this.#find(this.#rows, hash, () => findApiKeyByHash(db, hash))
+    if (row === null || !isSameHash(row.keyHash, hash)) throw refusal('unknown')
     return toIdentity(row)
+  }
+
+  /**
+   * Whether the key of an identity still holds, as far as this edge can find out within KEY_TTL_MS:
+   * where the database does not answer it is left as it was.
+   */
+  async stillHolds(identity: Identity): Promise<boolean> {
+    if (identity.kind === 'operator') return true
+    const { db } = this.#options
+    const { keyId } = identity
+    try {
+      const row = await this.#find(this.#sessionRows, keyId, () => findApiKey(db, keyId))
+      return row !== null && row.revokedAt === null
+    } catch {
+      return true
+    }
   }
 
   /** This edge reads the key's row anew before it lets it in again; others within KEY_TTL_MS. */
   forget(keyId: string): void {
-    this.#rows.delete(keyId)
+    this.#rows.deleteWhere(({ id }) => id === keyId)
+    this.#sessionRows.delete(keyId)
     this.#unknown.delete(keyId)
   }
 
   /** As `forget`, for each key of the tenant. */
   forgetTenant(tenantId: string): void {
-    this.#rows.deleteWhere((row) => row.tenantId === tenantId)
+    for (const rows of [this.#rows, this.#sessionRows]) {
+      rows.deleteWhere((row) => row.tenantId === tenantId)
+    }
   }
 
   /** Its secret was seen at the sign-in; whether the key holds is asked each time. */
@@ -102,27 +123,32 @@ export class Authenticator {
     const session = await this.#options.sessions.verify(token)
     if (session === null) throw refusal('session_over')
     if (session.keyId === this.#operatorId) return { kind: 'operator' }
-    const row = await this.#findRow(session.keyId)
+    const { db } = this.#options
+    const { keyId } = session
+    const row = await this.#find(this.#sessionRows, keyId, () => findApiKey(db, keyId))
     if (row === null) throw refusal('unknown')
     return toIdentity(row)
   }
 
-  async #asOperator(hash: string): Promise<Identity> {
+  async #isOperator(hash: string): Promise<boolean> {
     const { keyPepper, operatorKey } = this.#options
     this.#operatorHash ??= await hashApiKey(keyPepper, operatorKey)
-    if (!isSameHash(this.#operatorHash, hash)) throw refusal('wrong_secret')
-    return { kind: 'operator' }
+    return isSameHash(this.#operatorHash, hash)
   }
 
-  async #findRow(keyId: string): Promise<ApiKeyWithTenant | null> {
-    const { db, metrics } = this.#options
-    if (this.#unknown.get(keyId)) {
+  async #find(
+    rows: LookupCache<ApiKeyWithTenant>,
+    of: string,
+    look: () => Promise<ApiKeyWithTenant | null>,
+  ): Promise<ApiKeyWithTenant | null> {
+    const { metrics } = this.#options
+    if (this.#unknown.get(of)) {
       metrics.keyLookups.add({ from: 'cache' })
       return null
     }
-    const found = await this.#rows.find(keyId, () => findApiKey(db, keyId))
+    const found = await rows.find(of, look)
     metrics.keyLookups.add({ from: found?.from ?? 'database' })
-    if (found === null) this.#unknown.set(keyId, true)
+    if (found === null) this.#unknown.set(of, true)
     return found?.value ?? null
   }
 }

@@ -1,6 +1,7 @@
 /**
  * Proof that a call comes from a host of this pool: `authorization: Host <JWS>`, good for one
- * route, one body and one nonce within its 30 s. Nonces are remembered by this process or isolate
+ * method and route, one body and one nonce within its 30 s. It is checked before the body is read,
+ * so that strangers can make this edge hold none. Nonces are remembered by this process or isolate
  * alone; beyond it a replay changes nothing, since usage events are unique by request id and a
  * heartbeat only repeats itself.
  */
@@ -12,6 +13,7 @@ import {
   type GrantClaims,
   grantClaims,
 } from '#protocol'
+import { NonceBook } from '#wire/nonce-book.ts'
 import { EdgeError } from '../errors.ts'
 import { NONCES_MAX } from '../limits.ts'
 import { isSameHash, toHex } from './api-key.ts'
@@ -21,29 +23,28 @@ const TOKEN_BYTES_MAX = 4096
 export class HostVerifier {
   readonly #secret: Uint8Array
   readonly #nowMs: () => number
-  /** Nonce → second after which its token is refused anyway; oldest first. */
-  readonly #nonces = new Map<string, number>()
+  readonly #nonces = new NonceBook(NONCES_MAX)
 
   constructor(secret: Uint8Array, nowMs: () => number) {
     this.#secret = secret
     this.#nowMs = nowMs
   }
 
-  /** Throws `host_signature_invalid`; its cause says what is wrong. */
+  /**
+   * Checks everything but the body and uses the nonce up. Throws `host_signature_invalid`, whose
+   * cause says what is wrong, or `overloaded` when too many nonces are remembered.
+   */
   async verify(
     authorization: string | null,
-    route: string,
-    body: Uint8Array,
+    { method, route }: Pick<GrantClaims, 'method' | 'route'>,
   ): Promise<GrantClaims> {
     const claims = await this.#verifyToken(authorization)
     const nowS = this.#nowMs() / 1000
-    if (claims.route !== route) throw invalid('it is for another route')
+    if (claims.route !== route || claims.method !== method) {
+      throw invalid('it is for another route')
+    }
     if (claims.exp - claims.iat > GRANT_TTL_S || claims.iat > nowS + GRANT_SKEW_S) {
       throw invalid('it is valid for longer than it may be')
-    }
-    const digest = await crypto.subtle.digest('SHA-256', new Uint8Array(body))
-    if (!isSameHash(claims.body_sha256 ?? '', toHex(new Uint8Array(digest)))) {
-      throw invalid('it is for another body')
     }
     this.#useNonce(claims, nowS)
     return claims
@@ -67,16 +68,17 @@ export class HostVerifier {
   }
 
   #useNonce({ nonce, exp }: GrantClaims, nowS: number): void {
-    for (const [known, untilS] of this.#nonces) {
-      if (untilS >= nowS) break
-      this.#nonces.delete(known)
-    }
-    if (this.#nonces.has(nonce)) throw invalid('it was used before')
-    if (this.#nonces.size >= NONCES_MAX) {
-      throw new EdgeError('overloaded', 'too many host calls at once')
-    }
-    this.#nonces.set(nonce, exp + GRANT_SKEW_S)
+    const outcome = this.#nonces.use(nonce, exp + GRANT_SKEW_S, nowS)
+    if (outcome === 'used') throw invalid('it was used before')
+    if (outcome === 'full') throw new EdgeError('overloaded', 'too many host calls at once')
   }
+}
+
+/** Throws `host_signature_invalid` unless the call was signed with exactly this body. */
+export async function assertSignedBody(claims: GrantClaims, body: Uint8Array): Promise<void> {
+  const digest = await crypto.subtle.digest('SHA-256', new Uint8Array(body))
+  if (isSameHash(claims.body_sha256 ?? '', toHex(new Uint8Array(digest)))) return
+  throw invalid('it is for another body')
 }
 
 function invalid(reason: string, cause?: unknown): EdgeError {

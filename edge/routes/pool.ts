@@ -16,6 +16,7 @@ import {
   heartbeat,
   usageBatch,
 } from '#protocol'
+import { assertSignedBody } from '../auth/host-signature.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
 import { HEARTBEAT_BYTES_MAX, LOOKUP_WAIT_MS, USAGE_BATCH_BYTES_MAX } from '../limits.ts'
@@ -42,6 +43,7 @@ export function takeHeartbeat(deps: Deps): (c: EdgeContext) => Promise<Response>
   }
   return async (c) => {
     const told = await readSigned(deps, c, EDGE_ROUTES.heartbeat, heartbeat, HEARTBEAT_BYTES_MAX)
+    if (told.stored_ago_ms !== null) deps.cutOff.heard(told.stored_ago_ms)
     const absurdity = absurdityOf(told)
     if (absurdity !== null) throw refused(deps, ...absurdity)
     const held = deps.wishes.hold(told)
@@ -88,9 +90,10 @@ async function readSigned<T extends z.ZodType>(
   schema: T,
   bytesMax: number,
 ): Promise<z.infer<T>> {
-  const bytes = await readBytes(c.req.raw, bytesMax)
   const authorization = c.req.header('authorization') ?? null
-  const claims = await deps.hostVerifier.verify(authorization, route, bytes)
+  const claims = await deps.hostVerifier.verify(authorization, { method: c.req.method, route })
+  const bytes = await readBytes(c.req.raw, bytesMax)
+  await assertSignedBody(claims, bytes)
   // The reply names the call that it answers.
   c.set('requestId', claims.request_id)
   return parseValue(schema, parseJson(bytes))
