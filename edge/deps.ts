@@ -17,6 +17,7 @@ import { HOST_PATIENCE, type HostPatience } from './limits.ts'
 import type { Log } from './log.ts'
 import { EdgeMetrics } from './metrics.ts'
 import type { AssetTexts } from './pages/assets.ts'
+import { CutOffWatch } from './pool/cut-off-watch.ts'
 import { GrantSigner } from './pool/grant.ts'
 import { HostCalls } from './pool/host-calls.ts'
 import { HostChoice } from './pool/host-choice.ts'
@@ -59,6 +60,7 @@ export interface Deps extends DepsInput {
   readonly clock: PoolClock
   /** How long the database is known to be away; null while it answers. */
   readonly downForMs: () => number | null
+  readonly cutOff: CutOffWatch
   readonly metrics: EdgeMetrics
   readonly sessions: Sessions
   readonly authenticator: Authenticator
@@ -82,6 +84,7 @@ export function createDeps(input: DepsInput): Deps {
   const metrics = new EdgeMetrics()
   const clock = new PoolClock({ readMs: () => databaseTimeMs(db), wallMs, monotonicMs, log })
   const downForMs = () => availability?.downForMs() ?? null
+  const cutOff = new CutOffWatch(monotonicMs)
   const { random } = Math
   const health = createHostHealth({ nowMs: monotonicMs, random, metrics, log })
   const pace = new HostPace(monotonicMs)
@@ -106,7 +109,8 @@ export function createDeps(input: DepsInput): Deps {
   const isBaseModel = (name: string): boolean =>
     name === baseModel || pool.known().some((heartbeat) => heartbeat.base_model === name)
   const limiter = new Limiter({ db, metrics, nowMs: monotonicMs })
-  const remembering = { db, nowMs: monotonicMs, downForMs }
+  const isCutOff = (startMs: number) => cutOff.isCutOff(startMs)
+  const remembering = { db, nowMs: monotonicMs, downForMs, isCutOff }
   const sessions = new Sessions({ keyPepper, nowMs: clock.nowMs })
   availability?.listen((isUp, downMs) => {
     metrics.databaseChanges.add({ to: isUp ? 'up' : 'away' })
@@ -120,6 +124,7 @@ export function createDeps(input: DepsInput): Deps {
     monotonicMs,
     clock,
     downForMs,
+    cutOff,
     metrics,
     pool,
     health,

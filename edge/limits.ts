@@ -1,7 +1,26 @@
 /** Every bound and timeout of the edge, unit in the name, with its reason. */
 
+import type { Pace } from '#wire/pace.ts'
+
 const KIB = 1024
 const MIB = 1024 * KIB
+
+/** Request line and headers together; cookies of pages are a few hundred bytes. */
+export const HEADER_BYTES_MAX = 16 * KIB
+/** All headers must be there by then. */
+export const HEADERS_TIMEOUT_MS = 15_000
+/** A body that arrives more slowly is given up: a client that trickles holds memory and a place. */
+export const BODY_PACE: Pace = { graceMs: 15_000, bytesPerSecond: 16 * KIB }
+/** A client that takes nothing of its reply for so long is cut. */
+export const REPLY_PACE: Pace = { graceMs: 30_000, bytesPerSecond: 16 * KIB }
+/** A client that is still sending gets this long to read why it was answered already. */
+export const LINGER_MS = 2000
+/** How often connections are looked at: late headers, replies that nobody reads. */
+export const CONNECTION_SWEEP_MS = 1000
+/** Of one process. Idle ones cost some KiB, and a file each. */
+export const CONNECTIONS_MAX = 16_384
+/** A key that is revoked ends its streams within this and KEY_TTL_MS. */
+export const KEY_WATCH_MS = 10_000
 
 /** Body of an inference request. Below the host's own cap, since it grows a little on the way. */
 export const REQUEST_BYTES_MAX = 3.5 * MIB
@@ -36,6 +55,11 @@ export const OUTAGE_RETRY_MS = 1000
 export const OUTAGE_SEEN_MS_MAX = 600_000
 /** So long after an outage began; then the edge refuses everybody. */
 export const OUTAGE_GRACE_MS = 900_000
+
+/** What others stored so long after this edge lost the database was not stored before it … */
+export const CUT_OFF_AFTER_MS = 2000
+/** … and when they have stored things for so long, this edge alone is cut off: 8 s in all. */
+export const CUT_OFF_LASTS_MS = 2000
 
 /** From one measurement of the database's clock to the next. */
 export const CLOCK_INTERVAL_MS = 30_000

@@ -46,7 +46,7 @@ export async function* runAttempt(call: AttemptCall): AsyncGenerator<AttemptEven
     let isAccepted = false
     for await (const event of readEvents(response, watch)) {
       if (hasEnded) continue
-      if (call.client.aborted) throw clientLeft()
+      if (call.client.aborted) throw clientLeft(call.client)
       isAccepted ||= event.type === 'accepted' && event.request_id === call.requestId
       if (!isAccepted && event.type !== 'error') {
         yield wrongReply('a reply to another request')
@@ -60,15 +60,16 @@ export async function* runAttempt(call: AttemptCall): AsyncGenerator<AttemptEven
     if (!hasEnded) yield brokenOff(new Error('the stream ended before its end'))
   } catch (error) {
     if (hasEnded) return
-    if (call.client.aborted) throw clientLeft()
+    if (call.client.aborted) throw clientLeft(call.client)
     yield watch.hasHeaders ? brokenOff(error) : unreachable(error)
   } finally {
     await watch.end()
   }
 }
 
-export function clientLeft(): EdgeError {
-  return new EdgeError('request_aborted', 'the client left')
+/** Why nobody needs the answer any more. */
+export function clientLeft({ reason }: AbortSignal): EdgeError {
+  return reason instanceof EdgeError ? reason : new EdgeError('request_aborted', 'the client left')
 }
 
 /** An end that the host did not come to by itself is a failure: this client is still listening. */

@@ -100,7 +100,7 @@ export class HostClient {
       if (outcome === null) return
       refusal = outcome.error
       mayOwe ||= outcome.mayOwe
-      if (listener.signal.aborted) refusal = clientLeft()
+      if (listener.signal.aborted) refusal = clientLeft(listener.signal)
       if (listener.signal.aborted || !outcome.isRetryable) break
       if (asked.size === HOST_ATTEMPTS_MAX) break
       // Chosen anew: it may be minutes since, and the pool another.

@@ -59,8 +59,10 @@ export class UploadClient {
     if (host === undefined) throw noHost(call)
     const body = { content: upload.body, contentType }
     const reply = await this.#post(host, HOST_ROUTES.adapters, call, body, null, adapterReceipt)
-    if (isFailure(reply)) throw reply.error
-    return reply
+    if (!isFailure(reply)) return reply
+    // The bytes come from the client: it is not the host that is slow.
+    if (reply.hostCode !== 'request_timeout') throw reply.error
+    throw new EdgeError('request_timeout', 'the upload did not arrive in time')
   }
 
   /** Where the files go, and what of them is there already. */

@@ -21,13 +21,16 @@ function standingOf(deps: Deps, { host_id: hostId, status }: Heartbeat): HostSta
 
 /**
  * 200 while this edge serves anybody: `degraded` while the database is away and known keys still
- * work, 503 when none does. An empty pool is no reason to take the edge away from it.
+ * work, 503 when none does, or when this edge alone is cut off from the database. An empty pool is
+ * no reason to take the edge away from it.
  */
 export function showHealth(deps: Deps): (c: EdgeContext) => Promise<Response> {
   return async (c) => {
     const failure = await askDatabase(deps)
     const awayMs = deps.downForMs() ?? 0
-    if (failure !== null && awayMs >= OUTAGE_GRACE_MS) throw databaseUnavailable(failure)
+    const isCutOff = deps.cutOff.isCutOff(deps.monotonicMs() - awayMs)
+    const isOver = awayMs >= OUTAGE_GRACE_MS || isCutOff
+    if (failure !== null && isOver) throw databaseUnavailable(failure)
     await deps.pool.ready().catch(() => {})
     return c.json({
       status: failure === null ? 'ok' : 'degraded',

@@ -8,6 +8,7 @@ import type { ChunkEvent, GenerateRequest } from '#protocol'
 import { readDeadline, remainingDeadline } from '../admission/deadline.ts'
 import { type OpenRequest, openRequest } from '../admission/open-request.ts'
 import { type Identity, requireScope } from '../auth/authenticate.ts'
+import { KeyWatch } from '../auth/key-watch.ts'
 import type { Deps } from '../deps.ts'
 import { errorText } from '../errors.ts'
 import { FollowedClient } from '../followed-client.ts'
@@ -42,13 +43,18 @@ export function infer(deps: Deps, kind: CompletionKind): (c: EdgeContext) => Pro
     const identity = await identify(deps, c)
     requireScope(identity, 'generate')
     const client = new FollowedClient(c.req.raw.signal)
-    const due: Due = { identity, startMs, deadlineMs, client }
-    const reply = await answer(deps, kind, c, due).catch((error: unknown) => {
+    const watch = new KeyWatch(() => deps.authenticator.stillHolds(identity), client.dismiss)
+    const end = (): void => {
       client.end()
+      watch.end()
+    }
+    const due: Due = { identity, startMs, deadlineMs, client, end }
+    const reply = await answer(deps, kind, c, due).catch((error: unknown) => {
+      end()
       throw error
     })
     // A stream goes on, and lets go of its client when it ends.
-    if (reply.headers.get('content-type') !== EVENT_STREAM) client.end()
+    if (reply.headers.get('content-type') !== EVENT_STREAM) end()
     return reply
   }
 }
@@ -59,6 +65,8 @@ interface Due {
   readonly startMs: number
   readonly deadlineMs: number | null
   readonly client: FollowedClient
+  /** Lets go of client and key. */
+  readonly end: () => void
 }
 
 async function answer(
@@ -111,7 +119,7 @@ async function answer(
     }),
   )
   if (!isStream) return opened.reply(c, await collect(events, format))
-  return stream(deps, c, { events, format, call, client, opened })
+  return stream(deps, c, { events, format, call, client, opened, end: due.end })
 }
 
 async function collect(events: HostEvents, format: ReplyFormat): Promise<object> {
@@ -137,9 +145,10 @@ async function stream(
     readonly call: Call
     readonly client: FollowedClient
     readonly opened: OpenRequest
+    readonly end: () => void
   },
 ): Promise<Response> {
-  const { events, format, call, client, opened } = reply
+  const { events, format, call, client, opened, end } = reply
   const first = events.next()
   await withinTime(first, HEADER_HOLD_MS)
   deps.metrics.streamsOpen += 1
@@ -153,7 +162,7 @@ async function stream(
     abort: client.abort,
     onDelivered: opened.onDelivered,
     onEnd: (error) => {
-      client.end()
+      end()
       deps.metrics.streamsOpen -= 1
       if (error === null) return
       deps.metrics.streamsBroken.add({ code: error.code })
