@@ -14,7 +14,22 @@ type ErrorType =
   | 'insufficient_quota'
 
 export interface ErrorRow {
-  readonly status: 400 | 401 | 403 | 404 | 408 | 409 | 413 | 422 | 429 | 499 | 500 | 502 | 503 | 504
+  readonly status:
+    | 400
+    | 401
+    | 403
+    | 404
+    | 408
+    | 409
+    | 413
+    | 422
+    | 429
+    | 431
+    | 499
+    | 500
+    | 502
+    | 503
+    | 504
   readonly type: ErrorType
   /** Hint where the thrower knows no better. */
   readonly retryAfterMs?: number
@@ -33,10 +48,13 @@ export const EDGE_ERRORS = {
   permission_denied: { status: 403, type: 'permission_error' },
   not_found: { status: 404, type: 'invalid_request_error' },
   model_not_found: { status: 404, type: 'invalid_request_error' },
+  /** The client is too slow; SDKs try it again. */
+  request_timeout: { status: 408, type: 'invalid_request_error' },
   host_epoch_stale: { status: 409, type: 'invalid_request_error', shouldRetry: false },
   /** Some of its files have not arrived: to be planned anew, not tried again. */
   upload_incomplete: { status: 409, type: 'invalid_request_error', shouldRetry: false },
   payload_too_large: { status: 413, type: 'invalid_request_error' },
+  headers_too_large: { status: 431, type: 'invalid_request_error' },
   /** SDKs try it again, and find the reply. */
   idempotency_in_progress: { status: 409, type: 'invalid_request_error', retryAfterMs: 1000 },
   idempotency_key_reused: { status: 422, type: 'invalid_request_error' },

@@ -1,11 +1,25 @@
 /**
- * The edge on Node: listens, and stops in order. Stopping refuses new connections, lets replies and
- * streams finish within the grace, cuts the rest, and only then lets the caller close the database.
+ * The edge on Node: listens, bounds what a connection may cost, and stops in order. Stopping
+ * refuses new connections, lets replies and streams finish within the grace, cuts the rest, and
+ * only then lets the caller close the database.
  */
 import { once } from 'node:events'
-import type { Server } from 'node:http'
+import { type Server, STATUS_CODES } from 'node:http'
+import type { Duplex } from 'node:stream'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Hono } from 'hono'
+import { type CutReason, guardConnections } from '#wire/connection-guard.ts'
+import type { Pace } from '#wire/pace.ts'
+import { EDGE_ERRORS, EdgeError, type EdgeErrorCode } from './errors.ts'
+import {
+  CONNECTION_SWEEP_MS,
+  CONNECTIONS_MAX,
+  HEADER_BYTES_MAX,
+  HEADERS_TIMEOUT_MS,
+  LINGER_MS,
+  REPLY_PACE,
+  UPLOAD_TIMEOUT_MS,
+} from './limits.ts'
 import type { EdgeEnv } from './request-context.ts'
 
 export interface NodeServer {
@@ -27,21 +41,42 @@ const STREAM_BUFFER_BYTES = 1
  */
 const IDLE_CONNECTION_MS = 75_000
 
+export interface NodeServerOptions {
+  readonly port: number
+  readonly address: string
+  /** How fast a client must take its reply; absent = REPLY_PACE. */
+  readonly replyPace?: Pace
+  /** Absent = HEADERS_TIMEOUT_MS. */
+  readonly headersTimeoutMs?: number
+  readonly onCut?: (reason: CutReason) => void
+}
+
 /** Rejects when the port is not to be had. */
 export async function startNodeServer(
   app: Pick<Hono<EdgeEnv>, 'fetch'>,
-  { port, address }: { readonly port: number; readonly address: string },
+  options: NodeServerOptions,
 ): Promise<NodeServer> {
-  // An upload may take its time; the routes have limits of their own.
+  const { port, address, replyPace = REPLY_PACE, onCut } = options
   const server = createAdaptorServer({
     fetch: app.fetch,
     serverOptions: {
-      requestTimeout: 0,
-      headersTimeout: 15_000,
+      maxHeaderSize: HEADER_BYTES_MAX,
+      headersTimeout: options.headersTimeoutMs ?? HEADERS_TIMEOUT_MS,
+      // An upload may take its time; the routes have limits of their own.
+      requestTimeout: UPLOAD_TIMEOUT_MS,
+      connectionsCheckingInterval: CONNECTION_SWEEP_MS,
       keepAliveTimeout: IDLE_CONNECTION_MS,
       highWaterMark: STREAM_BUFFER_BYTES,
     },
   }) as Server
+  server.maxConnections = CONNECTIONS_MAX
+  server.on('clientError', refuseUnread)
+  guardConnections(server, {
+    pace: replyPace,
+    lingerMs: LINGER_MS,
+    sweepMs: Math.min(CONNECTION_SWEEP_MS, replyPace.graceMs),
+    ...(onCut && { onCut }),
+  })
   server.listen(port, address)
   await once(server, 'listening')
   const bound = server.address()
@@ -70,4 +105,29 @@ async function stopServer(server: Server, graceMs: number): Promise<void> {
   await closed
   clearInterval(sweep)
   clearTimeout(cut)
+}
+
+/** By what Node says of bytes that are no request. */
+const UNREAD: Readonly<Record<string, EdgeErrorCode>> = {
+  HPE_HEADER_OVERFLOW: 'headers_too_large',
+  ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
+}
+
+/** What never becomes a request is refused in the same words as one. */
+function refuseUnread(cause: NodeJS.ErrnoException, socket: Duplex): void {
+  if (!socket.writable || cause.code === 'ECONNRESET') {
+    socket.destroy()
+    return
+  }
+  const code = UNREAD[cause.code ?? ''] ?? 'invalid_request'
+  const { status } = EDGE_ERRORS[code]
+  const error = new EdgeError(code, 'the request is no valid HTTP, too large or too slow')
+  const body = JSON.stringify(error.toBody())
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+    'connection: close',
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(body)}`,
+  ]
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
 }

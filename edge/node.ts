@@ -42,7 +42,9 @@ async function main(): Promise<void> {
   setInterval(() => deps.pool.upkeep(), POOL_UPKEEP_MS).unref()
   const jobs = new JobRunner(deps)
   const jobTimer = setInterval(() => void jobs.runDueJobs(), JOB_TICK_MS)
-  const server = await startNodeServer(createApp(deps), config)
+  const { port, address } = config
+  const onCut = (reason: string): void => consoleLog('warn', 'connection cut', { reason })
+  const server = await startNodeServer(createApp(deps), { port, address, onCut })
   let isStopping = false
   const stop = async (reason: string): Promise<void> => {
     if (isStopping) {

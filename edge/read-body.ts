@@ -1,14 +1,18 @@
 /**
- * A request's body → bytes → typed value, within a byte cap. What is too large is refused as soon
- * as it shows, by its length header or while it arrives.
+ * A request's body → bytes → typed value, within a byte cap, a pace and a depth. What is too large
+ * is refused as soon as it shows, by its length header or while it arrives; what trickles is given
+ * up; what nests too deep is not parsed.
  */
 import type { z } from 'zod'
+import { isTooDeep, JSON_DEPTH_MAX } from '#wire/json-depth.ts'
+import { PaceWatch } from '#wire/pace.ts'
 import { EdgeError } from './errors.ts'
+import { BODY_PACE } from './limits.ts'
 import { inPlainWords } from './plain-words.ts'
 
 /**
- * `onBytes` hears of each piece as it arrives. Throws `payload_too_large`, or `request_aborted` when
- * the client leaves half-way.
+ * `onBytes` hears of each piece as it arrives. Throws `payload_too_large`, `request_timeout`, or
+ * `request_aborted` when the client leaves half-way.
  */
 export async function readBytes(
   request: Request,
@@ -21,19 +25,41 @@ export async function readBytes(
   if (request.body === null) return new Uint8Array()
   const chunks: Uint8Array[] = []
   let length = 0
+  const slow = Promise.withResolvers<never>()
+  slow.promise.catch(() => {})
+  const pace = new PaceWatch({ ...TIMERS, pace: BODY_PACE, onSlow: () => slow.reject(tooSlow()) })
+  const reader = request.body.getReader()
   try {
-    for await (const chunk of request.body) {
-      length += chunk.byteLength
+    for (;;) {
+      const { done, value } = await Promise.race([reader.read(), slow.promise])
+      if (done) break
+      length += value.byteLength
+      pace.moved(value.byteLength)
       if (length > bytesMax) throw tooLarge()
-      chunks.push(chunk)
-      onBytes?.(chunk)
+      chunks.push(value)
+      onBytes?.(value)
     }
   } catch (error) {
+    reader.cancel(error).catch(() => {})
     if (error instanceof EdgeError) throw error
     throw new EdgeError('request_aborted', 'the body did not arrive whole', { cause: error })
+  } finally {
+    pace.end()
   }
   const [only] = chunks
   return chunks.length === 1 && only !== undefined ? only : concat(chunks, length)
+}
+
+const TIMERS = {
+  nowMs: () => performance.now(),
+  setTimer(ms: number, look: () => void): () => void {
+    const timer = setTimeout(look, ms)
+    return () => clearTimeout(timer)
+  },
+}
+
+function tooSlow(): EdgeError {
+  return new EdgeError('request_timeout', 'the body did not arrive in time')
 }
 
 function concat(chunks: readonly Uint8Array[], length: number): Uint8Array {
@@ -46,8 +72,12 @@ function concat(chunks: readonly Uint8Array[], length: number): Uint8Array {
   return bytes
 }
 
-/** Throws `invalid_request` when it is not JSON. */
+/** Throws `invalid_request` when it is not JSON, or nests too deep. */
 export function parseJson(bytes: Uint8Array): unknown {
+  if (isTooDeep(bytes)) {
+    const message = `the body is nested more than ${JSON_DEPTH_MAX} arrays and objects deep`
+    throw new EdgeError('invalid_request', message)
+  }
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(bytes))
   } catch (error) {

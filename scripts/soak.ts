@@ -2,8 +2,9 @@
  * `npm run soak -- [--minutes N] [--seed S]`: the native tests on an engine that was built with
  * AddressSanitizer and UndefinedBehaviorSanitizer, then, for the rest of N CPU minutes, the fuzzers
  * of pack loading, on that engine and on the readers in TypeScript. The last line of stdout is the
- * report; exit code 1 = a finding, whose own message and replay are above it. With `--ledger`
- * or `--schemathesis` another soak altogether: soak/ledger.ts, soak/schemathesis.ts.
+ * report; exit code 1 = a finding, whose own message and replay are above it. With `--ledger`,
+ * `--schemathesis` or `--security` another soak altogether: soak/ledger.ts, soak/schemathesis.ts,
+ * soak/security.ts.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -41,6 +42,10 @@ export async function runSoak(
   if (args.includes('--schemathesis')) {
     const { runSchemathesisSoak } = await import('./soak/schemathesis.ts')
     return runSchemathesisSoak(root, args, env, note)
+  }
+  if (args.includes('--security')) {
+    const { runSecuritySoak } = await import('./soak/security.ts')
+    return runSecuritySoak(root, args, env)
   }
   const { minutes, seed } = parseSoakArgs(args)
   await prepareNative(note)

@@ -4,6 +4,7 @@
  * must see it.
  */
 import type { PlantedBug } from './planted-bug.ts'
+import { FRONT_DOOR_BUGS } from './planted-front-door-bugs.ts'
 import { HOST_BUGS, JOURNAL_BUGS } from './planted-host-bugs.ts'
 
 /** Suites of db run on every kind of database; one is enough to see a bug of the SQL. */
@@ -139,6 +140,7 @@ const EDGE_BUGS: readonly PlantedBug[] = [
 export const PLANTED_BUGS: readonly PlantedBug[] = [
   ...HOST_BUGS,
   ...JOURNAL_BUGS,
+  ...FRONT_DOOR_BUGS,
   ...LEDGER_BUGS,
   ...LIMIT_BUGS,
   ...EDGE_BUGS,

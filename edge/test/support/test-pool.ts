@@ -14,7 +14,7 @@ import { readEdgeConfig } from '../../config.ts'
 import { createDeps, type Deps, type DepsInput } from '../../deps.ts'
 import type { LogFields } from '../../log.ts'
 import { readAssets } from '../../node-assets.ts'
-import { type NodeServer, startNodeServer } from '../../node-server.ts'
+import { type NodeServer, type NodeServerOptions, startNodeServer } from '../../node-server.ts'
 import { PoolClient } from './pool-client.ts'
 import {
   type AdapterStore,
@@ -57,12 +57,14 @@ export class TestPool extends PoolClient {
     databaseUrl = 'pglite:memory',
     operatorKey: given,
     environment = {},
+    server: serverOptions = {},
     ...options
   }: Partial<Pick<DepsInput, 'fetch' | 'patience' | 'monotonicMs'>> & {
     readonly databaseUrl?: string
     /** Absent = a new one. */
     readonly operatorKey?: string
     readonly environment?: Readonly<Record<string, string>>
+    readonly server?: Partial<NodeServerOptions>
   } = {}): Promise<TestPool> {
     const database = await openDatabase(databaseUrl)
     await database.migrate()
@@ -80,7 +82,8 @@ export class TestPool extends PoolClient {
     })
     const findings: string[] = []
     const fetch = checkReplies(createApp(deps).fetch, (finding) => findings.push(finding))
-    const server = await startNodeServer({ fetch }, { port: 0, address: '127.0.0.1' })
+    const listening = { port: 0, address: '127.0.0.1', ...serverOptions }
+    const server = await startNodeServer({ fetch }, listening)
     return new TestPool(database, deps, server, operatorKey, logs, findings)
   }
 
