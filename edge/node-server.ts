@@ -70,7 +70,7 @@ export async function startNodeServer(
     },
   }) as Server
   server.maxConnections = CONNECTIONS_MAX
-  server.on('clientError', refuseUnread)
+  refuseUnread(server)
   guardConnections(server, {
     pace: replyPace,
     lingerMs: LINGER_MS,
@@ -114,11 +114,25 @@ const UNREAD: Readonly<Record<string, EdgeErrorCode>> = {
 }
 
 /** What never becomes a request is refused in the same words as one. */
-function refuseUnread(cause: NodeJS.ErrnoException, socket: Duplex): void {
-  if (!socket.writable || cause.code === 'ECONNRESET') {
-    socket.destroy()
-    return
-  }
+function refuseUnread(server: Server): void {
+  const answering = new WeakSet<Duplex>()
+  server.on('request', ({ socket }, response) => {
+    answering.add(socket)
+    response.once('close', () => answering.delete(socket))
+  })
+  server.on('clientError', (cause: NodeJS.ErrnoException, socket) => {
+    // In the middle of a reply it would read as a part of that.
+    if (socket.writable && !answering.has(socket) && cause.code !== 'ECONNRESET') {
+      socket.end(toRefusal(cause))
+      setTimeout(() => socket.destroy(), LINGER_MS).unref()
+    } else {
+      socket.destroy()
+    }
+  })
+}
+
+/** A whole reply, as it goes over the wire. */
+function toRefusal(cause: NodeJS.ErrnoException): string {
   const code = UNREAD[cause.code ?? ''] ?? 'invalid_request'
   const { status } = EDGE_ERRORS[code]
   const error = new EdgeError(code, 'the request is no valid HTTP, too large or too slow')
@@ -129,5 +143,5 @@ function refuseUnread(cause: NodeJS.ErrnoException, socket: Duplex): void {
     'content-type: application/json',
     `content-length: ${Buffer.byteLength(body)}`,
   ]
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  return `${head.join('\r\n')}\r\n\r\n${body}`
 }

@@ -50,22 +50,22 @@ const asked = (): string =>
     ...ASKED,
   })
 
-/** Asks for a long stream and never reads a byte of it; returns how to leave. */
-async function neverRead(): Promise<() => void> {
+/** Asks for a long stream and never reads a byte of it. */
+async function neverRead(): Promise<RawCaller> {
   const caller = await RawCaller.dial(pool.url)
   caller.socket.pause()
   const headers = { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' }
   caller.begin('POST', '/v1/chat/completions', headers, Buffer.byteLength(asked()))
   caller.send(asked())
-  return () => caller.end()
+  return caller
 }
 
 /** All of them. Those of the soak are a process of their own. */
 async function manyNeverRead(): Promise<() => void> {
   if (!IS_SOAK) {
-    const leave = await Promise.all(Array.from({ length: CLIENTS }, neverRead))
+    const callers = await Promise.all(Array.from({ length: CLIENTS }, neverRead))
     return () => {
-      for (const each of leave) each()
+      for (const caller of callers) caller.end()
     }
   }
   const script = join(import.meta.dirname, 'support', 'never_read.py')
@@ -192,6 +192,18 @@ describe('a client that sends', () => {
     expect(JSON.parse(refused.body)).toMatchObject({ error: { code: 'headers_too_large' } })
     const many = Object.fromEntries(Array.from({ length: 2000 }, (_, i) => [`x-${i}`, 'aaaa']))
     expect((await reply(many)).status).toBe(431)
+  })
+
+  it('what is no HTTP while it is answered adds nothing to the answer', async () => {
+    const caller = await neverRead()
+    const { socket } = caller
+    await until(() => expect(pool.deps.metrics.streamsOpen).toBe(1))
+    caller.send('no request at all\r\n\r\n')
+    await until(() => expect(pool.deps.metrics.streamsOpen).toBe(0))
+    socket.resume()
+    await caller.closed
+    expect(caller.received).toContain('data: ')
+    expect(caller.received.split('HTTP/1.1')).toHaveLength(2)
   })
 
   it('what is no HTTP is refused in the same words as anything else', async () => {
