@@ -76,7 +76,9 @@ describe('many that doubt a host at once', () => {
     const sinceMs = nowMs()
     const doubts = [prober.isAliveSince(host, sinceMs), prober.probe(host)]
     await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(prober.isWellSince('a', sinceMs)).toBe(false)
     prober.heard('a')
+    expect(prober.isWellSince('a', sinceMs)).toBe(true)
     expect(await Promise.all(doubts)).toEqual([true, 'well'])
     expect(health.standing('a').isEjected).toBe(false)
     // What was said before a silence began is no sign.

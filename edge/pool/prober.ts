@@ -81,10 +81,12 @@ export class HostProber {
     }
   }
 
-  /** Whether a question was answered with "well" after `sinceMs`. */
+  /** Whether it answered "well", or said something in a call, after `sinceMs`. */
   isWellSince(hostId: string, sinceMs: number): boolean {
     const answers = this.#answers.get(hostId)
-    return answers !== undefined && answers.life === 'well' && answers.knownMs > sinceMs
+    if (answers === undefined) return false
+    const { life, knownMs, heardMs } = answers
+    return heardMs > sinceMs || (life === 'well' && knownMs > sinceMs)
   }
 
   /** Whether somebody is asking now, or so many are asked that this one waits. */
