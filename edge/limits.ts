@@ -226,6 +226,8 @@ export const REFUSAL_KEPT_MS_MAX = 250
  */
 export const ASK_PAUSE_MS = 5
 export const ASK_WAIT_MS_MAX = 2000
+/** Longer than any question lasts: one without an answer vanished with its asker. */
+export const ASK_VANISHED_MS = 60_000
 /** After a failed question the database is left alone for so long. */
 export const DATABASE_REST_MS = 1000
 /** During an outage an edge may spend this part of what was left when it last asked. */

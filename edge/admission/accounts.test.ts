@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ConcurrencyAsk, PortionGrant, RateAsk, SpendAsk } from '#db/queries/portions.ts'
-import { OUTAGE_SHARE, RATE_SLICE_MS, RATE_WINDOW_MS } from '../limits.ts'
+import { ASK_VANISHED_MS, OUTAGE_SHARE, RATE_SLICE_MS, RATE_WINDOW_MS } from '../limits.ts'
 import { ConcurrencyAccount } from './concurrency-account.ts'
 import type { Hold, LimitAccount } from './limit-account.ts'
 import { RateAccount } from './rate-account.ts'
@@ -241,5 +241,29 @@ describe('an account without the database', () => {
     expect(account.takeOffline(2n, 1000)).not.toBeNull()
     expect(account.takeOffline(1n, 1000)).toBeNull()
     expect(account.takeOffline(1n, 70_000)).not.toBeNull()
+  })
+})
+
+describe('a question whose asker vanished', () => {
+  it('is asked anew after a while, and its late answer counts no more', () => {
+    const account = new ConcurrencyAccount('tenant', 10n)
+    const vanished = account.asks(0)
+    expect(account.isAsking(ASK_VANISHED_MS - 1)).toBe(true)
+    expect(account.isAsking(ASK_VANISHED_MS)).toBe(false)
+    const next = account.asks(ASK_VANISHED_MS)
+    account.asked(vanished)
+    expect(account.isAskingFor(vanished)).toBe(false)
+    expect(account.isAskingFor(next)).toBe(true)
+    expect(account.isAsking(ASK_VANISHED_MS + 1)).toBe(true)
+  })
+
+  it('gives back the lease that it may have got', () => {
+    const account = new SpendAccount('tenant', 100n, '2026-11')
+    const { leaseId } = account.ask(5n, 0)
+    account.asks(0)
+    expect(account.isAsking(ASK_VANISHED_MS)).toBe(false)
+    expect(account.ask(5n, ASK_VANISHED_MS).reports).toEqual([
+      { id: leaseId, amountPusd: 0n, isReturned: true },
+    ])
   })
 })

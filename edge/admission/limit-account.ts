@@ -4,7 +4,7 @@
  * little. At most one question about an account is under way.
  */
 import type { PortionAsk, PortionGrant } from '#db/queries/portions.ts'
-import { REFUSAL_KEPT_MS_MAX } from '../limits.ts'
+import { ASK_VANISHED_MS, REFUSAL_KEPT_MS_MAX } from '../limits.ts'
 
 export type LimitKind = PortionAsk['kind']
 
@@ -39,14 +39,19 @@ export interface Hold {
   leave(request: AwaitedRequest): void
 }
 
+/** One that is under way. */
+export interface Question {
+  /** Monotonic. */
+  readonly sinceMs: number
+}
+
 export abstract class LimitAccount {
   abstract readonly kind: LimitKind
   readonly scopeId: string
   limit: bigint
-  /** A question is under way. */
-  isAsking = false
   /** When a request last had to do with it. */
   usedMs = 0
+  #question: Question | null = null
   #refused: { readonly need: bigint; readonly untilMs: number; readonly refusal: Refusal } | null =
     null
 
@@ -73,6 +78,34 @@ export abstract class LimitAccount {
   abstract isIdle(nowMs: number): boolean
   /** What could still be taken, as far as known here. */
   abstract remaining(nowMs: number): bigint
+
+  /**
+   * Whether a question is under way. One whose asker vanished, as a Worker's request does that
+   * lasts too long, is lost after a while.
+   */
+  isAsking(nowMs: number): boolean {
+    if (this.#question === null) return false
+    if (nowMs - this.#question.sinceMs < ASK_VANISHED_MS) return true
+    this.#question = null
+    this.lost()
+    return false
+  }
+
+  /** Call it when what `ask` or `upkeep` returned is sent. */
+  asks(nowMs: number): Question {
+    this.#question = { sinceMs: nowMs }
+    return this.#question
+  }
+
+  /** False = it was given up meanwhile: its answer comes too late to be counted on. */
+  isAskingFor(question: Question): boolean {
+    return this.#question === question
+  }
+
+  /** Whether or not it was answered. */
+  asked(question: Question): void {
+    if (this.#question === question) this.#question = null
+  }
 
   /** The answer to a question that was too much a moment ago holds for as much again. */
   refusalOf(need: bigint, nowMs: number): Refusal | null {

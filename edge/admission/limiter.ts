@@ -96,7 +96,7 @@ export class Limiter {
     const now = nowMs() + aheadMs
     const due: [LimitAccount, PortionAsk][] = []
     for (const account of this.#accounts()) {
-      if (account.isAsking || due.length >= UPKEEP_ASKS_MAX) continue
+      if (due.length >= UPKEEP_ASKS_MAX || account.isAsking(nowMs())) continue
       const ask = account.upkeep(now)
       if (ask !== null) due.push([account, ask])
     }
@@ -125,7 +125,7 @@ export class Limiter {
       const refusal = need.account.refusalOf(need.amount, now)
       if (refusal !== null) return { type: 'refused', need, refusal }
     }
-    if (short.some(({ account }) => account.isAsking)) {
+    if (short.some(({ account }) => account.isAsking(now))) {
       const refusal = { retryAfterMs: ASK_WAIT_MS_MAX, spentPusd: null }
       if (isLate) return { type: 'refused', need: first, refusal }
       await new Promise((resolve) => setTimeout(resolve, ASK_PAUSE_MS))
@@ -163,7 +163,8 @@ export class Limiter {
     const answers = new Map<LimitAccount, PortionGrant>()
     if (asks.length === 0) return answers
     const { db, metrics, nowMs } = this.#options
-    for (const [account] of asks) account.isAsking = true
+    const sent = asks.map(([account]) => ({ account, question: account.asks(nowMs()) }))
+    const awaited = () => sent.filter(({ account, question }) => account.isAskingFor(question))
     try {
       const grants = await takePortions(
         db,
@@ -171,7 +172,7 @@ export class Limiter {
         asks.map(([, ask]) => ask),
       )
       metrics.portionStatements.add({ outcome: 'ok' })
-      for (const [account] of asks) {
+      for (const { account } of awaited()) {
         const { scopeId, kind } = account
         const grant = grants.find((each) => each.scopeId === scopeId && each.kind === kind)
         if (grant === undefined) throw new Error(`no answer about ${kind} of ${scopeId}`)
@@ -180,13 +181,13 @@ export class Limiter {
       }
       return answers
     } catch (error) {
-      for (const [account] of asks) account.lost()
+      for (const { account } of awaited()) account.lost()
       metrics.portionStatements.add({ outcome: 'failed' })
       if (!isOutage(error)) throw error
       this.#offlineUntilMs = nowMs() + DATABASE_REST_MS
       return new Map()
     } finally {
-      for (const [account] of asks) account.isAsking = false
+      for (const { account, question } of sent) account.asked(question)
     }
   }
 
@@ -230,7 +231,7 @@ export class Limiter {
     for (const accounts of [this.#rates, this.#concurrency, this.#spend]) {
       for (const [key, account] of accounts) {
         const isOld = now - account.usedMs >= ACCOUNT_KEPT_MS
-        if (isOld && !account.isAsking && account.isIdle(now)) accounts.delete(key)
+        if (isOld && !account.isAsking(now) && account.isIdle(now)) accounts.delete(key)
       }
     }
   }

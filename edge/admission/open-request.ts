@@ -13,6 +13,7 @@ import type { Deps } from '../deps.ts'
 import { toEdgeError } from '../errors.ts'
 import { CONTEXT_LENGTH_DEFAULT, IDEMPOTENT_REPLY_BYTES_MAX } from '../limits.ts'
 import { type HostEvents, isKeepAlive } from '../openai/event-stream.ts'
+import type { KeepAlive } from '../pool/pool-view.ts'
 import { type EdgeContext, keepAliveOf } from '../request-context.ts'
 import { type Admitted, isUnbilled } from './admission.ts'
 import type { IdempotentEnd, IdempotentTry } from './idempotency.ts'
@@ -29,15 +30,33 @@ export interface OpenRequestInput {
   readonly signal: AbortSignal
 }
 
+interface OpenInput extends OpenRequestInput {
+  /** Lets work outlive the client and the reply. */
+  readonly keepAlive: KeepAlive
+}
+
 /**
  * The request that is to be served, or the reply of the one that it repeats. Throws what
  * Idempotency and Admission throw.
  */
-export async function openRequest(
+export function openRequest(
   deps: Deps,
   c: EdgeContext,
   input: OpenRequestInput,
 ): Promise<OpenRequest | Response> {
+  const keepAlive = keepAliveOf(c)
+  const opening = open(deps, c, { ...input, keepAlive })
+  // What it asks the database for it also takes, and gives back, when its client leaves meanwhile.
+  keepAlive(
+    opening.then(
+      () => {},
+      () => {},
+    ),
+  )
+  return opening
+}
+
+async function open(deps: Deps, c: EdgeContext, input: OpenInput): Promise<OpenRequest | Response> {
   const { identity, target } = input
   const keyId = identity.kind === 'tenant' ? identity.keyId : null
   const start = await deps.idempotency.begin({
@@ -65,10 +84,10 @@ export async function openRequest(
 async function admit(
   deps: Deps,
   c: EdgeContext,
-  { identity, target, request }: OpenRequestInput,
+  { identity, target, request, keepAlive }: OpenInput,
   price: Price | null,
 ): Promise<Admitted> {
-  await deps.pool.ready(keepAliveOf(c))
+  await deps.pool.ready(keepAlive)
   const lengths = deps.pool
     .known()
     .filter((heartbeat) => heartbeat.base_model === target.baseModel)
@@ -85,13 +104,13 @@ async function admit(
       for (const [name, value] of Object.entries(headers)) c.header(name, value)
     },
   })
-  if (limits.length > 0) keepAliveOf(c)(deps.admission.upkeep())
+  if (limits.length > 0) keepAlive(deps.admission.upkeep())
   return admitted
 }
 
 interface OpenRequestParts {
   readonly deps: Deps
-  readonly input: OpenRequestInput
+  readonly input: OpenInput
   readonly admitted: Admitted
   /** null = no idempotency key. */
   readonly work: IdempotentTry | null
@@ -179,12 +198,15 @@ export class OpenRequest {
     if (isRefused) admitted.settle({ type: 'refused' })
     // A stream that has begun ends with an error frame; `record` sees its end.
     if (input.isStream && this.#hasBegun) return
-    void work?.end({ type: isRefused ? 'unbilled' : 'undelivered' })
+    if (work !== null) {
+      input.keepAlive(work.end({ type: isRefused ? 'unbilled' : 'undelivered' }))
+    }
   }
 
   #leave(): void {
     this.#settleUnknown()
-    void this.#parts.work?.end(this.#partialEnd)
+    const { work, input } = this.#parts
+    if (work !== null) input.keepAlive(work.end(this.#partialEnd))
   }
 
   /** What the client got is owed, so no other try may take its place. */

@@ -69,6 +69,24 @@ describe('JobRunner', () => {
     expect(runs).toHaveLength(2)
   })
 
+  it('starts a job anew that was cut off, as a Worker does with what takes too long', async () => {
+    const { job, runs } = createJob(1000)
+    const runner = new JobRunner(deps, [job])
+    void runner.runDueJobs()
+    nowMs = 899_999
+    void runner.runDueJobs()
+    expect(runs).toHaveLength(1)
+    nowMs = 900_000
+    void runner.runDueJobs()
+    expect(runs).toHaveLength(2)
+    // The first ends after all: the second runs still.
+    runs[0]?.end()
+    await new Promise(setImmediate)
+    nowMs = 960_000
+    void runner.runDueJobs()
+    expect(runs).toHaveLength(2)
+  })
+
   it('never starts a job that still runs, and lets it hold up no other', async () => {
     const [slow, quick] = [createJob(1000), createJob(1000)]
     const runner = new JobRunner(deps, [slow.job, quick.job])

@@ -9,11 +9,14 @@ import { JOBS, type Job } from './jobs.ts'
 
 const RETRY_MS_MIN = 5_000
 const RETRY_MS_MAX = 60_000
+/** A Worker's trigger lasts no longer: a run without an end for so long was cut off. */
+const RUN_MS_MAX = 900_000
 
 interface JobState {
   /** Monotonic. */
   dueMs: number
-  isRunning: boolean
+  /** Monotonic; null = it does not run. */
+  runningSinceMs: number | null
   /** In a row. */
   failures: number
 }
@@ -26,15 +29,15 @@ export class JobRunner {
 
   constructor(deps: Deps, jobs = JOBS) {
     this.#deps = deps
-    const state = () => ({ dueMs: Number.NEGATIVE_INFINITY, isRunning: false, failures: 0 })
-    this.#jobs = jobs.map((job) => [job, state()])
+    const never = Number.NEGATIVE_INFINITY
+    this.#jobs = jobs.map((job) => [job, { dueMs: never, runningSinceMs: null, failures: 0 }])
   }
 
   /** Starts what is due, each for the first time at once; resolves when that is done. */
   async runDueJobs(): Promise<void> {
     if (this.#isStopped) return
     const nowMs = this.#deps.monotonicMs()
-    const due = this.#jobs.filter(([, state]) => !state.isRunning && state.dueMs <= nowMs)
+    const due = this.#jobs.filter(([, state]) => !isRunning(state, nowMs) && state.dueMs <= nowMs)
     await Promise.all(due.map(([job, state]) => this.#track(this.#run(job, state))))
   }
 
@@ -53,7 +56,8 @@ export class JobRunner {
   /** Never rejects. */
   async #run(job: Job, state: JobState): Promise<void> {
     const { metrics, log, monotonicMs } = this.#deps
-    state.isRunning = true
+    const sinceMs = monotonicMs()
+    state.runningSinceMs = sinceMs
     let waitMs = job.everyMs
     try {
       await job.run(this.#deps)
@@ -71,7 +75,12 @@ export class JobRunner {
         reason: errorText(error),
       })
     }
-    state.isRunning = false
+    // Not where it was taken for cut off and runs anew.
+    if (state.runningSinceMs === sinceMs) state.runningSinceMs = null
     state.dueMs = monotonicMs() + waitMs
   }
+}
+
+function isRunning({ runningSinceMs }: JobState, nowMs: number): boolean {
+  return runningSinceMs !== null && nowMs - runningSinceMs < RUN_MS_MAX
 }

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { EdgeMetrics } from '../metrics.ts'
 import { HostHealth } from './host-health.ts'
 import { HostProber, type ProbedHost } from './prober.ts'
@@ -83,5 +83,24 @@ describe('many that doubt a host at once', () => {
     expect(health.standing('a').isEjected).toBe(false)
     // What was said before a silence began is no sign.
     expect(await prober.isAliveSince(host, nowMs())).toBe(false)
+  })
+})
+
+describe('askers that vanish, as a Worker ends a request', () => {
+  afterEach(() => vi.useRealTimers())
+
+  it('take no room from those who come later', () => {
+    let clockMs = 0
+    const metrics = new EdgeMetrics()
+    const hanging = () => new Promise<Response>(() => {})
+    const clock = { nowMs: () => clockMs, probeMs: 300 }
+    const doubtful = new HostProber({ health, metrics, fetch: hanging, ...clock })
+    // Their timers go with them.
+    vi.useFakeTimers({ toFake: ['setTimeout'] })
+    for (let i = 0; i < 64; i++) void doubtful.probe({ hostId: `host-${i}`, url: host.url })
+    vi.clearAllTimers()
+    expect(doubtful.isBusyWith('another')).toBe(true)
+    clockMs = 601
+    expect(doubtful.isBusyWith('another')).toBe(false)
   })
 })

@@ -42,7 +42,8 @@ const LOOK_AGAIN_MS = 20
 export class HostProber {
   readonly #options: ProberOptions
   readonly #answers = new Map<string, Answers>()
-  #underWay = 0
+  /** When each question that has no answer yet was asked. */
+  readonly #underWay = new Set<{ readonly askedMs: number }>()
 
   constructor(options: ProberOptions) {
     this.#options = options
@@ -54,9 +55,10 @@ export class HostProber {
     const answers = this.#answersOf(host.hostId)
     const askedMs = nowMs()
     answers.askedMs = askedMs
-    this.#underWay += 1
+    const question = { askedMs }
+    this.#underWay.add(question)
     const answer = await this.#ask(host)
-    this.#underWay -= 1
+    this.#underWay.delete(question)
     const life = answer === 'dead' && answers.heardMs > askedMs ? 'well' : answer
     if (askedMs >= answers.knownMs) Object.assign(answers, { knownMs: askedMs, life })
     metrics.probes.add({ outcome: life })
@@ -91,15 +93,27 @@ export class HostProber {
 
   /** Whether somebody is asking now, or so many are asked that this one waits. */
   isBusyWith(hostId: string): boolean {
-    return this.#underWay >= UNDER_WAY_MAX || this.#isAsking(hostId)
+    return this.#isFull() || this.#isAsking(hostId)
+  }
+
+  #isFull(): boolean {
+    if (this.#underWay.size < UNDER_WAY_MAX) return false
+    for (const question of this.#underWay) {
+      if (this.#hasVanished(question)) this.#underWay.delete(question)
+    }
+    return this.#underWay.size >= UNDER_WAY_MAX
+  }
+
+  /** Its asker is gone without a word, as a Worker's request goes with its client. */
+  #hasVanished({ askedMs }: { readonly askedMs: number }): boolean {
+    const { nowMs, probeMs } = this.#options
+    return nowMs() - askedMs > 2 * probeMs
   }
 
   #isAsking(hostId: string): boolean {
-    const { nowMs, probeMs } = this.#options
     const answers = this.#answers.get(hostId)
     if (answers === undefined || answers.askedMs === answers.knownMs) return false
-    // One that vanished, as a Worker's client does, is not waited for.
-    return nowMs() - answers.askedMs <= 2 * probeMs
+    return !this.#hasVanished(answers)
   }
 
   /** Forgets hosts that are not among these. */
