@@ -2,77 +2,29 @@
  * The Worker itself: built by wrangler, run in workerd, on Neon's HTTP driver, in front of a real
  * host. Nothing here needs a network beyond loopback.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type Database, openDatabase } from '../../db/client.ts'
 import { usageRollups } from '../../db/schema/usage-rollups.ts'
-import { type NeonEndpoint, startNeonEndpoint } from '../../db/test/support/neon-endpoint.ts'
-import {
-  findPostgres,
-  type PostgresServer,
-  startPostgres,
-} from '../../db/test/support/postgres-server.ts'
 import { Gate } from '../../gpu-host/test/support/gate.ts'
-import { createApiKey } from '../auth/api-key.ts'
 import { type OtlpReceiver, startOtlpReceiver } from './support/otlp-receiver.ts'
-import { PoolClient, type TestTenant } from './support/pool-client.ts'
-import { type PoolHost, startPoolHost } from './support/pool-host.ts'
+import type { TestTenant } from './support/pool-client.ts'
 import { StreamCaller } from './support/stream-caller.ts'
-import {
-  edgeEnvironment,
-  expectedReply,
-  POOL_SECRET,
-  promptTokens,
-  until,
-} from './support/test-pool.ts'
-import { startWorkerProcess, type WorkerProcess } from './support/worker-process.ts'
+import { expectedReply, promptTokens, until } from './support/test-pool.ts'
+import { WorkerPool } from './support/worker-pool.ts'
 
-let server: PostgresServer
-let database: Database
-let endpoint: NeonEndpoint
-let worker: WorkerProcess
 let receiver: OtlpReceiver
-let client: PoolClient
-let host: PoolHost
+let client: WorkerPool
 let tenant: TestTenant
-/** Holds the engine's steps while there is one. */
-let gate: Gate | null = null
 
 beforeAll(async () => {
-  server = await startPostgres(findPostgres() ?? '')
-  database = await openDatabase(server.url)
-  await database.migrate()
-  endpoint = await startNeonEndpoint(server.url)
-  const operatorKey = await createApiKey()
   receiver = await startOtlpReceiver()
-  worker = await startWorkerProcess({
-    ...edgeEnvironment(operatorKey),
-    NOZZLE_DATABASE_URL: 'postgres://user:secret@neon.test/nozzle',
-    NOZZLE_NEON_FETCH_ENDPOINT: endpoint.url,
-    OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url,
-  })
-  client = new PoolClient(worker.url, operatorKey)
-  host = await startPoolHost({
-    edgeUrl: client.url,
-    poolSecret: POOL_SECRET,
-    store: new Map(),
-    engine: { delay: () => gate?.pass() ?? nextTurn() },
-  })
-  await until(async () => {
-    const health = await client.call('GET', '/healthz', '')
-    expect(await health.json()).toMatchObject({ status: 'ok', hosts_ready: 1 })
-  })
+  client = await WorkerPool.start({ OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url })
   tenant = await client.addTenant()
   await client.deploy(tenant, 'support', 'weights')
 }, 120_000)
 
 afterAll(async () => {
-  await host.stop()
-  await worker.stop()
+  await client?.stop()
   await receiver.close()
-  await endpoint.close()
-  await database.close()
-  await server.stop()
 })
 
 const body = {
@@ -87,7 +39,7 @@ const base = { ...body, model: 'fake-base' }
 
 describe('worker.ts in workerd', () => {
   it('reads and writes its database through the Neon driver', () => {
-    expect(endpoint.count()).toBeGreaterThan(5)
+    expect(client.endpoint.count()).toBeGreaterThan(5)
   })
 
   it('says which version of it answers, for the smoke test of a release', async () => {
@@ -206,8 +158,9 @@ describe('worker.ts in workerd', () => {
 
   it('ends the work of a client that leaves, which owes what it got', async () => {
     const held = new Gate()
-    gate = held
+    client.gate = held
     const payer = await client.addTenant()
+    const { host } = client
     const { steps } = host.engine
     const caller = new StreamCaller({
       url: `${client.url}/v1`,
@@ -226,7 +179,7 @@ describe('worker.ts in workerd', () => {
       expect(host.host.scheduler.load().sequencesRunning).toBe(0)
     })
     expect(host.engine.steps - steps).toBeLessThan(200)
-    gate = null
+    client.gate = null
     held.open()
     // workerd on its own ends a request without a word to it: the host charges what it handed over.
     await until(async () => {
@@ -250,10 +203,9 @@ describe('worker.ts in workerd', () => {
   })
 
   it('does its jobs when the cron trigger fires', async () => {
-    const { db } = database
+    const { db } = client.database
     expect(await db.select().from(usageRollups)).toEqual([])
-    const fired = await fetch(`${worker.url}/cdn-cgi/handler/scheduled?cron=*+*+*+*+*`)
-    expect(await fired.text()).toBe('ok')
+    await client.workers[0]?.fireCron()
     expect((await db.select().from(usageRollups)).length).toBeGreaterThan(0)
   })
 })

@@ -31,6 +31,10 @@ export interface NeonEndpoint {
   readonly url: string
   /** Statements so far. */
   readonly count: () => number
+  /** Requests that wait for `hold` to end. */
+  readonly held: () => number
+  /** Answers nothing until the function is called that this returns. */
+  hold(): () => void
   close(): Promise<void>
 }
 
@@ -38,6 +42,8 @@ export interface NeonEndpoint {
 export async function startNeonEndpoint(databaseUrl: string): Promise<NeonEndpoint> {
   const pool = createPool(databaseUrl)
   let statements = 0
+  let held = 0
+  let gate: PromiseWithResolvers<void> | null = null
   const run = async (client: pg.Pool | pg.PoolClient, { query, params }: Statement) => {
     statements += 1
     const options = { text: query, values: params, rowMode: 'array', types: RAW_TEXT } as const
@@ -74,7 +80,12 @@ export async function startNeonEndpoint(databaseUrl: string): Promise<NeonEndpoi
       response.end(JSON.stringify(value))
     }
     json(request)
-      .then((body) => answer(request.headers, body))
+      .then(async (body) => {
+        held += 1
+        await gate?.promise
+        held -= 1
+        return answer(request.headers, body)
+      })
       .then((result) => reply(200, result))
       .catch((error: unknown) => {
         // What PostgreSQL says of an error, under the names that the client reads.
@@ -89,6 +100,15 @@ export async function startNeonEndpoint(databaseUrl: string): Promise<NeonEndpoi
   return {
     url: `http://127.0.0.1:${port}/sql`,
     count: () => statements,
+    held: () => held,
+    hold() {
+      const mine = Promise.withResolvers<void>()
+      gate = mine
+      return () => {
+        gate = null
+        mine.resolve()
+      }
+    },
     async close() {
       server.close()
       server.closeAllConnections()
