@@ -13,13 +13,13 @@ import { type MemorySample, slopeMibPerMinute } from './lib/memory-slope.ts'
 import { percentile, significant } from './lib/statistics.ts'
 import { auditPool } from './pool/books.ts'
 import type { LiveMemory } from './pool/live-memory.ts'
-import { PoolCluster } from './pool/pool-cluster.ts'
+import { PoolCluster, type PoolSizes } from './pool/pool-cluster.ts'
 import { PoolLoad } from './pool/pool-load.ts'
 import { createQuestions } from './pool/questions.ts'
 import { faultOf, type Reply } from './pool/visitor.ts'
 import { rssBytes } from './pool/vitals.ts'
 
-export interface LoadOptions {
+export interface LoadOptions extends Pick<PoolSizes, 'edgeEntry' | 'edgeEnv'> {
   readonly streams: number
   readonly seconds: number
   readonly seed: number
@@ -40,7 +40,7 @@ const SAMPLES = 40
 const FINDINGS_SHOWN_MAX = 20
 
 /** Fields of the report are explained in this folder's README. */
-export async function runLoad({ streams, seconds, seed }: LoadOptions) {
+export async function runLoad({ streams, seconds, seed, ...edges }: LoadOptions) {
   const binaries = findPostgres()
   if (binaries === null) throw new Error('this bench needs initdb and postgres in PATH')
   const directory = mkdtempSync(join(tmpdir(), 'nozzle-load-'))
@@ -53,7 +53,7 @@ export async function runLoad({ streams, seconds, seed }: LoadOptions) {
       completionTokens: COMPLETION_TOKENS,
     })
     cluster = await PoolCluster.start(server.url, set, {
-      ...{ edges: EDGES, hosts: HOSTS, tenants: TENANTS, isDirect: true, seed },
+      ...{ ...edges, edges: EDGES, hosts: HOSTS, tenants: TENANTS, isDirect: true, seed },
       sequences: Math.ceil((streams / HOSTS) * SEQUENCES_FACTOR),
       queueDepth: streams,
       stepMs: Math.max(STEP_MS_MIN, Math.round((1000 * streams) / CHUNKS_PER_SECOND)),

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { type Pool, startPool } from '../test/support/pool.ts'
+import { poolEnv } from '../test/support/pool-home.ts'
 import { freePorts } from './lib/free-ports.ts'
 import { ensureVllm } from './peers/vllm.ts'
 import { PROMISES, type Stage } from './vllm/promises.ts'
@@ -61,19 +62,19 @@ export async function runVllm(note: (line: string) => void): Promise<VllmReport>
     const expected = writeTinyBase(python, join(scratch, 'tiny'))
     note('starting vLLM')
     await server.start()
+    const settings = {
+      NOZZLE_BASE_MODEL: join(scratch, 'tiny', 'base'),
+      NOZZLE_SLOTS: String(MAX_LORAS),
+      NOZZLE_VLLM_CPU_LORAS: String(MAX_CPU_LORAS),
+      NOZZLE_RANK_MAX: String(RANK),
+      NOZZLE_SEQUENCES: String(SEQUENCES),
+      // Nobody here minds a wait on two cores.
+      NOZZLE_QUEUE_WAIT_TARGET_MS: '60000',
+    }
     const startAgain = () =>
-      startPool(directory, {
-        args: ['--engine', 'vllm', '--vllm-url', server.url],
-        env: {
-          NOZZLE_BASE_MODEL: join(scratch, 'tiny', 'base'),
-          NOZZLE_SLOTS: String(MAX_LORAS),
-          NOZZLE_VLLM_CPU_LORAS: String(MAX_CPU_LORAS),
-          NOZZLE_RANK_MAX: String(RANK),
-          NOZZLE_SEQUENCES: String(SEQUENCES),
-          // Nobody here minds a wait on two cores.
-          NOZZLE_QUEUE_WAIT_TARGET_MS: '60000',
-        },
-      })
+      startPool({ env: { ...poolEnv(directory), ...settings } }, [
+        ...['--engine', 'vllm', '--vllm-url', server.url],
+      ])
     pool = await startAgain()
     const stage: Stage = {
       server,

@@ -4,7 +4,7 @@
  * of pack loading, on that engine and on the readers in TypeScript. The last line of stdout is the
  * report; exit code 1 = a finding, whose own message and replay are above it. With `--ledger`,
  * `--schemathesis` or `--security` another soak altogether: soak/ledger.ts, soak/schemathesis.ts,
- * soak/security.ts.
+ * soak/security.ts; with `--fault` or `--workerd` a long version of a bench or of tests (task.ts).
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'

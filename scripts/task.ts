@@ -40,10 +40,7 @@ const TASKS: Readonly<Record<string, (args: readonly string[]) => Promise<number
   eval: (args) => runMeasurement('eval', args),
   mutants: async (args) =>
     (await import('./mutants/run-mutants.ts')).runMutants(projectRoot, args, note),
-  soak: async (args) =>
-    args.includes('--fault')
-      ? runMeasurement('bench', [...FAULT_SOAK, ...args.filter((arg) => arg !== '--fault')])
-      : (await import('./soak.ts')).runSoak(projectRoot, args, env, note),
+  soak: runSoak,
 }
 
 function runNozzle(argv: readonly string[]): Promise<number> {
@@ -92,6 +89,19 @@ async function runTest(args: readonly string[]): Promise<number> {
   const outcome = await runTests(args)
   process.stdout.write(`\n${formatOutcome(outcome)}\n`)
   return isPrepared && isSuccess(outcome) ? 0 : 1
+}
+
+async function runSoak(args: readonly string[]): Promise<number> {
+  const without = (flag: string) => args.filter((arg) => arg !== flag)
+  if (args.includes('--fault')) {
+    return runMeasurement('bench', [...FAULT_SOAK, ...without('--fault')])
+  }
+  if (args.includes('--workerd')) {
+    env.NOZZLE_TEST_EDGE = 'workerd'
+    return runTest(['--project', 'e2e', ...without('--workerd')])
+  }
+  const soak = await import('./soak.ts')
+  return soak.runSoak(projectRoot, args, env, note)
 }
 
 async function runMeasurement(

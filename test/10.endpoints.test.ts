@@ -3,9 +3,10 @@ import { spawnSync } from 'node:child_process'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { z } from 'zod'
-import { describeOnBaseModel } from './support/base-model.ts'
 import { ask, askStreaming, chatBody, type Reply } from './support/inference.ts'
-import { createPoolDirectory, type Pool, removePoolDirectory, startPool } from './support/pool.ts'
+import { describeOnPools, ON_EACH_EDGE } from './support/on-edges.ts'
+import { type Pool, startPool } from './support/pool.ts'
+import { createPoolHome, type PoolHome } from './support/pool-home.ts'
 import {
   ANSWER_TOKENS_MAX,
   caseOf,
@@ -23,17 +24,17 @@ const curlReply = z.object({
   choices: z.tuple([z.object({ message: z.object({ content: z.string() }) })]),
 })
 
-describeOnBaseModel('endpoints', () => {
-  let directory = ''
+describeOnPools('endpoints', ON_EACH_EDGE, (edge) => {
+  let home: PoolHome
   let pool: Pool
 
   beforeAll(async () => {
-    directory = createPoolDirectory()
-    pool = await startPool(directory)
+    home = await createPoolHome(edge)
+    pool = await startPool(home)
   })
   afterAll(async () => {
     await pool?.stop()
-    removePoolDirectory(directory)
+    await home?.remove()
   })
 
   const endpointOf = (task: ExampleTask): string => {
@@ -122,7 +123,7 @@ describeOnBaseModel('endpoints', () => {
     const { demoKey } = pool
     const before = await pool.nozzle('model', 'ls', '--json')
     expect(await pool.stop()).toBe(0)
-    pool = await startPool(directory)
+    pool = await startPool(home)
     expect(pool.demoKey).toBe(demoKey)
     expect(pool.notes()).not.toContain('deploying')
     const versions = (text: string) =>

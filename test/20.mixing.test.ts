@@ -4,26 +4,27 @@
  * best tokens' log probabilities.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { describeOnBaseModel } from './support/base-model.ts'
 import { ask, askStreaming, chatBody, type Question } from './support/inference.ts'
 import { readMetrics } from './support/metrics.ts'
-import { createPoolDirectory, type Pool, removePoolDirectory, startPool } from './support/pool.ts'
+import { describeOnPools, ON_NODE_UNLESS_CHOSEN } from './support/on-edges.ts'
+import { type Pool, startPool } from './support/pool.ts'
+import { createPoolHome, type PoolHome } from './support/pool-home.ts'
 import { casesOf, EXAMPLE_TASKS } from './support/tasks.ts'
 
 const PROMPTS_PER_MODEL = 2
 const TOKENS = 16
 
-describeOnBaseModel('a mixed step', () => {
-  let directory = ''
+describeOnPools('a mixed step', ON_NODE_UNLESS_CHOSEN, (edge) => {
+  let home: PoolHome
   let pool: Pool
 
   beforeAll(async () => {
-    directory = createPoolDirectory()
-    pool = await startPool(directory)
+    home = await createPoolHome(edge)
+    pool = await startPool(home)
   })
   afterAll(async () => {
     await pool?.stop()
-    removePoolDirectory(directory)
+    await home?.remove()
   })
 
   /** All models × different prompts; the base model is asked the same as each adapter. */

@@ -6,10 +6,11 @@
 import OpenAI from 'openai'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { z } from 'zod'
-import { describeOnBaseModel } from './support/base-model.ts'
 import { readLedger, untilSettled } from './support/books.ts'
 import { readMetrics } from './support/metrics.ts'
-import { createPoolDirectory, type Pool, removePoolDirectory, startPool } from './support/pool.ts'
+import { describeOnPools, ON_NODE_UNLESS_CHOSEN } from './support/on-edges.ts'
+import { type Pool, startPool } from './support/pool.ts'
+import { createPoolHome, type PoolHome } from './support/pool-home.ts'
 
 const ticketSchema = z.strictObject({
   category: z.enum(['billing', 'bug', 'account', 'other']),
@@ -42,19 +43,19 @@ const ticketFormat = {
 
 const says = (content: string) => [{ role: 'user' as const, content }]
 
-describeOnBaseModel('sampling and output', () => {
-  let directory = ''
+describeOnPools('sampling and output', ON_NODE_UNLESS_CHOSEN, (edge) => {
+  let home: PoolHome
   let pool: Pool
   let sdk: OpenAI
 
   beforeAll(async () => {
-    directory = createPoolDirectory()
-    pool = await startPool(directory)
+    home = await createPoolHome(edge)
+    pool = await startPool(home)
     sdk = new OpenAI({ baseURL: pool.ready.base_url, apiKey: pool.demoKey, maxRetries: 0 })
   })
   afterAll(async () => {
     await pool?.stop()
-    removePoolDirectory(directory)
+    await home?.remove()
   })
 
   const requests = () =>

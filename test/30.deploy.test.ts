@@ -23,9 +23,10 @@ import { adapterPaths } from '../gpu-host/adapters/test/support/vectors.ts'
 import { EXIT_CODES } from '../scripts/lib/cli-error.ts'
 import { deployedVersion, modelList } from '../scripts/lib/edge-replies.ts'
 import { type Background, startBackground } from './support/background.ts'
-import { describeOnBaseModel } from './support/base-model.ts'
 import { ask, chatBody } from './support/inference.ts'
-import { createPoolDirectory, type Pool, removePoolDirectory, startPool } from './support/pool.ts'
+import { describeOnPools, ON_EACH_EDGE } from './support/on-edges.ts'
+import { type Pool, startPool } from './support/pool.ts'
+import { createPoolHome, type PoolHome } from './support/pool-home.ts'
 import { ANSWER_TOKENS_MAX, adapterDirectory, casesOf, isRight } from './support/tasks.ts'
 import { until } from './support/until.ts'
 
@@ -42,20 +43,20 @@ const refusal = z.strictObject({
 })
 const cliFailure = z.object({ error: z.object({ code: z.string(), message: z.string() }) })
 
-describeOnBaseModel('deploys under traffic', () => {
-  let directory = ''
+describeOnPools('deploys under traffic', ON_EACH_EDGE, (edge) => {
+  let home: PoolHome
   let uploads = ''
   let pool: Pool
   let background: Background
 
   beforeAll(async () => {
-    directory = createPoolDirectory()
+    home = await createPoolHome(edge)
     uploads = mkdtempSync(join(tmpdir(), 'nozzle-uploads-'))
-    pool = await startPool(directory)
+    pool = await startPool(home)
   })
   afterAll(async () => {
     await pool?.stop()
-    removePoolDirectory(directory)
+    await home?.remove()
     rmSync(uploads, { recursive: true, force: true })
   })
   beforeEach(() => {
@@ -105,7 +106,7 @@ describeOnBaseModel('deploys under traffic', () => {
   function keptFiles(): string[] {
     const folders = ['store', join('host', 'adapters'), join('host', 'staging')]
     return folders.flatMap((folder) =>
-      readdirSync(join(directory, folder), { recursive: true, withFileTypes: true })
+      readdirSync(join(home.directory, folder), { recursive: true, withFileTypes: true })
         .filter((entry) => entry.isFile())
         .map((entry) => join(folder, entry.name)),
     )

@@ -7,7 +7,6 @@ import { costOf } from '../db/money.ts'
 import { DEFAULT_PRICES } from '../db/queries/prices.ts'
 import { callEdge } from '../scripts/lib/api-client.ts'
 import { createdKey, tenantReply } from '../scripts/lib/edge-replies.ts'
-import { describeOnBaseModel } from './support/base-model.ts'
 import {
   readJournal,
   readLedger,
@@ -17,13 +16,9 @@ import {
 } from './support/books.ts'
 import { ask, requireStream } from './support/inference.ts'
 import { readMetrics } from './support/metrics.ts'
-import {
-  createPoolDirectory,
-  type Pool,
-  removePoolDirectory,
-  startPool,
-  untilHostReady,
-} from './support/pool.ts'
+import { describeOnPools, itUnlessInWorkerd, ON_EACH_EDGE } from './support/on-edges.ts'
+import { type Pool, startPool, untilHostReady } from './support/pool.ts'
+import { createPoolHome, type PoolHome } from './support/pool-home.ts'
 import { adapterDirectory, EXAMPLE_TASKS } from './support/tasks.ts'
 import {
   chatOf,
@@ -41,8 +36,8 @@ const REQUESTS = 210
 const CONCURRENCY = 12
 const BROKEN_STREAMS = 8
 
-describeOnBaseModel('usage', () => {
-  let directory = ''
+describeOnPools('usage', ON_EACH_EDGE, (edge) => {
+  let home: PoolHome
   let pool: Pool
   let targets: Target[] = []
   /** Of all tests so far. */
@@ -51,8 +46,8 @@ describeOnBaseModel('usage', () => {
   let leftUnnamed = 0
 
   beforeAll(async () => {
-    directory = createPoolDirectory()
-    pool = await startPool(directory)
+    home = await createPoolHome(edge)
+    pool = await startPool(home)
     const apiKey = await createTenant(pool, 'acme')
     const { exitCode, stderr } = await pool.nozzle(
       ...['deploy', adapterDirectory('text-to-sql'), '--model', 'sql', '--tenant', 'acme'],
@@ -70,7 +65,7 @@ describeOnBaseModel('usage', () => {
   })
   afterAll(async () => {
     await pool?.stop()
-    removePoolDirectory(directory)
+    await home?.remove()
   })
 
   function plan(count: number): Plan[] {
@@ -141,7 +136,11 @@ describeOnBaseModel('usage', () => {
     }
   })
 
-  it('of clients that leave before any reply is in both books too', async () => {
+  const leave = {
+    title: 'of clients that leave before any reply is in both books too',
+    reason: 'workerd alone notices a client that left once its reply has begun',
+  }
+  itUnlessInWorkerd(edge, leave, async () => {
     const leaving = new AbortController()
     const body = chatOf(0, 400, { ignore_eos: true })
     const asked = targets.map((target) =>

@@ -11,16 +11,11 @@ import { costOf } from '../db/money.ts'
 import { DEFAULT_PRICES } from '../db/queries/prices.ts'
 import { EXIT_CODES } from '../scripts/lib/cli-error.ts'
 import { createdKey, invoiceDetail, usageReport } from '../scripts/lib/edge-replies.ts'
-import { describeOnBaseModel } from './support/base-model.ts'
 import { readLedger, untilSettled } from './support/books.ts'
 import { requireStream } from './support/inference.ts'
-import {
-  createPoolDirectory,
-  type Pool,
-  removePoolDirectory,
-  startPool,
-  untilHostReady,
-} from './support/pool.ts'
+import { describeOnPools, ON_NODE_UNLESS_CHOSEN } from './support/on-edges.ts'
+import { type Pool, startPool, untilHostReady } from './support/pool.ts'
+import { createPoolHome, type PoolHome } from './support/pool-home.ts'
 import { adapterDirectory } from './support/tasks.ts'
 
 const MODEL = 'sql'
@@ -43,23 +38,23 @@ const organizationPage = z.object({
   has_more: z.boolean(),
 })
 
-describeOnBaseModel('money', () => {
-  let directory = ''
+describeOnPools('money', ON_NODE_UNLESS_CHOSEN, (edge) => {
+  let home: PoolHome
   let pool: Pool
   let apiKey = ''
   /** HTTP requests that the SDK made of its own accord and ours. */
   let sent = 0
 
   beforeAll(async () => {
-    directory = createPoolDirectory()
-    pool = await startPool(directory)
+    home = await createPoolHome(edge)
+    pool = await startPool(home)
     await run('tenant', 'create', 'acme')
     apiKey = createdKey.parse(await run('key', 'create', '--tenant', 'acme')).key
     await run('deploy', adapterDirectory('text-to-sql'), '--model', MODEL, '--tenant', 'acme')
   })
   afterAll(async () => {
     await pool?.stop()
-    removePoolDirectory(directory)
+    await home?.remove()
   })
 
   /** A command that must work; its JSON. */
@@ -136,7 +131,7 @@ describeOnBaseModel('money', () => {
     await Promise.all(streams.map((stream) => stream.reply))
     await untilHostReady(pool, epoch + 1)
     await untilSettled(pool)
-    const journal = join(directory, 'host', 'journal')
+    const journal = join(home.directory, 'host', 'journal')
     expect(await run('reconcile', '--journal', journal)).toMatchObject({
       agree: true,
       differences: [],

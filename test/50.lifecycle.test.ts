@@ -8,17 +8,12 @@ import { EXIT_CODES } from '../scripts/lib/cli-error.ts'
 import { readRunning } from '../scripts/lib/data-dir.ts'
 import { createdKey, usageReport } from '../scripts/lib/edge-replies.ts'
 import { commandOf } from '../scripts/up/leftover-children.ts'
-import { describeOnBaseModel } from './support/base-model.ts'
 import { readLedger, untilSettled } from './support/books.ts'
 import { ask, chatBody, type Reply, requireStream } from './support/inference.ts'
 import { runTask } from './support/nozzle.ts'
-import {
-  createPoolDirectory,
-  type Pool,
-  poolEnv,
-  removePoolDirectory,
-  startPool,
-} from './support/pool.ts'
+import { describeOnPools, ON_NODE_UNLESS_CHOSEN } from './support/on-edges.ts'
+import { type Pool, startPool } from './support/pool.ts'
+import { createPoolHome, type PoolHome } from './support/pool-home.ts'
 import { killLivingChildren, livingChildren } from './support/processes.ts'
 import {
   ANSWER_TOKENS_MAX,
@@ -35,18 +30,18 @@ const STREAM_TOKENS = 60
 const REVOKED_WITHIN_MS = 10_000
 const REMOVED = 'text-to-sql'
 
-describeOnBaseModel('a pool', () => {
-  let directory = ''
+describeOnPools('a pool', ON_NODE_UNLESS_CHOSEN, (edge) => {
+  let home: PoolHome
   let pool: Pool
 
   beforeAll(async () => {
-    directory = createPoolDirectory()
-    pool = await startPool(directory)
+    home = await createPoolHome(edge)
+    pool = await startPool(home)
   })
   afterAll(async () => {
     await pool?.stop()
     if (pool) killLivingChildren(pool.dir)
-    removePoolDirectory(directory)
+    await home?.remove()
   })
 
   function askWith(apiKey: string, model: string, maxTokens = 4): Promise<Reply> {
@@ -72,7 +67,7 @@ describeOnBaseModel('a pool', () => {
   }
 
   it('is refused a second time on the same data directory, and goes on', async () => {
-    const { exitCode, stdout, stderr } = await runTask(['start', '--json'], poolEnv(directory))
+    const { exitCode, stdout, stderr } = await runTask(['start', '--json'], home.env)
     expect(exitCode).toBe(EXIT_CODES.refused)
     expect(stdout).toBe('')
     expect(stderr).toContain('already runs')
@@ -121,7 +116,7 @@ describeOnBaseModel('a pool', () => {
 
   it('finishes running streams on SIGTERM, bills them and ends well', async () => {
     expect(await pool.stop()).toBe(0)
-    pool = await startPool(directory)
+    pool = await startPool(home)
     // The example that was removed stays so over a start, until somebody deploys it.
     expect(await askWith(pool.demoKey, REMOVED)).toMatchObject({ status: 404 })
     const { exitCode, stderr } = await pool.nozzle(
@@ -142,7 +137,7 @@ describeOnBaseModel('a pool', () => {
     expect(livingChildren(pool.dir)).toEqual([])
     expect(readRunning(pool.dir)).toBeNull()
 
-    pool = await startPool(directory)
+    pool = await startPool(home)
     const billed = await readLedger(pool, ['demo'])
     for (const { requestId, usage } of replies) {
       const row = billed.find((event) => event.requestId === requestId)
@@ -162,7 +157,7 @@ describeOnBaseModel('a pool', () => {
       children.every((pid) => commandOf(pid) === '') ? true : null,
     )
 
-    pool = await startPool(directory)
+    pool = await startPool(home)
     expect(pool.demoKey).toBe(demoKey)
     await expectToServe()
     await untilSettled(pool)

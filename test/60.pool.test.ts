@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { auditPool } from '../bench/pool/books.ts'
 import { leaveAnywhere } from '../bench/pool/leave-points.ts'
 import { PoolCluster, type PoolHost } from '../bench/pool/pool-cluster.ts'
@@ -22,6 +22,8 @@ import {
   startPostgres,
 } from '../db/test/support/postgres-server.ts'
 import { readMetrics } from './support/metrics.ts'
+import { describeOnEdges, SHARED_UNLESS_CHOSEN } from './support/on-edges.ts'
+import { clusterEdges } from './support/pool-home.ts'
 import { until } from './support/until.ts'
 
 const BINARIES = findPostgres()
@@ -81,7 +83,7 @@ function report(figures: object): void {
   process.stdout.write(`${expect.getState().currentTestName}: ${JSON.stringify(figures)}\n`)
 }
 
-describe.skipIf(BINARIES === null)('a pool of three hosts and two edges', () => {
+describeOnEdges('a pool of three hosts and two edges', SHARED_UNLESS_CHOSEN, (edge) => {
   beforeAll(async () => {
     if (BINARIES === null) return
     server = await startPostgres(BINARIES)
@@ -92,6 +94,7 @@ describe.skipIf(BINARIES === null)('a pool of three hosts and two edges', () => 
       completionTokens: 24,
     })
     cluster = await PoolCluster.start(server.url, set, {
+      ...(await clusterEdges(edge, join(directory, 'worker'))),
       ...{ edges: 2, hosts: 3, tenants: 2, seed: SEED },
       ...{ sequences: 2048, queueDepth: QUEUE_DEPTH, stepMs: STEP_MS },
     })

@@ -15,27 +15,28 @@ import {
   type ReplyName,
   titleOf,
 } from '../edge/test/support/conformance-tables.ts'
-import { describeOnBaseModel } from './support/base-model.ts'
 import { FIELD_PROOFS } from './support/field-proofs.ts'
+import { describeOnPools, ON_EACH_EDGE } from './support/on-edges.ts'
 import { OpenaiCalls } from './support/openai-call.ts'
-import { createPoolDirectory, type Pool, removePoolDirectory, startPool } from './support/pool.ts'
+import { type Pool, startPool } from './support/pool.ts'
+import { createPoolHome, type PoolHome } from './support/pool-home.ts'
 
 /** Nothing that any field could mean. */
 const NONSENSE = 'zzz'
 
-describeOnBaseModel('conformance', () => {
-  let directory = ''
+describeOnPools('conformance', ON_EACH_EDGE, (edge) => {
+  let home: PoolHome
   let pool: Pool
   let calls: OpenaiCalls
 
   beforeAll(async () => {
-    directory = createPoolDirectory()
-    pool = await startPool(directory)
+    home = await createPoolHome(edge)
+    pool = await startPool(home)
     calls = new OpenaiCalls(pool)
   })
   afterAll(async () => {
     await pool?.stop()
-    removePoolDirectory(directory)
+    await home?.remove()
   })
 
   const textOf = async (scope: FieldScope, fields: object): Promise<string> => {

@@ -10,26 +10,27 @@ import OpenAI from 'openai'
 import { zodResponseFormat } from 'openai/helpers/zod'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { describeOnBaseModel } from './support/base-model.ts'
-import { createPoolDirectory, type Pool, removePoolDirectory, startPool } from './support/pool.ts'
+import { describeOnPools, ON_NODE_UNLESS_CHOSEN } from './support/on-edges.ts'
+import { type Pool, startPool } from './support/pool.ts'
+import { createPoolHome, type PoolHome } from './support/pool-home.ts'
 import { pythonPath, pythonReason, runPython } from './support/python.ts'
 
 const ticket = z.strictObject({ category: z.enum(['billing', 'bug', 'account', 'other']) })
 const messages = [{ role: 'user' as const, content: 'Say hello to my cat.' }]
 
-describeOnBaseModel('clients', () => {
-  let directory = ''
+describeOnPools('clients', ON_NODE_UNLESS_CHOSEN, (edge) => {
+  let home: PoolHome
   let pool: Pool
   let few: { model: string; messages: typeof messages; max_tokens: number; temperature: number }
 
   beforeAll(async () => {
-    directory = createPoolDirectory()
-    pool = await startPool(directory)
+    home = await createPoolHome(edge)
+    pool = await startPool(home)
     few = { model: pool.ready.base_model, messages, max_tokens: 8, temperature: 0 }
   })
   afterAll(async () => {
     await pool?.stop()
-    removePoolDirectory(directory)
+    await home?.remove()
   })
 
   const sdk = (options: ConstructorParameters<typeof OpenAI>[0] = {}): OpenAI =>
@@ -172,7 +173,7 @@ describeOnBaseModel('clients', () => {
       it('asks, streams, parses, lists, and raises', async () => {
         const script = join(import.meta.dirname, 'support', 'openai-client.py')
         const { base_url, base_model } = pool.ready
-        const seen = await runPython([script, base_url, pool.demoKey, base_model], directory)
+        const seen = await runPython([script, base_url, pool.demoKey, base_model], home.directory)
         const whole = await sdk().chat.completions.create(few)
         const text = whole.choices[0]?.message.content
         expect(JSON.parse(seen)).toEqual({

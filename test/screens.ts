@@ -8,7 +8,8 @@ import { join } from 'node:path'
 import { openBrowser } from '../edge/test/support/browser.ts'
 import { ask, chatBody } from './support/inference.ts'
 import { PROJECT_ROOT } from './support/nozzle.ts'
-import { createPoolDirectory, removePoolDirectory, startPool } from './support/pool.ts'
+import { startPool } from './support/pool.ts'
+import { createPoolHome } from './support/pool-home.ts'
 import { adapterDirectory, caseOf, EXAMPLE_TASKS } from './support/tasks.ts'
 
 const SCREENS = join(PROJECT_ROOT, 'docs', 'screens')
@@ -17,8 +18,8 @@ const MODEL = 'text-to-sql'
 const SHARE = '20'
 const PRICES = ['--prompt', '0.05', '--cached-prompt', '0.02', '--completion', '0.20']
 
-const directory = createPoolDirectory()
-const pool = await startPool(directory)
+const home = await createPoolHome()
+const pool = await startPool(home)
 try {
   await nozzle('price', 'set', pool.ready.base_model, ...PRICES)
   await nozzle('deploy', adapterDirectory(MODEL), '--model', MODEL, '--canary', SHARE, '--force')
@@ -30,7 +31,7 @@ try {
   await takeAll()
 } finally {
   await pool.stop()
-  removePoolDirectory(directory)
+  await home.remove()
 }
 
 async function nozzle(...args: string[]): Promise<void> {

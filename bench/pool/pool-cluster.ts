@@ -35,6 +35,10 @@ export interface PoolSizes {
   /** Edges pass the proxies by, which share the clients' process: for benches without faults. */
   readonly isDirect?: boolean
   readonly seed: number
+  /** Told to each edge besides; absent = nothing. */
+  readonly edgeEnv?: Readonly<Record<string, string>>
+  /** What runs as an edge; absent = edge/node.ts. */
+  readonly edgeEntry?: string
 }
 
 export interface PoolTenant {
@@ -123,10 +127,12 @@ export class PoolCluster {
         NOZZLE_KEY_PEPPER: SECRET,
         NOZZLE_DATABASE_URL: databaseUrl,
         NOZZLE_OPERATOR_KEY: operatorKey,
+        ...sizes.edgeEnv,
       }
       const memory = new LiveMemory()
+      const entry = sizes.edgeEntry ?? EDGE_ENTRY
       const process = new CrashingProcess({
-        ...{ entry: EDGE_ENTRY, args: [], preload: [LIVE_MEMORY], env },
+        ...{ entry, args: [], preload: [LIVE_MEMORY], env },
         onMessage: memory.onMessage,
       })
       return { process, memory, url: `http://127.0.0.1:${port}` }

@@ -3,7 +3,7 @@
  * other way round: hosts drain and ship their usage while the edge still takes it.
  */
 import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ApiTarget, callEdge } from '../lib/api-client.ts'
 import { CliError } from '../lib/cli-error.ts'
@@ -41,9 +41,8 @@ export class EmbeddedPool {
       note(`still starting; see ${this.#options.dir.logs}`)
     }, STILL_STARTING_MS)
     try {
-      const edge = this.#supervise('edge', join('edge', 'node.ts'), (boundUrl) =>
-        toEdgeEnv(this.#options, boundUrl),
-      )
+      const entry = this.#options.env.NOZZLE_EDGE_ENTRY || join('edge', 'node.ts')
+      const edge = this.#supervise('edge', entry, (boundUrl) => toEdgeEnv(this.#options, boundUrl))
       const edgeUrl = await untilAborted(edge.ready, signal)
       const plan = readHostPlan(this.#options.dir)
       const hosts = plan.map((planned) => this.#addHost(edgeUrl, planned, plan.length))
@@ -143,7 +142,7 @@ export class EmbeddedPool {
     const { dir, note, projectRoot } = this.#options
     const child: SupervisedProcess = new SupervisedProcess({
       name,
-      entry: join(projectRoot, entry),
+      entry: resolve(projectRoot, entry),
       args: [childMark(dir)],
       env,
       logPath: join(dir.logs, `${name}.log`),

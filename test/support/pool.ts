@@ -5,8 +5,6 @@
  */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { z } from 'zod'
@@ -18,10 +16,9 @@ import {
   readDemoKey,
   readSecrets,
 } from '../../scripts/lib/data-dir.ts'
-import { DEFAULT_BASE_MODEL } from '../../scripts/setup/base-model.ts'
 import { readLogTail } from '../../scripts/up/log-file.ts'
-import { requireBaseModel } from './base-model-path.ts'
 import { type CliResult, PROJECT_ROOT, runTask, spawnTask } from './nozzle.ts'
+import type { PoolHome } from './pool-home.ts'
 import { findChildren, type PoolChildren } from './processes.ts'
 import { until } from './until.ts'
 
@@ -55,31 +52,12 @@ export interface Pool {
   stop(): Promise<number | null>
 }
 
-/** A fresh data directory that finds the base model in its place. */
-export function createPoolDirectory(): string {
-  const directory = realpathSync(mkdtempSync(join(tmpdir(), 'nozzle-pool-')))
-  mkdirSync(join(directory, 'models'))
-  const modelPath = join(directory, 'models', DEFAULT_BASE_MODEL.file)
-  symlinkSync(realpathSync(requireBaseModel()), modelPath)
-  return directory
-}
-
-export function removePoolDirectory(directory: string): void {
-  rmSync(directory, { recursive: true, force: true })
-}
-
-/** One engine thread: cores are shared with the tests, and with whatever else runs there. */
-export function poolEnv(directory: string): Record<string, string> {
-  return { NOZZLE_DATA_DIR: directory, NOZZLE_PORT: '0', NOZZLE_THREADS: '1' }
-}
-
-/** `more`: what `nozzle up` is told besides. */
+/** `args`: what `nozzle up` is told besides. */
 export async function startPool(
-  directory: string,
-  more: { readonly args?: readonly string[]; readonly env?: Readonly<Record<string, string>> } = {},
+  { env }: Pick<PoolHome, 'env'>,
+  args: readonly string[] = [],
 ): Promise<Pool> {
-  const env = { ...poolEnv(directory), ...more.env }
-  const supervisor = spawnTask(['start', '--json', ...(more.args ?? [])], env)
+  const supervisor = spawnTask(['start', '--json', ...args], env)
   const dir = locateDataDir(env, PROJECT_ROOT)
   const notes: Buffer[] = []
   supervisor.stderr?.on('data', (chunk: Buffer) => notes.push(chunk))

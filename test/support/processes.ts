@@ -1,6 +1,7 @@
 /** The processes below a pool's supervisor, told apart by what they run. */
 import type { DataDir } from '../../scripts/lib/data-dir.ts'
 import { childMark, commandOf, readChildren } from '../../scripts/up/leftover-children.ts'
+import { EDGE_ENTRIES } from './pool-home.ts'
 
 export interface PoolChildren {
   readonly edge: number
@@ -9,12 +10,14 @@ export interface PoolChildren {
 
 /** Throws when one of the two does not live. */
 export function findChildren(dir: DataDir): PoolChildren {
-  const find = (entry: string): number => {
-    const pid = livingChildren(dir).find((child) => commandOf(child).includes(entry))
-    if (pid === undefined) throw new Error(`no process of ${entry} lives`)
+  const find = (...entries: string[]): number => {
+    const pid = livingChildren(dir).find((child) =>
+      entries.some((entry) => commandOf(child).includes(entry)),
+    )
+    if (pid === undefined) throw new Error(`no process of ${entries.join(' or ')} lives`)
     return pid
   }
-  return { edge: find('edge/node.ts'), host: find('gpu-host/index.ts') }
+  return { edge: find(...Object.values(EDGE_ENTRIES)), host: find('gpu-host/index.ts') }
 }
 
 export function livingChildren(dir: DataDir): number[] {
