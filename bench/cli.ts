@@ -11,6 +11,7 @@ import { checkFleet } from './fleet/real-pool.ts'
 import { POLICIES, type PolicyName } from './fleet/routers.ts'
 import { ARRIVALS } from './fleet/traffic.ts'
 import { runFleet } from './fleet.ts'
+import { ISOLATION_PARTS, type IsolationPart, isIsolated, runIsolation } from './isolation.ts'
 import { SHAPES } from './lib/base-model.ts'
 import { isExact, runLoad } from './load.ts'
 import { runMix } from './mix.ts'
@@ -48,6 +49,12 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          --policy NAME,…|all (all)  --arrivals zipf|bursty (zipf)
          --check: instead, the same requests through a real pool of three hosts and through the
          simulation of it  --requests N (400)
+  isolation  do tenants or adapters ever meet on a host? every token known, random worlds of
+         identities, what the cache tells by its timing, what is left of one for the next;
+         exit code 1 if they do
+         --seed N (1)  --requests N (200000)  --cases N (100000)  --samples N (1000)
+         --rounds N (20)  --adapters N (12)  --prefixes N (8)
+         --part answers|identity|timing|work|residue,… (answers,identity,timing,residue)
   load   streams at once through 2 edges and 3 hosts, every answer known: is a chunk lost, doubled
          or out of order, does memory grow? exit code 1 if a chunk is, or if the books differ
          --streams N (1000)  --seconds S (600)  --seed N (1)
@@ -74,12 +81,19 @@ const EXIT_USAGE = 2
 const RANK = 16
 const LOAD_STREAMS = 1000
 const ROLLING_STREAMS = 200
+const ISOLATION = {
+  ...{ requests: 200_000, cases: 100_000, samples: 1000 },
+  ...{ rounds: 20, adapters: 12, prefixes: 8 },
+}
+const ISOLATION_DEFAULT = 'answers,identity,timing,residue'
 /** Keeps an adapter's share of the base's bytes near that of the other shapes. */
 const SMALL_RANK = 4
 /** The closed loop before `overload`. */
 const CAPACITY_SECONDS = 10
 const TENANTS = 8
 const REQUESTS = 20_000
+const ADAPTERS = 2000
+const ROUNDS = 5
 /** What a simulated host has, unless it is said. */
 const TENANTS_PER_HOST = 100
 const REQUESTS_PER_HOST = 100
@@ -109,6 +123,9 @@ type CountName =
   | 'seconds'
   | 'minutes'
   | 'prompt-tokens'
+  | 'cases'
+  | 'samples'
+  | 'prefixes'
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
@@ -122,13 +139,17 @@ async function main(): Promise<void> {
       load: { type: 'string', default: '0.6' },
       tenants: { type: 'string' },
       swaps: { type: 'string', default: '200' },
-      adapters: { type: 'string', default: '2000' },
+      adapters: { type: 'string' },
+      cases: { type: 'string' },
+      samples: { type: 'string' },
+      prefixes: { type: 'string' },
+      part: { type: 'string', default: ISOLATION_DEFAULT },
       slots: { type: 'string', default: '32' },
       clients: { type: 'string', default: '16' },
       requests: { type: 'string' },
       popularity: { type: 'string', default: 'zipf' },
       rank: { type: 'string' },
-      rounds: { type: 'string', default: '5' },
+      rounds: { type: 'string' },
       threads: { type: 'string', default: '0' },
       tokens: { type: 'string', default: '64' },
       seed: { type: 'string', default: '1' },
@@ -167,7 +188,7 @@ async function main(): Promise<void> {
       runMix({
         ...common,
         tenants: count('tenants', 1, TENANTS),
-        rounds: count('rounds', 1),
+        rounds: count('rounds', 1, ROUNDS),
         tokens: count('tokens', 1),
         peers: values['no-peer'] ? [] : toPeers(values.peer),
       }),
@@ -175,21 +196,23 @@ async function main(): Promise<void> {
       runBase({
         ...{ shape, threads: common.threads },
         tokens: count('tokens', 1),
-        rounds: count('rounds', 1),
+        rounds: count('rounds', 1, ROUNDS),
       }),
     ranks: () =>
       runRanks({
         ...{ shape, threads: common.threads },
         tokens: count('tokens', 1),
-        rounds: count('rounds', 1),
+        rounds: count('rounds', 1, ROUNDS),
       }),
-    swap: () => runSwap({ ...common, swaps: count('swaps', 20), rounds: count('rounds', 1) }),
-    prefix: () => runPrefix({ ...{ shape, threads: common.threads }, rounds: count('rounds', 1) }),
-    policy: () => Promise.resolve(runPolicy({ rounds: count('rounds', 1) })),
+    swap: () =>
+      runSwap({ ...common, swaps: count('swaps', 20), rounds: count('rounds', 1, ROUNDS) }),
+    prefix: () =>
+      runPrefix({ ...{ shape, threads: common.threads }, rounds: count('rounds', 1, ROUNDS) }),
+    policy: () => Promise.resolve(runPolicy({ rounds: count('rounds', 1, ROUNDS) })),
     fair: () =>
       runFair({
         ...{ shape, threads: common.threads },
-        ...{ rounds: count('rounds', 1), promptTokens: count('prompt-tokens', 1) },
+        ...{ rounds: count('rounds', 1, ROUNDS), promptTokens: count('prompt-tokens', 1) },
       }),
     fault: async () => {
       const report = await runFault({
@@ -242,6 +265,20 @@ async function main(): Promise<void> {
       if (!isOrderly(report)) process.exitCode = 1
       return report
     },
+    isolation: async () => {
+      const report = await runIsolation({
+        seed: count('seed', 0),
+        requests: count('requests', 1, ISOLATION.requests),
+        cases: count('cases', 1, ISOLATION.cases),
+        samples: count('samples', 10, ISOLATION.samples),
+        rounds: count('rounds', 1, ISOLATION.rounds),
+        adapters: count('adapters', 2, ISOLATION.adapters),
+        prefixes: count('prefixes', 1, ISOLATION.prefixes),
+        parts: toParts(values.part),
+      })
+      if (!isIsolated(report)) process.exitCode = 1
+      return report
+    },
     load: async () => {
       const report = await runLoad({
         streams: count('streams', 1, LOAD_STREAMS),
@@ -260,8 +297,8 @@ async function main(): Promise<void> {
       runChurn({
         ...common,
         popularity,
-        rounds: count('rounds', 1),
-        adapters: count('adapters', 1),
+        rounds: count('rounds', 1, ROUNDS),
+        adapters: count('adapters', 1, ADAPTERS),
         slots: count('slots', 2),
         clients: count('clients', 1),
         requests: count('requests', 1, REQUESTS),
@@ -294,6 +331,10 @@ function toPolicies(values: readonly string[]): PolicyName[] {
   const names = values.flatMap((value) => value.split(','))
   if (names.includes('all')) return [...POLICIES]
   return [...new Set(names.map((name) => oneOf(POLICIES, name.trim(), '--policy')))]
+}
+
+function toParts(value: string): IsolationPart[] {
+  return value.split(',').map((name) => oneOf(ISOLATION_PARTS, name.trim(), '--part'))
 }
 
 function toPeers(values: readonly string[]): PeerName[] {

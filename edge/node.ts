@@ -11,6 +11,7 @@ import { JobRunner } from './jobs/job-runner.ts'
 import { CLOCK_RETRY_MS, POOL_UPKEEP_MS } from './limits.ts'
 import { consoleLog } from './log.ts'
 import { readAssets } from './node-assets.ts'
+import { closeForeignReplies } from './node-connections.ts'
 import { startNodeServer } from './node-server.ts'
 
 const STREAM_GRACE_MS = 30_000
@@ -33,6 +34,7 @@ async function main(): Promise<void> {
   await database.migrate()
   const { db, availability } = database
   const { fetch } = globalThis
+  closeForeignReplies(consoleLog)
   const deps = createDeps({
     ...{ config, db, availability, fetch, log: consoleLog, nowMs: Date.now },
     assets: readAssets(),

@@ -15,6 +15,12 @@ export const GRANT_SKEW_S = 5
 /** The one accepted JWS algorithm, pinned on both sides. */
 export const GRANT_ALGORITHM = 'HS256'
 
+/**
+ * Edge → host and back: the request that a call is for, and that a reply answers. Every reply to a
+ * call whose grant was good bears it.
+ */
+export const REQUEST_ID_HEADER = 'x-request-id'
+
 export const HOST_ROUTES = {
   generate: '/internal/v1/generate',
   cancel: '/internal/v1/cancel',

@@ -7,6 +7,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { HostError, toHostError } from './errors.ts'
 import type { GrantVerifier } from './grants.ts'
 import { errorText } from './log.ts'
+import { REQUEST_ID_HEADER } from './protocol.ts'
 import { createRoutes, type HostRoute, json, type RouteDeps } from './routes.ts'
 import { guardConnections } from './wire/connection-guard.ts'
 
@@ -63,7 +64,7 @@ async function answer(
     }
     if (route.access === 'public') return (await route.answer())(response)
     const claims = await deps.grants.verify(request.headers.authorization, { method, route: path })
-    response.setHeader('x-request-id', claims.request_id)
+    response.setHeader(REQUEST_ID_HEADER, claims.request_id)
     const reply = await route.handle(claims, request, response)
     reply?.(response)
   } catch (error) {

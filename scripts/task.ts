@@ -30,6 +30,8 @@ const MEASURING_ENTRIES = {
 
 /** The long version of what CI runs with a tenth of the crash points. */
 const FAULT_SOAK = ['fault', '--json', '--points', '10000'] as const
+/** As the benchmark does by itself. */
+const ISOLATION_SOAK = ['isolation', '--json'] as const
 
 const TASKS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
   start: (args) => runNozzle(['up', ...args]),
@@ -95,6 +97,9 @@ async function runSoak(args: readonly string[]): Promise<number> {
   const without = (flag: string) => args.filter((arg) => arg !== flag)
   if (args.includes('--fault')) {
     return runMeasurement('bench', [...FAULT_SOAK, ...without('--fault')])
+  }
+  if (args.includes('--isolation')) {
+    return runMeasurement('bench', [...ISOLATION_SOAK, ...without('--isolation')])
   }
   if (args.includes('--workerd')) {
     env.NOZZLE_TEST_EDGE = 'workerd'

@@ -31,7 +31,7 @@ const NEVER: readonly { from: RegExp; except: RegExp; never: RegExp }[] = [
   { from: /^gpu-host\/tracing\//, except: /^$/, never: /^(?!gpu-host\/(tracing\/|protocol))/ },
   { from: /^gpu-host\/wire\//, except: /^$/, never: /^gpu-host\/(?!wire\/)/ },
   { from: /^gpu-host\/adapters\//, except: /^$/, never: /^gpu-host\/scheduler\/(?!adapter-port)/ },
-  { from: /^edge\//, except: /\/node(-server|-assets)?\.ts$/, never: /^node:/ },
+  { from: /^edge\//, except: /\/node(-server|-assets|-connections)?\.ts$/, never: /^node:/ },
   { from: /^edge\//, except: /^$/, never: /^undici/ },
 ]
 const READS_ENVIRONMENT = [

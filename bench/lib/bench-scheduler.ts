@@ -23,12 +23,7 @@ export async function createBenchScheduler(
     NOZZLE_BASE_MODEL_NAME: engine.info.baseModel,
   })
   const log = () => {}
-  const disk = await DiskTier.open({
-    directory: join(scratch, 'disk'),
-    bytesMax: Number.MAX_SAFE_INTEGER,
-    log,
-  })
-  disk.warm()
+  const adapters = await createBenchCache(engine, scratch, ramBytesMax)
   const journal = new Journal({
     ...journalLimits,
     directory: join(scratch, 'journal'),
@@ -41,14 +36,7 @@ export async function createBenchScheduler(
   journal.setShippedSegment(Number.MAX_SAFE_INTEGER)
   return new Scheduler({
     engine,
-    adapters: new AdapterCache({
-      engine,
-      store: new DirectoryStore(join(scratch, 'store')),
-      disk,
-      ram: new RamTier(ramBytesMax, engine),
-      clock: systemClock,
-      log,
-    }),
+    adapters,
     journal,
     metrics: createMetrics({ withProcess: false }),
     clock: systemClock,
@@ -57,5 +45,25 @@ export async function createBenchScheduler(
     renderChat: () => '',
     hostId: 'hst_bench',
     randomSeed: () => 0,
+  })
+}
+
+/** Packs are looked for in `disk` of the scratch folder. */
+export async function createBenchCache(
+  engine: NativeEngine,
+  scratch: string,
+  ramBytesMax: number,
+): Promise<AdapterCache> {
+  const log = () => {}
+  const directory = join(scratch, 'disk')
+  const disk = await DiskTier.open({ directory, bytesMax: Number.MAX_SAFE_INTEGER, log })
+  disk.warm()
+  return new AdapterCache({
+    engine,
+    store: new DirectoryStore(join(scratch, 'store')),
+    disk,
+    ram: new RamTier(ramBytesMax, engine),
+    clock: systemClock,
+    log,
   })
 }

@@ -14,6 +14,7 @@ import {
   unreachable,
   wrongReply,
 } from './host-failure.ts'
+import { ForeignReply } from './own-reply.ts'
 import { SilenceWatch, type SilenceWatchOptions } from './silence-watch.ts'
 
 export interface AttemptCall extends Omit<SilenceWatchOptions, 'onVerdict'> {
@@ -47,11 +48,10 @@ export async function* runAttempt(call: AttemptCall): AsyncGenerator<AttemptEven
     for await (const event of readEvents(response, watch)) {
       if (hasEnded) continue
       if (call.client.aborted) throw clientLeft(call.client)
-      isAccepted ||= event.type === 'accepted' && event.request_id === call.requestId
-      if (!isAccepted && event.type !== 'error') {
-        yield wrongReply('a reply to another request')
-        return
-      }
+      // Of another request at any time, or without saying of which: nobody reads on.
+      const isOwn = event.type === 'accepted' ? event.request_id === call.requestId : isAccepted
+      if (!isOwn && event.type !== 'error') throw new ForeignReply()
+      isAccepted ||= event.type === 'accepted'
       if (event.type === 'accepted') continue
       hasEnded = event.type === 'end'
       yield toAttemptEvent(event)
@@ -61,7 +61,8 @@ export async function* runAttempt(call: AttemptCall): AsyncGenerator<AttemptEven
   } catch (error) {
     if (hasEnded) return
     if (call.client.aborted) throw clientLeft(call.client)
-    yield watch.hasHeaders ? brokenOff(error) : unreachable(error)
+    if (error instanceof ForeignReply) yield wrongReply(error.message)
+    else yield watch.hasHeaders ? brokenOff(error) : unreachable(error)
   } finally {
     await watch.end()
   }

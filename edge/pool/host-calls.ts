@@ -2,10 +2,11 @@
  * Signed calls to one host, with a body of JSON: each with a grant of its own, since a host takes a
  * nonce once. Which host, and what an answer means, is for the callers to know.
  */
-import { cancelReceipt, type GenerateRequest, HOST_ROUTES } from '#protocol'
+import { cancelReceipt, type GenerateRequest, HOST_ROUTES, REQUEST_ID_HEADER } from '#protocol'
 import { CANCEL_TIMEOUT_MS } from '../limits.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import type { GrantCall, GrantSigner } from './grant.ts'
+import { requireOwn } from './own-reply.ts'
 
 export interface HostCallsOptions {
   readonly signer: GrantSigner
@@ -23,7 +24,10 @@ export class HostCalls {
     this.#options = options
   }
 
-  /** @param url the host's. @param trace headers that name it. Rejects as `fetch` does. */
+  /**
+   * @param url the host's. @param trace headers that name it. Rejects as `fetch` does, or with
+   * ForeignReply.
+   */
   async post(
     url: string,
     route: string,
@@ -35,12 +39,15 @@ export class HostCalls {
     const { body, request_id, tenant_id, key_id, adapter_digest, max_tokens } = call
     const claims = { request_id, tenant_id, key_id, adapter_digest, max_tokens }
     const authorization = await signer.sign({ route, ...claims, body })
-    return fetch(new URL(route, url).href, {
+    const about = { [REQUEST_ID_HEADER]: request_id, 'content-type': 'application/json' }
+    const headers = { ...trace, ...about, authorization }
+    const response = await fetch(new URL(route, url).href, {
       method: 'POST',
-      headers: { ...trace, authorization, 'content-type': 'application/json' },
+      headers,
       body,
       signal,
     })
+    return requireOwn(response, request_id)
   }
 
   /** Tells a host that its client is gone, and what it got. Never rejects. */

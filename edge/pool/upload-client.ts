@@ -8,6 +8,7 @@ import {
   type AdapterReceipt,
   adapterReceipt,
   HOST_ROUTES,
+  REQUEST_ID_HEADER,
   type UploadFiles,
   type UploadPlan,
   uploadPlan,
@@ -15,7 +16,8 @@ import {
 import { EdgeError } from '../errors.ts'
 import { HOST_ATTEMPTS_MAX, UPLOAD_TIMEOUT_MS } from '../limits.ts'
 import type { GrantSigner } from './grant.ts'
-import { type HostFailure, parseHostFailure, unreachable } from './host-failure.ts'
+import { type HostFailure, parseHostFailure, unreachable, wrongReply } from './host-failure.ts'
+import { ForeignReply, requireOwn } from './own-reply.ts'
 import { type HostState, pickHosts } from './pick-host.ts'
 import type { PoolView } from './pool-view.ts'
 
@@ -129,18 +131,21 @@ export class UploadClient {
     try {
       const response = await fetch(new URL(route, host.url).href, {
         method: 'POST',
-        headers: { authorization, 'content-type': contentType },
+        headers: {
+          ...{ authorization, 'content-type': contentType },
+          [REQUEST_ID_HEADER]: call.requestId,
+        },
         body: content,
         // A body that is a stream must say so.
         ...(typeof content === 'string' ? {} : { duplex: 'half' }),
         signal: AbortSignal.any([call.signal, AbortSignal.timeout(UPLOAD_TIMEOUT_MS)]),
       } as RequestInit)
-      const text = await response.text()
+      const text = await (await requireOwn(response, call.requestId)).text()
       if (!response.ok) return parseHostFailure(response.status, text)
       return schema.parse(JSON.parse(text))
     } catch (error) {
       if (call.signal.aborted) throw new EdgeError('request_aborted', 'the client left')
-      return unreachable(error)
+      return error instanceof ForeignReply ? wrongReply(error.message) : unreachable(error)
     } finally {
       leave()
     }

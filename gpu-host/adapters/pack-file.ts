@@ -67,6 +67,21 @@ export function packFileBytes(manifest: PackManifest): number {
   return bytes
 }
 
+/** Manifest → its seal. */
+const contents = new WeakMap<PackManifest, string>()
+
+/**
+ * Names what the pack does to an answer, to the bit: weights, ranks, scales and base. The digest
+ * names the files that it was made of; this is what was made of them.
+ */
+export function packContent(manifest: PackManifest): string {
+  const known = contents.get(manifest)
+  if (known !== undefined) return known
+  const content = sealOf(manifest)
+  contents.set(manifest, content)
+  return content
+}
+
 export interface CheckedPack {
   readonly image: AdapterImage
   /** Of the payload. */

@@ -9,7 +9,7 @@ import { errorText, type Log } from '../log.ts'
 import { abortable, requestAborted } from './abortable.ts'
 import type { AdapterDemand } from './adapter-demand.ts'
 import type { AdapterTarget } from './base-shape.ts'
-import { packFileBytes } from './pack-file.ts'
+import { packContent, packFileBytes } from './pack-file.ts'
 import { Places } from './places.ts'
 import { type SlotPin, SlotTable } from './slot-table.ts'
 
@@ -23,15 +23,28 @@ export interface PinnedSlot extends SlotPin {
   /** Microseconds of the load, for the first pin that is given out after it; 0 for others. */
   readonly swapUs: number
   readonly packBytes: number
+  readonly digest: string
+  /** Names what was copied into the slot, to the bit. */
+  readonly content: string
+  /** The slot holds that very load still, and this pin has not been released. */
+  isCurrent(): boolean
   /** Idempotent. */
   release(): void
 }
 
 /** What a load left in a slot. */
 interface Filling {
+  readonly digest: string
+  readonly content: string
   readonly packBytes: number
   /** What of the load's time no pin carries yet. */
   uncarriedUs: number
+}
+
+/** One holder's share of a pin. */
+interface Hold {
+  release(): void
+  isReleased(): boolean
 }
 
 interface Waiter {
@@ -106,7 +119,7 @@ export class SlotPool {
   joinResident(digest: string): PinnedSlot | null {
     if (!this.#table.isResident(digest)) return null
     const pin = this.#table.pin(digest)
-    return pin === null ? null : this.#toPinned(pin, this.#toRelease(pin))
+    return pin === null ? null : this.#toPinned(pin, this.#toHold(pin))
   }
 
   /** A pin on the adapter's slot if it is resident or loading; null when it must be loaded. */
@@ -122,34 +135,36 @@ export class SlotPool {
   }
 
   async #settle(pin: SlotPin, signal: AbortSignal): Promise<PinnedSlot> {
-    const release = this.#toRelease(pin)
+    const hold = this.#toHold(pin)
     try {
       const load = this.#loads.get(pin.slot)
       if (load !== undefined) await abortable(load, signal)
       // The abort may have come between the end of the load and this turn.
       if (signal.aborted) throw requestAborted()
-      return this.#toPinned(pin, release)
+      return this.#toPinned(pin, hold)
     } catch (error) {
-      release()
+      hold.release()
       throw error
     }
   }
 
-  #toPinned(pin: SlotPin, release: () => void): PinnedSlot {
+  #toPinned(pin: SlotPin, hold: Hold): PinnedSlot {
     const filling = this.#fillings.get(pin.slot)
     if (filling === undefined) throw new Error('a pinned slot holds nothing')
-    const { packBytes, uncarriedUs: swapUs } = filling
+    const { digest, content, packBytes, uncarriedUs: swapUs } = filling
     filling.uncarriedUs = 0
-    return { ...pin, swapUs, packBytes, release }
+    const isCurrent = (): boolean => !hold.isReleased() && this.#table.holds(pin, digest)
+    return { ...pin, digest, content, swapUs, packBytes, isCurrent, release: hold.release }
   }
 
-  #toRelease(pin: SlotPin): () => void {
+  #toHold(pin: SlotPin): Hold {
     let isReleased = false
-    return () => {
+    const release = (): void => {
       if (isReleased) return
       isReleased = true
       if (this.#table.unpin(pin)) this.#grantWaiting()
     }
+    return { release, isReleased: () => isReleased }
   }
 
   #waitForSlot(image: AdapterImage, signal: AbortSignal): Promise<SlotPin> {
@@ -221,7 +236,10 @@ export class SlotPool {
       await this.#copies.run({ isUrgent: true }, () => engine.loadSlot(slot, image))
       this.#table.finishLoading(slot)
       const uncarriedUs = Math.round(clock.nowUs() - startedUs)
-      const filling = { packBytes: packFileBytes(image.manifest), uncarriedUs }
+      const { manifest } = image
+      const packBytes = packFileBytes(manifest)
+      const content = packContent(manifest)
+      const filling = { digest: manifest.digest, content, packBytes, uncarriedUs }
       this.#fillings.set(slot, filling)
       return filling
     } catch (error) {

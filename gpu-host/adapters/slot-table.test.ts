@@ -58,6 +58,36 @@ describe('slot table', () => {
     expect(table.unpin(next)).toBe(true)
   })
 
+  it('knows a pin from one of an earlier load, of the same adapter too', () => {
+    const table = new SlotTable(1)
+    const first = table.startLoading(1, 'a')
+    expect(table.holds(first, 'a')).toBe(false)
+    table.finishLoading(1)
+    expect(table.holds(first, 'a')).toBe(true)
+    expect(table.holds(first, 'b')).toBe(false)
+    table.unpin(first)
+    expect(table.holds(first, 'a')).toBe(false)
+    table.startEvicting(1)
+    table.finishEvicting(1)
+    const second = table.startLoading(1, 'a')
+    table.finishLoading(1)
+    expect(table.holds(first, 'a')).toBe(false)
+    expect(table.holds(second, 'a')).toBe(true)
+  })
+
+  it('gives out no generation twice: a slot that has used them up takes no load', () => {
+    const table = new SlotTable(1, Number.MAX_SAFE_INTEGER - 2)
+    const given = new Set<number>()
+    for (let load = 0; load < 2; load += 1) {
+      const pin = table.startLoading(1, 'a')
+      given.add(pin.generation)
+      table.fail(1)
+      table.finishFailure(1)
+    }
+    expect(given.size).toBe(2)
+    expect(() => table.startLoading(1, 'a')).toThrow('worn out')
+  })
+
   it('never gives up a pinned slot, and never has an adapter in two', () => {
     const step = fc.record({
       action: fc.constantFrom('use', 'finish', 'fail', 'unpin'),

@@ -12,7 +12,8 @@
  *
  * An adapter is loading or resident in at most one slot. `startLoading` pins once, for the loader;
  * others may pin while it loads. Generations grow with every load into a slot, so a pin that
- * outlived its load cannot be taken for one on the next.
+ * outlived its load cannot be taken for one on the next; a slot that has used them all up takes no
+ * load more.
  */
 export type SlotState = 'absent' | 'loading' | 'resident' | 'evicting' | 'failed'
 
@@ -37,12 +38,13 @@ export class SlotTable {
   readonly #byDigest = new Map<string, Slot>()
   #uses = 0
 
-  constructor(slotCount: number) {
+  /** @param generation how many loads its slots have had; for tests. */
+  constructor(slotCount: number, generation = 0) {
     this.#slots = Array.from({ length: slotCount }, (_, index) => ({
       number: index + 1,
       state: 'absent',
       digest: null,
-      generation: 0,
+      generation,
       pins: 0,
       usedAt: 0,
     }))
@@ -92,6 +94,13 @@ export class SlotTable {
     return this.#at(slot).digest
   }
 
+  /** Whether the pin still stands, on a slot that holds this adapter and is loaded. */
+  holds({ slot: number, generation }: SlotPin, digest: string): boolean {
+    const slot = this.#at(number)
+    const isPinned = slot.generation === generation && slot.pins > 0
+    return isPinned && slot.state === 'resident' && slot.digest === digest
+  }
+
   /** Pins the slot in which the adapter is or is being loaded; null when there is none. */
   pin(digest: string): SlotPin | null {
     const slot = this.#byDigest.get(digest)
@@ -113,6 +122,7 @@ export class SlotTable {
   startLoading(number: number, digest: string): SlotPin {
     const slot = this.#require(number, 'absent')
     if (this.#byDigest.has(digest)) throw new Error(`${digest} is in a slot already`)
+    if (slot.generation >= Number.MAX_SAFE_INTEGER) throw new Error(`slot ${number} is worn out`)
     this.#byDigest.set(digest, slot)
     slot.state = 'loading'
     slot.digest = digest

@@ -17,6 +17,12 @@ export interface SlotLease {
   readonly swapUs: number
   /** Size of the adapter's pack file. */
   readonly packBytes: number
+  /** Of the adapter in the slot. */
+  readonly digest: string
+  /** Names what is in the slot, to the bit: weights, ranks, scales, base. */
+  readonly content: string
+  /** The slot holds that very load, and the lease has not been released. Asked before each step. */
+  isCurrent(): boolean
   /** Idempotent. */
   release(): void
 }

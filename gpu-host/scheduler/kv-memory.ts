@@ -8,7 +8,9 @@
  */
 import type { Engine } from '../engine.ts'
 import type { HostMetrics } from '../telemetry/metrics.ts'
+import { kvIdentity } from './kv-identity.ts'
 import { type PageCounts, type PageLease, PagePool } from './page-pool.ts'
+import { toOwner } from './row-guard.ts'
 import { choiceSeed, type Sequence } from './sequence.ts'
 import type { SequenceRows } from './step-batch.ts'
 import type { PlannedRows } from './step-plan.ts'
@@ -73,6 +75,11 @@ export class KvMemory {
     return rows.filter(({ sequence }) => fitting.has(sequence))
   }
 
+  /** Whose cells the sequence has, as kvIdentity; null = it has none. */
+  scopeOf(sequence: Sequence): string | null {
+    return this.#leases.get(sequence)?.scope ?? null
+  }
+
   /** Its filled cells hold its tokens: from now on other sequences may begin with them. */
   publish(sequence: Sequence): void {
     const lease = this.#leases.get(sequence)
@@ -87,7 +94,14 @@ export class KvMemory {
   }
 
   #begin(sequence: Sequence, onRefused: OnRefused): boolean {
-    const lease = this.#pool.acquire(toScope(this.#engine, sequence), sequence)
+    let scope: string
+    try {
+      scope = kvIdentity(toOwner(sequence, this.#engine.info.baseDigest))
+    } catch (error) {
+      onRefused(sequence, error)
+      return false
+    }
+    const lease = this.#pool.acquire(scope, sequence)
     const wanted = this.#missing(sequence, lease)
     while (wanted + this.#promised() > this.#pool.available) {
       const stalled = [...this.#leases.keys()].find((other) => this.#isHoldingUnread(other))
@@ -194,14 +208,6 @@ export class KvMemory {
   #byAge(): Sequence[] {
     return [...this.#held.values()].sort((a, b) => a.startOrder - b.startOrder)
   }
-}
-
-/**
- * What a prefix may be shared within: the tenant, the base and the adapter's digest, which covers
- * its weights, its scale and the base. Never a name, and never a slot.
- */
-function toScope(engine: Engine, { request }: Sequence): string {
-  return JSON.stringify([request.tenant_id, engine.info.baseDigest, request.adapter_digest])
 }
 
 /** The other choices of a request begin with the prompt that the first one is reading. */

@@ -21,6 +21,7 @@ import type { LiveRequests } from './live-requests.ts'
 import { hearSockets, LoopBell } from './loop-bell.ts'
 import type { PageCounts } from './page-pool.ts'
 import type { Generation, RequestRunner, SchedulerLoad, WaitingTenant } from './request-runner.ts'
+import { findBreach } from './row-guard.ts'
 import type { SchedulerOptions } from './scheduler-options.ts'
 import { Sequence, toDrawError } from './sequence.ts'
 import type { Ending, Settlement } from './settlement.ts'
@@ -225,7 +226,23 @@ export class Scheduler implements RequestRunner {
         parts: this.#observer.cost.parts,
       },
     )
-    return this.#kv.fit(plan)
+    return this.#guard(this.#kv.fit(plan))
+  }
+
+  /** Of the rows those that are what they are taken for; the requests of others end. */
+  #guard(rows: readonly SequenceRows[]): SequenceRows[] {
+    const { engine, log, metrics } = this.#options
+    return rows.filter(({ sequence }) => {
+      const cellsOf = this.#kv.scopeOf(sequence)
+      const breach = findBreach(sequence, engine.info.baseDigest, cellsOf)
+      if (breach === null) return true
+      metrics.isolationBreaches.inc()
+      const { request_id } = sequence.request
+      log('error', 'rows kept out of a step', { request_id, reason: breach })
+      const error = new HostError('engine_failed', 'the engine failed', { cause: breach })
+      this.#requests.order(sequence.owner, { finish: 'error', error })
+      return false
+    })
   }
 
   /** Prompt rows that a step may run. */

@@ -115,8 +115,11 @@ export class Sequence implements TokenText, Starter {
     return prefill + toStepsLeft(this.#expectedTokens, this.drawnTokens, leftMax)
   }
 
+  /** Throws where its adapter is in none: slot 0 would be the base model's answer. */
   get slot(): number {
-    return this.lease?.slot ?? 0
+    if (this.lease !== null) return this.lease.slot
+    if (this.digest !== null) throw new Error('a sequence without its adapter has no rows')
+    return 0
   }
 
   get isRunning(): boolean {

@@ -24,6 +24,7 @@ export interface HostMetrics {
   readonly prefixHitTokens: Counter
   readonly prefixEvictions: Counter
   readonly kvPreemptions: Counter
+  readonly isolationBreaches: Counter
   readonly requests: Counter<'outcome'>
   readonly refusals: Counter<'code'>
   readonly spans: Counter<'outcome'>
@@ -77,6 +78,10 @@ export function createMetrics(options: { readonly withProcess: boolean }): HostM
     kvPreemptions: count(
       'nozzle_kv_preemptions_total',
       'Sequences that lost their pages for a while',
+    ),
+    isolationBreaches: count(
+      'nozzle_isolation_breaches_total',
+      'Sequences kept out of a step: slot or cells were not theirs; above 0 is a bug of the host',
     ),
     requests: countBy(
       'outcome',

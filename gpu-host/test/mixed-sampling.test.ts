@@ -34,7 +34,8 @@ let scheduler: Scheduler
 /** Adapters that stay in their slots. */
 const toLease = (digest: string): SlotLease => {
   const slot = Number(digest.at(-1))
-  return { slot, generation: 1, source: 'slot', swapUs: 0, packBytes: 1, release: () => {} }
+  const place = { slot, generation: 1, digest, content: digest, isCurrent: () => true }
+  return { ...place, source: 'slot', swapUs: 0, packBytes: 1, release: () => {} }
 }
 const residents: AdapterPort = {
   acquire: async (digest) => toLease(digest),

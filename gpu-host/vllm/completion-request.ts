@@ -1,7 +1,7 @@
 /**
  * Pure: one choice of a request → the body of a completion. The prompt goes as tokens, which the
- * server made before; every sampling field has its counterpart. Tenants do not share the server's
- * prefix cache: its key is salted with the tenant.
+ * server made before; every sampling field has its counterpart. Nothing of the server's prefix
+ * cache is shared but within one tenant, one base and one adapter: its key is salted with them.
  */
 import type { GenerateRequest } from '../protocol.ts'
 import type { Prompt } from '../text/prompt.ts'
@@ -9,15 +9,18 @@ import type { Prompt } from '../text/prompt.ts'
 export interface CompletionInput {
   readonly request: Pick<
     GenerateRequest,
-    'tenant_id' | 'sampling' | 'stop' | 'ignore_eos' | 'logprobs' | 'top_logprobs'
+    'sampling' | 'stop' | 'ignore_eos' | 'logprobs' | 'top_logprobs'
   >
   readonly prompt: Prompt
   readonly seed: number
+  /** Of the server's prefix cache: kvSalt. */
+  readonly salt: string
   /** What the server calls the base, or the adapter. */
   readonly model: string
 }
 
-export function toCompletionBody({ request, prompt, seed, model }: CompletionInput): object {
+export function toCompletionBody(input: CompletionInput): object {
+  const { request, prompt, seed, salt, model } = input
   const { sampling } = request
   return {
     model,
@@ -36,7 +39,7 @@ export function toCompletionBody({ request, prompt, seed, model }: CompletionInp
     ignore_eos: request.ignore_eos,
     ...(sampling.grammar === null ? {} : { structured_outputs: { grammar: sampling.grammar } }),
     ...(request.logprobs ? { logprobs: request.top_logprobs } : {}),
-    cache_salt: request.tenant_id,
+    cache_salt: salt,
     stream: true,
     stream_options: { include_usage: true, continuous_usage_stats: true },
   }

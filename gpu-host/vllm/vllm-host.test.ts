@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { GenerateEvent, GenerateRequest, UsageEvent } from '../protocol.ts'
 import { hostErrorBody, samplingOptions } from '../protocol.ts'
+import { kvSalt } from '../scheduler/kv-identity.ts'
 import { fakeTokens, renderFake } from '../test/support/fake-vllm.ts'
 import { allEvents, createRequest, readEvents, textOf } from '../test/support/test-host.ts'
 import { VllmHost, type VllmHostOptions } from '../test/support/vllm-host.ts'
@@ -79,7 +80,9 @@ describe('a host on a vLLM server', () => {
     }
     expect(endOf(events)).toMatchObject({ usage, adapter_source: 'none' })
     expect(await usageOf(host, request.request_id)).toMatchObject(usage)
-    expect(host.server.asked[0]).toMatchObject({ prompt: PROMPT, cache_salt: 'ten_a' })
+    const baseDigest = host.test.host.status().base_digest
+    const salt = kvSalt({ tenantId: 'ten_a', baseDigest, adapter: null })
+    expect(host.server.asked[0]).toMatchObject({ prompt: PROMPT, cache_salt: salt })
     expect(host.test.host.status()).toMatchObject({ engine: 'vllm', context_length: 200 })
   })
 

@@ -13,6 +13,7 @@ import type { CancelReceipt, CancelRequest, GenerateRequest } from '../protocol.
 import type { SlotLease } from '../scheduler/adapter-port.ts'
 import { toEndOrder } from '../scheduler/end-order.ts'
 import type { OwnedChunk } from '../scheduler/hand-over.ts'
+import { kvSalt } from '../scheduler/kv-identity.ts'
 import type { LiveRequest } from '../scheduler/live-request.ts'
 import type { LiveRequests } from '../scheduler/live-requests.ts'
 import { hearSockets, LoopBell } from '../scheduler/loop-bell.ts'
@@ -23,6 +24,7 @@ import type {
   SchedulerLoad,
   WaitingTenant,
 } from '../scheduler/request-runner.ts'
+import { findSlotBreach, toOwner } from '../scheduler/row-guard.ts'
 import type { RunnerParts } from '../scheduler/scheduler-options.ts'
 import type { Settlement } from '../scheduler/settlement.ts'
 import { StartLine } from '../scheduler/start-line.ts'
@@ -233,10 +235,12 @@ export class VllmRunner implements RequestRunner {
     const { client, loras, model } = this.#options
     const { digest, owner, seed, abortStart } = sequence
     if (digest !== null) await loras.ensure(digest)
+    this.#assertOwnSlot(sequence)
     const body = toCompletionBody({
       request: owner.request,
       prompt: owner.prompt,
       seed,
+      salt: kvSalt(toOwner(sequence, loras.info.baseDigest)),
       model: digest === null ? model : loras.nameOf(digest),
     })
     for await (const delta of client.complete(body, abortStart.signal)) {
@@ -245,6 +249,14 @@ export class VllmRunner implements RequestRunner {
       this.#bell.ring()
       await new Promise<void>((resume) => this.#paused.set(sequence, resume))
     }
+  }
+
+  /** Of what is asked of the server next: nothing must be asked of another's adapter. */
+  #assertOwnSlot(sequence: VllmSequence): void {
+    const breach = findSlotBreach(sequence)
+    if (breach === null) return
+    this.#options.metrics.isolationBreaches.inc()
+    throw new HostError('engine_failed', 'the engine failed', { cause: breach })
   }
 
   #apply(arrivals: readonly Arrival[]): void {

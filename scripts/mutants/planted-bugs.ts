@@ -6,6 +6,7 @@
 import type { PlantedBug } from './planted-bug.ts'
 import { FRONT_DOOR_BUGS } from './planted-front-door-bugs.ts'
 import { HOST_BUGS, JOURNAL_BUGS } from './planted-host-bugs.ts'
+import { ISOLATION_BUGS } from './planted-isolation-bugs.ts'
 
 /** Suites of db run on every kind of database; one is enough to see a bug of the SQL. */
 const ON_PGLITE = 'on PGlite'
@@ -144,4 +145,5 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   ...LEDGER_BUGS,
   ...LIMIT_BUGS,
   ...EDGE_BUGS,
+  ...ISOLATION_BUGS,
 ]

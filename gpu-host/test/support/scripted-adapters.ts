@@ -8,6 +8,7 @@ import { sleep } from '../../clock.ts'
 import type { AdapterImage, Engine } from '../../engine.ts'
 import { HostError } from '../../errors.ts'
 import type { AdapterPort, HeldAdapter, SlotLease } from '../../scheduler/adapter-port.ts'
+import { payloadIdentity } from './fake-engine.ts'
 
 export interface AdapterScript {
   readonly payload: Uint8Array
@@ -18,6 +19,8 @@ export interface AdapterScript {
 
 interface Slot {
   digest: string | null
+  /** Of the payload. */
+  content: string
   pins: number
   generation: number
   usedAt: number
@@ -46,6 +49,7 @@ export class ScriptedAdapters implements AdapterPort {
     this.#script = script
     this.#slots = Array.from({ length: engine.limits.slotCount }, () => ({
       digest: null,
+      content: '',
       pins: 0,
       generation: 0,
       usedAt: 0,
@@ -65,6 +69,15 @@ export class ScriptedAdapters implements AdapterPort {
 
   get pins(): number {
     return this.#slots.reduce((sum, slot) => sum + slot.pins, 0)
+  }
+
+  /** As a bug would: gives the adapter's slot up, whoever holds a lease on it. */
+  forgetPinned(digest: string): void {
+    for (const slot of this.#slots) {
+      if (slot.digest !== digest) continue
+      slot.digest = null
+      slot.generation += 1
+    }
   }
 
   locate(digest: string): 'slot' | 'ram' | 'store' {
@@ -159,6 +172,7 @@ export class ScriptedAdapters implements AdapterPort {
       // The fake engine reads the payload alone.
       await this.#engine.loadSlot(index + 1, { payload: script.payload } as AdapterImage)
       slot.digest = digest
+      slot.content = payloadIdentity(script.payload)
       slot.uncarriedUs = loadUs
       return this.#lease(digest, index, by)
     } catch (error) {
@@ -185,8 +199,11 @@ export class ScriptedAdapters implements AdapterPort {
       slot.pins -= 1
       for (const resolve of this.#waiters.splice(0)) resolve()
     }
-    const { generation } = slot
+    const { generation, content } = slot
     const packBytes = this.#script.get(digest)?.payload.length ?? 0
-    return { slot: index + 1, generation, source: 'ram', swapUs, packBytes, release }
+    const isCurrent = (): boolean =>
+      !isReleased && slot.generation === generation && slot.digest === digest
+    const place = { slot: index + 1, generation, digest, content, isCurrent }
+    return { ...place, source: 'ram', swapUs, packBytes, release }
   }
 }

@@ -7,6 +7,8 @@ import { NativeEngine, type NativeEngineOptions } from '../../index.ts'
 import { GREEDY } from './requests.ts'
 import { TINY, writeSyntheticGguf } from './synthetic-gguf.ts'
 
+export { joinRows, rowsOf } from './rows.ts'
+
 /** A folder that goes away after the test file. */
 export function createScratchDir(): string {
   const dir = mkdtempSync(join(tmpdir(), 'nozzle-native-'))
@@ -35,33 +37,6 @@ export async function openTinyEngine(
   const modelPath = join(dir, 'tiny.gguf')
   writeSyntheticGguf(modelPath, TINY)
   return NativeEngine.open({ ...tinyOptions(modelPath), ...changes })
-}
-
-/** Rows of one sequence from `position` on; the last one samples. */
-export function rowsOf(
-  sequence: number,
-  tokens: readonly number[],
-  { position = 0, slot = 0 }: { position?: number; slot?: number } = {},
-) {
-  const length = tokens.length
-  return {
-    tokens: Int32Array.from(tokens),
-    positions: Int32Array.from(tokens, (_, index) => position + index),
-    sequences: new Int32Array(length).fill(sequence),
-    slots: new Int32Array(length).fill(slot),
-    outputs: Uint8Array.from(tokens, (_, index) => (index === length - 1 ? 1 : 0)),
-  }
-}
-
-/** One step's rows after another's. */
-export function joinRows(a: ReturnType<typeof rowsOf>, b: ReturnType<typeof rowsOf>) {
-  return {
-    tokens: Int32Array.of(...a.tokens, ...b.tokens),
-    positions: Int32Array.of(...a.positions, ...b.positions),
-    sequences: Int32Array.of(...a.sequences, ...b.sequences),
-    slots: Int32Array.of(...a.slots, ...b.slots),
-    outputs: Uint8Array.of(...a.outputs, ...b.outputs),
-  }
 }
 
 export function openGreedy(engine: NativeEngine, sequence: number, topLogprobs = -1): void {
