@@ -18,7 +18,8 @@ const SUITES = [
   'edge/auth/host-signature',
   'edge/test/route-access',
   'edge/test/confusion',
-  'edge/test/revocation',
+  'edge/test/revocation.test',
+  'edge/test/revocation-live',
   'edge/test/wrong-keys',
   'edge/test/slow-clients',
 ]
