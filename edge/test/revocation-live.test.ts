@@ -20,7 +20,7 @@ import { POOL_SECRET, TestPool, until } from './support/test-pool.ts'
 const POSTGRES = findPostgres()
 const KEYS = 200
 /** From one request with a key to the next, at each edge. */
-const REQUEST_MS = 500
+const REQUEST_MS = 1000
 const WARM_MS = 4000
 const REVOKING_MS = 25_000
 const REVOKED_WITHIN_MS = 10_000
