@@ -64,7 +64,7 @@ describe('rows are kept out of a step', () => {
 
 describe('by random worlds', () => {
   it('no row runs with another adapter, and none reads a cell that is not its own', () => {
-    const { failure, tally } = checkIdentity(20_261_127, 2000)
+    const { failure, tally } = checkIdentity(20_261_127, 5000)
     expect(failure).toBeNull()
     // Not vacuous.
     for (const [what, count] of Object.entries(tally)) expect(count, what).toBeGreaterThan(500)

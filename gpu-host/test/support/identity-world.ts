@@ -59,7 +59,6 @@ type Operation =
 
 const CELLS = 2
 const PAGES = 9
-const SLOTS = 2
 const NAMES = ['m', 'n', 'ten_a']
 const BASES = ['sha256:base', 'sha256:other']
 const digestOf = (weights: number, scale: number): string => `sha256:${weights}.${scale}`
@@ -84,10 +83,10 @@ class IdentityWorld {
   #base = 0
   #conversions = 0
 
-  constructor(tally: IdentityTally, generation: number) {
+  constructor(tally: IdentityTally, slots: number, generation: number) {
     this.tally = tally
-    this.#table = new SlotTable(SLOTS, generation)
-    for (const name of NAMES) this.#deploy(name, 0, 0)
+    this.#table = new SlotTable(slots, generation)
+    for (const [index, name] of NAMES.entries()) this.#deploy(name, index >> 1, index & 1)
   }
 
   apply(operation: Operation): void {
@@ -324,7 +323,7 @@ const operation = fc.oneof(
       scale: fc.nat(1),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('convert' as const), name }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('convert' as const), name }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('rebase' as const) }) },
 )
 /** Most worlds are young; a few have loaded their slots for ever. */
@@ -334,8 +333,9 @@ const generation = fc.nat(5).map((draw) => (draw === 0 ? Number.MAX_SAFE_INTEGER
 export function checkIdentity(seed: number, cases: number): IdentityOutcome {
   const tally: IdentityTally = { ...TALLY }
   const operations = fc.array(operation, { minLength: 20, maxLength: 70 })
-  const property = fc.property(generation, operations, (loads, all) => {
-    const world = new IdentityWorld(tally, loads)
+  const slots = fc.integer({ min: 1, max: 2 })
+  const property = fc.property(slots, generation, operations, (count, loads, all) => {
+    const world = new IdentityWorld(tally, count, loads)
     for (const each of all) world.apply(each)
     world.end()
   })
