@@ -14,6 +14,8 @@ import { expectedReply, until } from './support/test-pool.ts'
 import { WorkerPool } from './support/worker-pool.ts'
 
 const CROWD = 40
+/** What a client that leaves waits for its reply, which nobody gives. */
+const LEAVE_MS = 500
 const reply = z.object({
   choices: z.array(z.object({ message: z.object({ content: z.string() }) })),
 })
@@ -47,7 +49,7 @@ async function statusOf(asked: Promise<Response>): Promise<number> {
   return response.status
 }
 
-/** A client that can leave before anything came; `headers` are sent beside its key. */
+/** A client that can leave; `headers` are sent beside its key. */
 function visit(key: string, body: object, headers: Record<string, string> = {}) {
   const sent = request(`${pool.url}/v1/chat/completions`, {
     method: 'POST',
@@ -60,6 +62,24 @@ function visit(key: string, body: object, headers: Record<string, string> = {}) 
   response.catch(() => {})
   sent.end(JSON.stringify(body))
   return { leave: () => sent.destroy(), response }
+}
+
+/** Sends a request whose client leaves before anything came; resolves when the Worker knows. */
+async function leave(key: string, body: object, headers: Record<string, string> = {}) {
+  const [worker] = pool.workers
+  const init = {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  }
+  await worker?.leave('/v1/chat/completions', init, LEAVE_MS)
+}
+
+/** As `leave`, while the database is asked for it. */
+async function leaveWhileHeld(key: string, headers: Record<string, string> = {}): Promise<void> {
+  const release = pool.endpoint.hold()
+  await leave(key, bodyOf('left'), headers)
+  release()
 }
 
 const setLimits = (of: TestTenant, limits: object) =>
@@ -81,29 +101,24 @@ describe('requests that share an isolate', () => {
 
   it('are answered when the one that asked the database for them leaves', async () => {
     const newcomer = await pool.addTenant()
-    await setLimits(newcomer, { requests_per_minute: 1000, concurrency: 100 })
     const release = pool.endpoint.hold()
     const before = pool.endpoint.held()
-    const first = visit(newcomer.key, bodyOf('first'))
+    const left = leave(newcomer.key, bodyOf('first'))
     // Nobody knows its key yet.
     await until(() => expect(pool.endpoint.held()).toBeGreaterThan(before))
     const others = Array.from({ length: CROWD }, () => statusOf(ask(pool, newcomer.key)))
-    first.leave()
+    await left
     release()
     expect(new Set(await Promise.all(others))).toEqual(new Set([200]))
   })
 
   it('are answered when one leaves that asked for a portion of a limit', async () => {
     const newcomer = await pool.addTenant()
-    // Its key is known from here on, its limits are not.
+    // So little that each request asks for its own; key and limits are known after the first.
+    await setLimits(newcomer, { requests_per_minute: 19 })
     expect(await statusOf(ask(pool, newcomer.key))).toBe(200)
-    await setLimits(newcomer, { requests_per_minute: 1000 })
-    const release = pool.endpoint.hold()
-    const first = visit(newcomer.key, bodyOf('first'))
-    await until(() => expect(pool.endpoint.held()).toBeGreaterThan(0))
-    first.leave()
-    const others = Array.from({ length: CROWD }, () => statusOf(ask(pool, newcomer.key)))
-    release()
+    await leaveWhileHeld(newcomer.key)
+    const others = Array.from({ length: 10 }, () => statusOf(ask(pool, newcomer.key)))
     expect(new Set(await Promise.all(others))).toEqual(new Set([200]))
   })
 })
@@ -124,10 +139,39 @@ describe('a client that leaves a Worker', () => {
     await until(async () => expect(await statusOf(ask(pool, single.key))).toBe(200))
   })
 
-  it('leaves its Idempotency-Key as it is known to be', async () => {
+  it('ends a whole reply that is still to come, at the host too', async () => {
     const gate = new Gate()
     pool.gate = gate
+    const { steps } = pool.host.engine
+    const left = leave(tenant.key, bodyOf('hello', { max_tokens: 400 }))
+    gate.open(3)
+    await until(() => expect(pool.host.engine.steps).toBe(steps + 3))
+    await left
+    await until(() => {
+      gate.open(1)
+      expect(pool.host.host.scheduler.load().sequencesRunning).toBe(0)
+    })
+    expect(pool.host.engine.steps - steps).toBeLessThan(200)
+    pool.gate = null
+    gate.open()
+  })
+
+  it('lets its Idempotency-Key be used again where it got nothing', async () => {
+    const payer = await pool.addTenant()
+    expect(await statusOf(ask(pool, payer.key))).toBe(200)
     const headers = { 'idempotency-key': 'order-18' }
+    await leaveWhileHeld(payer.key, headers)
+    await until(async () => {
+      const [again] = await visit(payer.key, bodyOf('left'), headers).response
+      again.resume()
+      expect(again.statusCode).toBe(200)
+    })
+  })
+
+  it('leaves its Idempotency-Key as it is known to be where it got something', async () => {
+    const gate = new Gate()
+    pool.gate = gate
+    const headers = { 'idempotency-key': 'order-19' }
     const body = bodyOf('once', { max_tokens: 400, stream: true })
     const first = visit(tenant.key, body, headers)
     gate.open(3)

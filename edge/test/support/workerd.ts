@@ -27,6 +27,8 @@ export interface WorkerdOptions {
 export interface Workerd {
   readonly url: string
   readonly pid: number
+  /** Sends a request whose client leaves after so long; throws when the reply began before. */
+  leave(path: string, init: RequestInit, afterMs: number): Promise<void>
   /** Resolves when the process has gone, whyever. */
   readonly gone: Promise<unknown>
   /** As the cron trigger; resolves when the Worker has done what it does then. */
@@ -37,12 +39,29 @@ export interface Workerd {
 
 const CONFIG = 'workerd.capnp'
 const WORDS_KEPT = 20
+/** After so many milliseconds. */
+const LEAVE_HEADER = 'x-leave-after-ms'
+const LEFT = 499
 /** A version's id, which Cloudflare draws at each upload. */
 const VERSION = { id: 'local-workerd', tag: '', timestamp: '1970-01-01T00:00:00.000Z' }
 /** The trigger, as a Worker beside the one that it triggers. */
 const CRON_SCRIPT = `export default {
   async fetch(request, env) {
     return new Response((await env.EDGE.scheduled({ cron: '* * * * *' })).outcome)
+  },
+}`
+/**
+ * A network that notices at once that a client leaves, also before its reply has begun, as
+ * Cloudflare's does and workerd's own sockets do not.
+ */
+const NETWORK_SCRIPT = `export default {
+  async fetch(request, env) {
+    const signal = AbortSignal.timeout(Number(request.headers.get('${LEAVE_HEADER}')))
+    try {
+      return await env.EDGE.fetch(request, { signal })
+    } catch {
+      return new Response('the client left', { status: ${LEFT} })
+    }
   },
 }`
 
@@ -53,6 +72,8 @@ const CRON_SCRIPT = `export default {
 const TIED_TO_PARENT = `exec 9<&0
 (read -r _ <&9; kill -KILL $$) >/dev/null 2>&1 3>&- &
 exec "$0" "$@" 9<&- </dev/null`
+
+const SOCKETS = ['edge', 'cron', 'network'] as const
 
 const listening = z.object({ event: z.literal('listen'), socket: z.string(), port: z.int() })
 
@@ -81,14 +102,21 @@ export async function startWorkerd(options: WorkerdOptions): Promise<Workerd> {
     })
   }
   const ports = await Promise.race([readPorts(child), gone])
-  const [edge, cron] = [ports?.get('edge'), ports?.get('cron')]
-  if (edge === undefined || cron === undefined || child.pid === undefined) {
+  const [edge, cron, network] = SOCKETS.map((name) => ports?.get(name))
+  if (!edge || !cron || !network || child.pid === undefined) {
     throw new Error(`workerd did not start:\n${words.join('')}`)
   }
   return {
     url: `http://127.0.0.1:${edge}`,
     pid: child.pid,
     gone,
+    async leave(path, init, afterMs) {
+      const headers = new Headers(init.headers)
+      headers.set(LEAVE_HEADER, String(afterMs))
+      const response = await fetch(`http://127.0.0.1:${network}${path}`, { ...init, headers })
+      await response.body?.cancel()
+      if (response.status !== LEFT) throw new Error(`the reply came first: ${response.status}`)
+    },
     async fireCron() {
       const outcome = await (await fetch(`http://127.0.0.1:${cron}`)).text()
       if (outcome !== 'ok') throw new Error(`the cron trigger ended with ${outcome}`)
@@ -115,7 +143,7 @@ async function readPorts(child: ChildProcess): Promise<Map<string, number> | nul
   for await (const line of createInterface({ input: control })) {
     const { data } = listening.safeParse(JSON.parse(line))
     if (data !== undefined) ports.set(data.socket, data.port)
-    if (ports.size === 2) {
+    if (ports.size === SOCKETS.length) {
       control.resume()
       return ports
     }
@@ -134,11 +162,13 @@ const config :Workerd.Config = (
   services = [
     (name = "edge", worker = .edge),
     (name = "cron", worker = .cron),
+    (name = "network", worker = .network),
     (name = "internet", network = (allow = ["public", "private"])),
   ],
   sockets = [
     (name = "edge", address = "127.0.0.1:${port}", http = (), service = "edge"),
     (name = "cron", address = "127.0.0.1:0", http = (), service = "cron"),
+    (name = "network", address = "127.0.0.1:0", http = (), service = "network"),
   ],
 );
 const edge :Workerd.Worker = (
@@ -157,6 +187,11 @@ const cron :Workerd.Worker = (
   modules = [(name = "cron.js", esModule = ${quote(CRON_SCRIPT)})],
   compatibilityDate = ${quote(bundle.compatibilityDate)},
   compatibilityFlags = ["service_binding_extra_handlers"],
+  bindings = [(name = "EDGE", service = "edge")],
+);
+const network :Workerd.Worker = (
+  modules = [(name = "network.js", esModule = ${quote(NETWORK_SCRIPT)})],
+  compatibilityDate = ${quote(bundle.compatibilityDate)},
   bindings = [(name = "EDGE", service = "edge")],
 );
 `
