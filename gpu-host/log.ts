@@ -2,6 +2,8 @@
  * One JSON line per notable event, on stderr. Never a prompt, a completion, a grant or a secret:
  * callers pass ids, codes and numbers.
  */
+import { formatLogLine } from './wire/log-line.ts'
+
 export type LogLevel = 'info' | 'warn' | 'error'
 export type LogFields = Record<string, string | number | boolean | null>
 export type Log = (level: LogLevel, message: string, fields?: LogFields) => void
@@ -9,7 +11,7 @@ export type Log = (level: LogLevel, message: string, fields?: LogFields) => void
 export function createLog(write: (line: string) => void, nowMs: () => number): Log {
   return (level, message, fields = {}) => {
     const at = new Date(nowMs()).toISOString()
-    write(`${JSON.stringify({ at, level, message, ...fields })}\n`)
+    write(`${formatLogLine({ at, level, message, ...fields })}\n`)
   }
 }
 

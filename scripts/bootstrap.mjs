@@ -11,7 +11,10 @@ import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const pinnedNode = join(root, 'node_modules', 'node', 'bin', 'node')
+/** What has a package of its own in package-lock.json; elsewhere this Node must do. */
+const hasPinnedNode = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch)
+const pinnedNode = hasPinnedNode ? join(root, 'node_modules', '.bin', 'node') : process.execPath
+const NODE_MAJOR = 24
 /** Tasks that run the product alone; all others need the development packages too. */
 const PRODUCT_TASKS = ['start', 'nozzle']
 /** Bytes that npm fetches with an empty cache on Linux x64, measured with npm 11. */
@@ -50,6 +53,12 @@ function install(needsDevelopment) {
   }
 }
 
+if (!hasPinnedNode && Number(process.versions.node.split('.')[0]) < NODE_MAJOR) {
+  console.error(
+    `nozzle: ${process.platform} ${process.arch} needs Node ${NODE_MAJOR} or later here`,
+  )
+  process.exit(1)
+}
 const needsDevelopment = !PRODUCT_TASKS.includes(process.argv[2])
 if (!isInstalled(needsDevelopment)) install(needsDevelopment)
 const child = spawn(

@@ -42,6 +42,10 @@ const TASKS: Readonly<Record<string, (args: readonly string[]) => Promise<number
   eval: (args) => runMeasurement('eval', args),
   mutants: async (args) =>
     (await import('./mutants/run-mutants.ts')).runMutants(projectRoot, args, note),
+  audit: async (args) => (await import('./supply-chain/audit.ts')).runAudit(projectRoot, args),
+  sbom: async (args) => (await import('./supply-chain/sbom.ts')).runSbom(projectRoot, args),
+  licences: async () =>
+    (await import('./supply-chain/write-licence-list.ts')).writeLicenceList(projectRoot, note),
   soak: runSoak,
 }
 

@@ -2,13 +2,12 @@
  * The house rules as a test: who may import whom, no cycles, sizes, where the environment is read,
  * names, head comments, orphans, READMEs, and words that must not be in the tree.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { basename, dirname, join, normalize, relative } from 'node:path'
+import { existsSync, readFileSync } from 'node:fs'
+import { basename, join, relative } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { listFiles, readSources, TREE_ROOT as root } from './test/source-tree.ts'
 
-const root = dirname(import.meta.dirname)
 const FOLDERS = ['edge', 'gpu-host', 'db', 'native', 'scripts', 'bench', 'examples', 'test']
-const NOT_OURS = ['node_modules', 'build', '.git', '.cache', '.nozzle', '.wrangler', 'migrations']
 
 /** Folder → files of other folders that its product code may import. Absent = anything. */
 const DIRECTIONS: Readonly<Record<string, readonly RegExp[]>> = {
@@ -62,52 +61,8 @@ const FORBIDDEN = [
   ['', 'root', ''].join('/'),
 ]
 
-interface Source {
-  readonly path: string
-  readonly text: string
-  readonly isTest: boolean
-  /** Paths within the tree, or package names; types alone are marked. */
-  readonly imports: readonly { readonly path: string; readonly isTypeOnly: boolean }[]
-}
-
-function listFiles(folder: string): string[] {
-  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
-    if (NOT_OURS.includes(entry.name)) return []
-    const path = join(folder, entry.name)
-    return entry.isDirectory() ? listFiles(path) : [path]
-  })
-}
-
-const importMap: Record<string, string> = JSON.parse(
-  readFileSync(join(root, 'package.json'), 'utf8'),
-).imports
-
-function resolveImport(from: string, name: string): string {
-  if (name.startsWith('.')) return normalize(join(dirname(from), name))
-  for (const [pattern, target] of Object.entries(importMap)) {
-    const [start = '', end] = pattern.split('*')
-    if (name === pattern) return normalize(target)
-    if (end !== undefined && name.startsWith(start)) {
-      return normalize(target.replace('*', name.slice(start.length)))
-    }
-  }
-  return name
-}
-
-function readSource(path: string): Source {
-  const text = readFileSync(join(root, path), 'utf8')
-  const pattern = /^(?:import|export)\s+(type\s)?(?:[^'"]*?\sfrom\s+)?'([^']+)'/gm
-  const dynamic = /\bimport\('([^']+)'\)/g
-  const imports = [
-    ...[...text.matchAll(pattern)].map(([, type, name]) => [name, type !== undefined] as const),
-    ...[...text.matchAll(dynamic)].map(([, name]) => [name, false] as const),
-  ].map(([name = '', isTypeOnly]) => ({ path: resolveImport(path, name), isTypeOnly }))
-  const isTest = /\.test\.ts$|(^|\/)test\//.test(path)
-  return { path, text, isTest, imports }
-}
-
 const files = listFiles('.')
-const sources = files.filter((path) => /\.(ts|tsx|mjs)$/.test(path)).map(readSource)
+const sources = readSources(files)
 const product = sources.filter(({ isTest }) => !isTest)
 const topOf = (path: string): string => path.split('/')[0] ?? ''
 

@@ -7,6 +7,7 @@ import type { Command, CommandCall } from '../lib/command.ts'
 import { locateDataDir } from '../lib/data-dir.ts'
 import type { UsageEventRow } from '../lib/edge-replies.ts'
 import { EDGE_FLAGS, locateEdge, resolveTenant, TENANT_FLAG } from '../lib/edge-target.ts'
+import { toPrintable } from '../lib/printable.ts'
 import { followLogs, type LogLine, listLogs, readLastLines } from '../logs/log-tail.ts'
 import { readRequests } from '../logs/request-feed.ts'
 
@@ -43,7 +44,8 @@ export const logsCommand: Command = {
     'A request is listed once it has ended and its host has reported it, some seconds later: when,\n' +
     'id, model, how it ended, prompt+completion tokens (cached ones in brackets), time to the first\n' +
     'token, time in all, cost. One that is charged by a later attempt comes again as superseded.\n' +
-    'Neither prompts nor answers are kept anywhere, so none is shown.\n' +
+    'Prompts are kept nowhere, and answers for a day alone where a request had an Idempotency-Key:\n' +
+    'none is shown.\n' +
     '--pool reads the log files in the data directory, on the machine where `nozzle up` runs.\n' +
     'With --json each is a JSON document on a line of its own.',
   examples: [
@@ -134,10 +136,10 @@ function toJson({ source, text }: LogLine): unknown {
 /** A line that is no record, of a stack trace say, as it is. */
 function formatLine({ source, text }: LogLine): string {
   const record = parseRecord(text)
-  if (record === null) return `${source}  ${text}`
+  if (record === null) return toPrintable(`${source}  ${text}`)
   const { at, level, message, ...fields } = record
   const pairs = Object.entries(fields).map(([name, value]) => `${name}=${JSON.stringify(value)}`)
-  return [at, source.padEnd(6), level.padEnd(5), message, ...pairs].join('  ')
+  return toPrintable([at, source.padEnd(6), level.padEnd(5), message, ...pairs].join('  '))
 }
 
 function parseRecord(text: string): z.infer<typeof logRecord> | null {

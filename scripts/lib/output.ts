@@ -3,6 +3,7 @@
  * JSON document, or one a line where a command goes on; otherwise a table or lines for people.
  */
 import { canRedraw, hasColour, type Paint, paintOn } from './colour.ts'
+import { toPrintable } from './printable.ts'
 
 export interface TextSink {
   write(text: string): unknown
@@ -16,7 +17,10 @@ export interface Output {
   data(value: unknown, text: string): void
   /** Data that has a form of its own, such as CSV: as it is, with --json too. */
   raw(text: string): void
-  /** Part of the data as it arrives, for people only: streamed text. */
+  /**
+   * Part of the data as it arrives, for people only: streamed text. It is a model's, so on a
+   * terminal without what would move the cursor.
+   */
   piece(text: string): void
   /** Progress and remarks; never data. */
   note(text: string): void
@@ -43,7 +47,7 @@ export function createOutput(
       stdout.write(text)
     },
     piece(text) {
-      if (!isJson) stdout.write(text)
+      if (!isJson) stdout.write(stdout.isTTY === true ? toPrintable(text) : text)
     },
     note(text) {
       stderr.write(`${text}\n`)

@@ -35,6 +35,7 @@ interface ComposeService {
   readonly cap_drop?: readonly string[]
   readonly security_opt?: readonly string[]
   readonly init?: boolean
+  readonly ulimits?: Readonly<Record<string, number>>
   readonly restart: 'unless-stopped'
   readonly stop_grace_period?: string
   readonly depends_on?: Readonly<Record<string, { readonly condition: 'service_healthy' }>>
@@ -63,6 +64,8 @@ const CONFINED = {
   tmpfs: ['/tmp'],
   cap_drop: ['ALL'],
   security_opt: ['no-new-privileges:true'],
+  // A core dump would hold prompts and secrets.
+  ulimits: { core: 0 },
   restart: 'unless-stopped',
 } as const
 

