@@ -88,6 +88,15 @@ describe('adapter intake', () => {
     }
   })
 
+  it('says the name that the base has here, not the one it had when the pack was made', async () => {
+    const first = await tiers.intake.install(copyOf('plain'))
+    const { engine, store, disk } = tiers
+    const renamed = { info: { ...engine.info, baseModel: 'renamed' }, limits: engine.limits }
+    const intake = new PeftIntake({ engine: renamed, store, disk, log: () => {} })
+    const second = await intake.install(copyOf('plain'))
+    expect(second).toEqual({ ...first, base_model: 'renamed', existed: true })
+  })
+
   it('makes a stored pack anew when it is damaged', async () => {
     const first = await tiers.intake.install(copyOf('plain'))
     const [stored] = tiers.filesIn('store')

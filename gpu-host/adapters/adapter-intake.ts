@@ -58,7 +58,7 @@ export class PeftIntake implements AdapterIntake {
     if (stored !== null) return stored
     const image = await this.#convert(digest, config, files.weightsPath)
     await this.#keep(image, dirname(files.weightsPath))
-    return toReceipt(image.manifest, false)
+    return this.#toReceipt(image.manifest, false)
   }
 
   digestOf(configSha256: string, weightsSha256: string): string {
@@ -70,7 +70,7 @@ export class PeftIntake implements AdapterIntake {
     const stored = await this.#findStored(digest)
     if (stored === null) return null
     checkPackFits(stored, this.#options.engine)
-    return toReceipt(stored, true)
+    return this.#toReceipt(stored, true)
   }
 
   /** Proves the stored pack by reading it through the disk tier; a damaged one is made anew. */
@@ -115,25 +115,26 @@ export class PeftIntake implements AdapterIntake {
       await rm(path, { force: true })
     }
   }
+
+  /** A pack belongs to a base's bytes; a pool that calls them by another name may have stored it. */
+  #toReceipt(manifest: PackManifest, existed: boolean): AdapterReceipt {
+    return {
+      digest: manifest.digest,
+      base_model: this.#options.engine.info.baseModel,
+      base_digest: manifest.base_digest,
+      rank: manifest.rank,
+      alpha: manifest.alpha,
+      use_rslora: manifest.use_rslora,
+      target_modules: manifest.target_modules,
+      tensors: manifest.modules.length * 2,
+      pack_bytes: packFileBytes(manifest),
+      existed,
+    }
+  }
 }
 
 async function readConfig(path: string): Promise<Buffer> {
   const { size } = await stat(path)
   if (size <= CONFIG_BYTES_MAX) return readFile(path)
   throw adapterInvalid('config', 'config', `has ${size} bytes; at most ${CONFIG_BYTES_MAX}`)
-}
-
-function toReceipt(manifest: PackManifest, existed: boolean): AdapterReceipt {
-  return {
-    digest: manifest.digest,
-    base_model: manifest.base_model,
-    base_digest: manifest.base_digest,
-    rank: manifest.rank,
-    alpha: manifest.alpha,
-    use_rslora: manifest.use_rslora,
-    target_modules: manifest.target_modules,
-    tensors: manifest.modules.length * 2,
-    pack_bytes: packFileBytes(manifest),
-    existed,
-  }
 }
