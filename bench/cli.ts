@@ -15,6 +15,7 @@ import { ISOLATION_PARTS, type IsolationPart, isIsolated, runIsolation } from '.
 import { SHAPES } from './lib/base-model.ts'
 import { isExact, runLoad } from './load.ts'
 import { runMix } from './mix.ts'
+import { runNewcomer } from './newcomer.ts'
 import { isOrderly, runOverload } from './overload.ts'
 import { PEERS, type PeerName } from './peers/start-peer.ts'
 import { runPolicy } from './policy.ts'
@@ -68,6 +69,9 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
   overload  0.8, 1.5, 3 and 0.8 times what a host can serve, sent through an edge: goodput, first
          tokens, refusals, recovery; exit code 1 if a request or a token is lost
          --minutes N (1) of these four together  --seed N (1)
+  newcomer  a fresh clone with empty caches: npm start, an adapter deployed, its first answer, then
+         deploys until their first token; downloads what a first start downloads
+         --deploys N (20)
   policy eviction and start policies on simulated traffic, 2, 10 and 100 adapters per slot
 
   --shape NAME        small, demo, 1b, 7b: random weights in Q8_0; default: what npm start serves
@@ -119,6 +123,7 @@ type CountName =
   | 'lanes'
   | 'case'
   | 'streams'
+  | 'deploys'
   | 'drains'
   | 'seconds'
   | 'minutes'
@@ -158,6 +163,7 @@ async function main(): Promise<void> {
       lanes: { type: 'string', default: '2' },
       case: { type: 'string' },
       streams: { type: 'string' },
+      deploys: { type: 'string', default: '20' },
       drains: { type: 'string', default: '100' },
       seconds: { type: 'string', default: '600' },
       minutes: { type: 'string', default: '1' },
@@ -247,6 +253,7 @@ async function main(): Promise<void> {
         }),
       )
     },
+    newcomer: () => runNewcomer({ deploys: count('deploys', 1) }),
     rolling: async () => {
       const report = await runRolling({
         drains: count('drains', 1),
