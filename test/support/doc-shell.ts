@@ -12,6 +12,7 @@ import {
   readdirSync,
   readFileSync,
   realpathSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
@@ -19,10 +20,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface, type Interface } from 'node:readline'
 import { type DataDir, locateDataDir } from '../../scripts/lib/data-dir.ts'
-import { DEFAULT_BASE_MODEL } from '../../scripts/setup/base-model.ts'
-import { requireBaseModel } from './base-model-path.ts'
 import { cleanEnv, PROJECT_ROOT } from './nozzle.ts'
-import { poolEnv, removePoolDirectory } from './pool.ts'
+import { linkBaseModel, poolEnv } from './pool-home.ts'
 import { killLivingChildren } from './processes.ts'
 import { until } from './until.ts'
 
@@ -58,12 +57,8 @@ export class DocTerminals {
     this.#scratch = join(this.#view, '.typed')
     mkdirSync(this.#scratch)
     const data = join(this.#view, '.nozzle')
-    if (after === null) {
-      mkdirSync(join(data, 'models'), { recursive: true })
-      symlinkSync(realpathSync(requireBaseModel()), join(data, 'models', DEFAULT_BASE_MODEL.file))
-    } else {
-      cpSync(after, data, { recursive: true, verbatimSymlinks: true })
-    }
+    if (after === null) linkBaseModel(data)
+    else cpSync(after, data, { recursive: true, verbatimSymlinks: true })
     for (const name of readdirSync(PROJECT_ROOT)) {
       if (!NOT_IN_VIEW.includes(name)) symlinkSync(join(PROJECT_ROOT, name), join(this.#view, name))
     }
@@ -143,7 +138,7 @@ export class DocTerminals {
     this.#shell.kill()
     await this.interrupt()
     killLivingChildren(this.#dir)
-    removePoolDirectory(this.#view)
+    rmSync(this.#view, { recursive: true, force: true })
   }
 
   /** Ctrl-C in the pool's terminal. */

@@ -45,12 +45,17 @@ export function poolEnv(directory: string): Record<string, string> {
   return { NOZZLE_DATA_DIR: directory, NOZZLE_PORT: '0', NOZZLE_THREADS: '1' }
 }
 
+/** Puts the base model where a first start in that data directory would put it. */
+export function linkBaseModel(directory: string): void {
+  mkdirSync(join(directory, 'models'), { recursive: true })
+  const modelPath = join(directory, 'models', DEFAULT_BASE_MODEL.file)
+  symlinkSync(realpathSync(requireBaseModel()), modelPath)
+}
+
 /** Rejects with wrangler's words where the Worker does not bundle. */
 export async function createPoolHome(edge: EdgeRuntime = 'node'): Promise<PoolHome> {
   const directory = realpathSync(mkdtempSync(join(tmpdir(), 'nozzle-pool-')))
-  mkdirSync(join(directory, 'models'))
-  const modelPath = join(directory, 'models', DEFAULT_BASE_MODEL.file)
-  symlinkSync(realpathSync(requireBaseModel()), modelPath)
+  linkBaseModel(directory)
   const env = poolEnv(directory)
   let server: PostgresServer | null = null
   const remove = async (): Promise<void> => {
