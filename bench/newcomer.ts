@@ -1,7 +1,7 @@
 /**
- * `newcomer`: what somebody who has just found the repository waits for. A fresh clone with an empty
- * home folder (so nothing of npm's or pip's caches is at hand), `npm start` until it is ready, an
- * adapter deployed, its first answer; then deploys of adapters that nobody has seen, each until the
+ * `newcomer`: what somebody who has just found the repository waits for. A fresh clone with an
+ * empty home folder (so nothing of npm's or pip's caches is at hand), `npm start` until it is
+ * ready, an adapter deployed, its first answer; then deploys of adapters that nobody has seen, each until the
  * first token of its first answer.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
@@ -137,7 +137,7 @@ class Newcomer {
     await gone
   }
 
-  /** The example with the lowest bit of one weight turned: the same answers under another digest. */
+  /** The example with the lowest bit of one weight turned: another digest, the same answers. */
   #newAdapter(): string {
     this.#count += 1
     const folder = join(this.#scratch, `adapter-${this.#count}`)

@@ -1,6 +1,6 @@
 /**
- * Every command of the documents. Those that can run here are run, in order, document by document, on
- * a real pool with a data directory of its own (README.md's is new, the others' as a first start
+ * Every command of the documents. Those that can run here are run, in order, document by document,
+ * on a real pool with a data directory of its own (README.md's is new, the others' as a first start
  * leaves it), and print what the document shows; those that
  * cannot say so and why, and their words and flags exist. Links lead somewhere.
  *

@@ -116,7 +116,7 @@ export class PeftIntake implements AdapterIntake {
     }
   }
 
-  /** A pack belongs to a base's bytes; a pool that calls them by another name may have stored it. */
+  /** A pack belongs to a base's bytes; it may be stored under another name of theirs. */
   #toReceipt(manifest: PackManifest, existed: boolean): AdapterReceipt {
     return {
       digest: manifest.digest,

@@ -39,8 +39,9 @@ export interface Doc {
 
 const FENCE = /^(\s*)(`{3,})\s*([^`]*)$/
 const SPAN = /`([^`]+)`/g
-const COMMAND =
-  /^(?:[A-Z][A-Z_]+=\S* )*(?:nozzle|npm|npx|node|vitest|curl|docker|kubectl|systemctl|pip|python3?|git|scripts\/\S+) /
+const PROGRAMS =
+  'nozzle|npm|npx|node|vitest|curl|docker|kubectl|systemctl|pip|python3?|git|scripts/\\S+'
+const COMMAND = new RegExp(`^(?:[A-Z][A-Z_]+=\\S* )*(?:${PROGRAMS}) `)
 const COMMAND_SPAN = /^(?:npm run --silent nozzle -- |nozzle )/
 
 export function parseDoc(path: string, text: string): Doc {
@@ -116,7 +117,9 @@ export function isShownAs(printed: string, shown: string): boolean {
   const pattern = shown
     .trimEnd()
     .split('\n')
-    .map((line) => (line.trim() === '…' ? '[\\s\\S]*?' : `${linePattern(line)}[^\\S\\n]*(?:\\n|$)`))
+    .map((line) => {
+      return line.trim() === '…' ? '[\\s\\S]*?' : `${linePattern(line)}[^\\S\\n]*(?:\\n|$)`
+    })
     .join('')
   return new RegExp(`^${pattern}\\n*$`).test(printed)
 }
