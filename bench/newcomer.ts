@@ -1,8 +1,8 @@
 /**
  * `newcomer`: what somebody who has just found the repository waits for. A fresh clone with an
  * empty home folder (so nothing of npm's or pip's caches is at hand), `npm start` until it is
- * ready, an adapter deployed, its first answer; then deploys of adapters that nobody has seen, each until the
- * first token of its first answer.
+ * ready, an adapter deployed, its first answer; then deploys of adapters that nobody has seen,
+ * each until the first token of its first answer.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
