@@ -248,9 +248,10 @@ function findingsOf(
   if (identity !== null) must('identity', identity.failure === null, identity.failure ?? '')
   if (timing !== null) {
     const part = options.parts.includes('timing') ? 'timing' : 'work'
-    const time = part === 'timing' ? timing.other_tenant_p_time : 1
-    const { other_tenant_p_rows: rows, other_tenant_p_steps: steps } = timing
-    const told = Math.min(time, rows, steps)
+    const { other_tenant_p_rows: rows } = timing
+    // How long the last steps took decides how many rows the next ones have.
+    const { other_tenant_p_time: time, other_tenant_p_steps: steps } = timing
+    const told = part === 'timing' ? Math.min(time, rows, steps) : rows
     must(part, told > P_SAME, `another tenant can tell: p ${time}, rows ${rows}, steps ${steps}`)
     must(part, timing.other_tenant_cached_tokens === 0, 'cells of another tenant were used')
     const ownTime = part === 'timing' ? timing.same_tenant_p_time : 0
