@@ -57,9 +57,13 @@ describe('module patterns', () => {
 
   it('ends on patterns that would keep a backtracking engine busy for ever', () => {
     const name = `${'a'.repeat(60)}!`
-    for (const text of ['(a+)+b', '(a|aa|a?)+b', `${'a*'.repeat(100)}b`, '((a*)*)*b']) {
+    // Each level of these doubles, or multiplies by the name's length, what a naive closure does.
+    const deep = `${'('.repeat(80)}a${')*'.repeat(80)}b`
+    const mixed = `${'('.repeat(40)}a*${'b*)*'.repeat(40)}c`
+    for (const text of ['(a+)+b', '(a|aa|a?)+b', `${'a*'.repeat(100)}b`, deep, mixed]) {
       expect(parseModulePattern(text)?.matchesWhole(name)).toBe(false)
     }
+    expect(parseModulePattern(deep)?.matchesWhole('aaab')).toBe(true)
   })
 
   it.each([

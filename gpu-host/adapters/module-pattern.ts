@@ -1,8 +1,9 @@
 /**
  * Patterns of PEFT configs that name modules (`target_modules`, `rank_pattern`, …). PEFT takes any
  * Python regex; tenants write them and the host's one thread runs them, so a backtracking engine
- * would let one adapter stop every stream. Here a subset is matched by moving SETS of positions
- * through the pattern: the work is at most pattern length × name length, whatever the pattern.
+ * would let one adapter stop every stream. Here a subset becomes an automaton whose states are
+ * moved together, one character of the name after the other: the work is at most pattern length ×
+ * name length, however deep repetitions stand within each other.
  *
  * Subset: letters, digits, `_ - .`, `\.`, `\d`, `\w`, `[0-9]`, `(a|b)`, `(?:…)`, `^`, `$`, and
  * `* + ?` (lazy ones too: they accept the same names) after anything but an anchor.
@@ -10,9 +11,21 @@
 const PATTERN_LENGTH_MAX = 256
 const CLASS = /\[(\^?)([A-Za-z0-9_-]+)\]/y
 
-type Positions = ReadonlySet<number>
-/** Where a match can end, for each place where it may start. */
-type Node = (name: string, starts: Positions) => Positions
+type Accepts = (character: string) => boolean
+/** What a state waits for: a character of a kind, or a place in the name. */
+type Test = Accepts | 'start' | 'end'
+
+/** Goes on to every state of `next`: at once where it waits for nothing. */
+interface State {
+  readonly test: Test | null
+  readonly next: State[]
+}
+
+/** From `first` to `last`, which a longer pattern goes on from. */
+interface Part {
+  readonly first: State
+  readonly last: State
+}
 
 export interface ModulePattern {
   /** As Python's `re.fullmatch`. */
@@ -24,20 +37,39 @@ export interface ModulePattern {
 /** null when the pattern is not of the subset. */
 export function parseModulePattern(pattern: string): ModulePattern | null {
   if (pattern.length === 0 || pattern.length > PATTERN_LENGTH_MAX) return null
-  const parser = new PatternParser(pattern)
-  const node = parser.parse()
-  if (node === null) return null
+  const part = new PatternParser(pattern).parse()
+  if (part === null) return null
   return {
-    matchesWhole: (name) => node(name, new Set([0])).has(name.length),
-    matchesSuffix: (name) => node(name, suffixStarts(name)).has(name.length),
+    matchesWhole: (name) => matches(part, name, (at) => at === 0),
+    // PEFT puts `(.*\.)?` before the pattern: it may begin at the start and after every dot.
+    matchesSuffix: (name) => matches(part, name, (at) => at === 0 || name[at - 1] === '.'),
   }
 }
 
-/** PEFT puts `(.*\.)?` before the pattern: it may begin at the start and after every dot. */
-function suffixStarts(name: string): Positions {
-  const starts = new Set([0])
-  for (let at = 0; at < name.length; at += 1) if (name[at] === '.') starts.add(at + 1)
-  return starts
+/** Whether the pattern ends with the name, begun wherever `mayBegin`. */
+function matches(part: Part, name: string, mayBegin: (at: number) => boolean): boolean {
+  let waiting: State[] = []
+  for (let at = 0; ; at += 1) {
+    const reached = reach(mayBegin(at) ? [...waiting, part.first] : waiting, at, name.length)
+    if (at === name.length) return reached.has(part.last)
+    const character = name.charAt(at)
+    waiting = []
+    for (const { test, next } of reached) {
+      if (typeof test === 'function' && test(character)) waiting.push(...next)
+    }
+  }
+}
+
+/** All states that are reached without another character, each once. */
+function reach(from: readonly State[], at: number, length: number): ReadonlySet<State> {
+  const reached = new Set(from)
+  // A set's iteration goes on over what is added on the way.
+  for (const { test, next } of reached) {
+    const isOpen =
+      test === null || (test === 'start' && at === 0) || (test === 'end' && at === length)
+    if (isOpen) for (const state of next) reached.add(state)
+  }
+  return reached
 }
 
 class PatternParser {
@@ -49,65 +81,49 @@ class PatternParser {
     this.#pattern = pattern
   }
 
-  parse(): Node | null {
-    const node = this.#alternatives()
-    return this.#isValid && this.#at === this.#pattern.length ? node : null
+  parse(): Part | null {
+    const part = this.#alternatives()
+    return this.#isValid && this.#at === this.#pattern.length ? part : null
   }
 
-  #alternatives(): Node {
-    const nodes = [this.#sequence()]
-    while (this.#take('|')) nodes.push(this.#sequence())
-    return (name, starts) => {
-      const ends = new Set<number>()
-      for (const node of nodes) for (const end of node(name, starts)) ends.add(end)
-      return ends
-    }
+  #alternatives(): Part {
+    const parts = [this.#sequence()]
+    while (this.#take('|')) parts.push(this.#sequence())
+    const last = createState()
+    for (const part of parts) part.last.next.push(last)
+    return { first: createState(null, ...parts.map(({ first }) => first)), last }
   }
 
-  #sequence(): Node {
-    const nodes: Node[] = []
+  #sequence(): Part {
+    const first = createState()
+    let last = first
     while (this.#isValid && this.#at < this.#pattern.length && !'|)'.includes(this.#peek())) {
-      nodes.push(this.#repeated())
+      const part = this.#repeated()
+      last.next.push(part.first)
+      last = part.last
     }
-    return (name, starts) => {
-      let positions = starts
-      for (const node of nodes) {
-        if (positions.size === 0) break
-        positions = node(name, positions)
-      }
-      return positions
-    }
+    return { first, last }
   }
 
-  #repeated(): Node {
+  #repeated(): Part {
     const isAnchor = '^$'.includes(this.#peek())
-    const node = this.#atom()
+    const part = this.#atom()
     const quantifier = this.#peek()
-    if (quantifier === '' || !'*+?'.includes(quantifier)) return node
+    if (quantifier === '' || !'*+?'.includes(quantifier)) return part
     if (isAnchor) this.#isValid = false
     this.#at += 1
     this.#take('?')
-    if (quantifier === '?') return (name, starts) => new Set([...starts, ...node(name, starts)])
-    return (name, starts) => {
-      const ends = new Set(quantifier === '*' ? starts : [])
-      let fresh: Positions = starts
-      while (fresh.size > 0) {
-        const next = new Set<number>()
-        for (const end of node(name, fresh)) if (!ends.has(end)) next.add(end)
-        for (const end of next) ends.add(end)
-        fresh = next
-      }
-      return ends
-    }
+    const last = createState()
+    part.last.next.push(last)
+    if (quantifier !== '?') part.last.next.push(part.first)
+    return { first: createState(null, part.first, ...(quantifier === '+' ? [] : [last])), last }
   }
 
-  #atom(): Node {
+  #atom(): Part {
     const character = this.#peek()
     this.#at += 1
-    if (character === '^') return (_, starts) => new Set([...starts].filter((at) => at === 0))
-    if (character === '$') {
-      return (name, starts) => new Set([...starts].filter((at) => at === name.length))
-    }
+    if (character === '^') return one('start')
+    if (character === '$') return one('end')
     if (character === '(') return this.#group()
     if (character === '[') return this.#class()
     if (character === '\\') return this.#escape()
@@ -116,14 +132,14 @@ class PatternParser {
     return one((found) => found === character)
   }
 
-  #group(): Node {
+  #group(): Part {
     if (this.#take('?') && !this.#take(':')) this.#isValid = false
-    const node = this.#alternatives()
+    const part = this.#alternatives()
     if (!this.#take(')')) this.#isValid = false
-    return node
+    return part
   }
 
-  #class(): Node {
+  #class(): Part {
     CLASS.lastIndex = this.#at - 1
     const text = CLASS.exec(this.#pattern)?.[0]
     if (text === undefined) return this.#fail()
@@ -136,7 +152,7 @@ class PatternParser {
     }
   }
 
-  #escape(): Node {
+  #escape(): Part {
     const character = this.#peek()
     this.#at += 1
     if (character === '.') return one((found) => found === '.')
@@ -145,9 +161,9 @@ class PatternParser {
     return this.#fail()
   }
 
-  #fail(): Node {
+  #fail(): Part {
     this.#isValid = false
-    return (_, starts) => starts
+    return one(() => false)
   }
 
   #peek(): string {
@@ -161,11 +177,12 @@ class PatternParser {
   }
 }
 
-/** A node that takes one character. */
-function one(accepts: (character: string) => boolean): Node {
-  return (name, starts) => {
-    const ends = new Set<number>()
-    for (const at of starts) if (at < name.length && accepts(name.charAt(at))) ends.add(at + 1)
-    return ends
-  }
+function createState(test: Test | null = null, ...next: State[]): State {
+  return { test, next }
+}
+
+/** A part that takes one character, or stands at one place. */
+function one(test: Test): Part {
+  const last = createState()
+  return { first: createState(test, last), last }
 }
