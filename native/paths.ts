@@ -21,6 +21,7 @@ export const NATIVE_PATHS = Object.freeze({
   cudaBuiltPath: join(root, '..', '.cache', 'ggml-cuda-built', 'libggml-cuda.so'),
   grammarTestPath: join(buildDir, 'grammar-test'),
   fuzzSlotsPath: join(buildDir, 'fuzz-slots'),
+  fuzzGrammarPath: join(buildDir, 'fuzz-grammar'),
   sanitizedBuildDir: join(root, '..', '.cache', 'native-sanitized'),
   quantizerPath: join(buildDir, 'ggml-quantize'),
   libraryPackage: `@node-llama-cpp/${platform}`,

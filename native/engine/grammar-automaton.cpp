@@ -51,43 +51,46 @@ uint32_t grammar_automaton::after(uint32_t element, uint32_t parent) {
     return is_last ? parent : make_node({ element + 1, 0, parent });
 }
 
-void grammar_automaton::push(uint32_t id) {
+void grammar_automaton::push(uint32_t id, long & work) {
     if (id == NO_NODE) {
         may_end = true;
+        --work;
     } else if (seen_at[id] != round) {
         seen_at[id] = round;
         todo.push_back(id);
+    } else {
+        --work;
     }
 }
 
-void grammar_automaton::enter(uint32_t rule, uint32_t parent) {
+void grammar_automaton::enter(uint32_t rule, uint32_t parent, long & work) {
     for (const uint32_t begin : source->rules[rule]) {
-        if (is_out_of_room) {
+        if (is_out_of_room || work < 0) {
             return;
         }
         if (source->elements[begin].kind == element_kind::END) {
-            push(parent);
+            push(parent, work);
         } else {
-            push(make_node({ begin, 0, parent }));
+            push(make_node({ begin, 0, parent }), work);
         }
     }
 }
 
-void grammar_automaton::expand(uint32_t id) {
+void grammar_automaton::expand(uint32_t id, long & work) {
     const node              n = nodes[id];
     const grammar_element & e = source->elements[n.element];
     switch (e.kind) {
     case element_kind::CHARACTERS: found.push_back(id); return;
-    case element_kind::RULE: enter(e.value, after(n.element, n.parent)); return;
+    case element_kind::RULE: enter(e.value, after(n.element, n.parent), work); return;
     case element_kind::REPEAT: {
         if (n.count >= e.min) {
-            push(after(n.element, n.parent));
+            push(after(n.element, n.parent), work);
         }
         if (n.count < e.max) {
             // Beyond the minimum an endless repetition does not count, so its states repeat.
             const uint32_t done = e.max == GRAMMAR_UNBOUNDED ? std::min(n.count + 1, e.min) : n.count + 1;
             const bool     is_last = done == e.max;
-            enter(e.value, is_last ? after(n.element, n.parent) : make_node({ n.element, done, n.parent }));
+            enter(e.value, is_last ? after(n.element, n.parent) : make_node({ n.element, done, n.parent }), work);
         }
         return;
     }
@@ -99,12 +102,13 @@ int grammar_automaton::close(long & work) {
     while (!todo.empty() && !is_out_of_room) {
         const uint32_t id = todo.back();
         todo.pop_back();
-        expand(id);
-        if (--work < 0) {
+        --work;
+        expand(id, work);
+        if (work < 0) {
             break;
         }
     }
-    const bool is_whole = todo.empty() && !is_out_of_room;
+    const bool is_whole = todo.empty() && !is_out_of_room && work >= 0;
     todo.clear();
     std::vector<uint32_t> key;
     key.swap(found);
@@ -153,7 +157,7 @@ void grammar_automaton::index(set_entry & set) const {
 int grammar_automaton::start(long & work) {
     ++round;
     may_end = false;
-    enter(source->root, NO_NODE);
+    enter(source->root, NO_NODE, work);
     return close(work);
 }
 
@@ -180,12 +184,12 @@ int grammar_automaton::advance(int set, uint32_t code_point, long & work) {
     work -= (long) from.others.size();
     for (const uint32_t id : from.others) {
         if (class_of(id).contains(code_point)) {
-            push(after(nodes[id].element, nodes[id].parent));
+            push(after(nodes[id].element, nodes[id].parent), work);
         }
     }
     const auto begin = std::lower_bound(from.singles.begin(), from.singles.end(), std::make_pair(code_point, 0u));
     for (auto i = begin; i != from.singles.end() && i->first == code_point; ++i) {
-        push(after(nodes[i->second].element, nodes[i->second].parent));
+        push(after(nodes[i->second].element, nodes[i->second].parent), work);
     }
     const int to = close(work);
     if (to == EXHAUSTED) {
@@ -206,6 +210,10 @@ int grammar_automaton::adopt(const grammar_automaton & other, int set, long & wo
     ++round;
     may_end = other.sets[set].is_accepting;
     for (uint32_t id : other.sets[set].nodes) {
+        // Many nodes with deep stacks: as costly as any closure.
+        if (work < 0) {
+            break;
+        }
         std::vector<node> stack;
         for (; id != NO_NODE; id = other.nodes[id].parent) {
             stack.push_back(other.nodes[id]);
@@ -215,9 +223,19 @@ int grammar_automaton::adopt(const grammar_automaton & other, int set, long & wo
         for (; !stack.empty() && !is_out_of_room; stack.pop_back()) {
             parent = make_node({ stack.back().element, stack.back().count, parent });
         }
-        push(parent);
+        push(parent, work);
     }
     return close(work);
+}
+
+size_t grammar_automaton::bytes() const {
+    constexpr size_t HASH_ENTRY = 32; // what a table keeps beside a key and a value
+    const size_t     per_node   = 2 * sizeof(node) + 2 * sizeof(uint32_t) + HASH_ENTRY;
+    const size_t     per_set    = sizeof(set_entry) + sizeof(std::vector<uint32_t>) + HASH_ENTRY;
+    const size_t     in_sets    = n_set_nodes * (3 * sizeof(uint32_t) + sizeof(std::pair<uint32_t, uint32_t>));
+    const size_t     mask       = masks.empty() ? 0 : masks.begin()->second.size() * sizeof(uint64_t) + HASH_ENTRY;
+    return source->bytes() + nodes.size() * per_node + sets.size() * per_set + in_sets +
+           wide.size() * (sizeof(uint64_t) + sizeof(int) + HASH_ENTRY) + masks.size() * mask;
 }
 
 bool grammar_automaton::may_continue(int set, uint32_t low, uint32_t high) const {

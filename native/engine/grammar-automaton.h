@@ -36,6 +36,8 @@ class grammar_automaton {
     bool is_accepting(int set) const { return sets[set].is_accepting; } // the text may end here
     bool may_continue(int set, uint32_t low, uint32_t high) const;      // with a code point of low..high
     bool is_full() const { return is_out_of_room; }
+    // About what it takes in memory, its grammar included.
+    size_t bytes() const;
 
     const std::shared_ptr<const grammar> source;
 
@@ -70,9 +72,10 @@ class grammar_automaton {
 
     uint32_t make_node(const node & n);
     uint32_t after(uint32_t element, uint32_t parent); // the continuation behind `element`
-    void     enter(uint32_t rule, uint32_t parent);
-    void     push(uint32_t node_id);
-    void     expand(uint32_t node_id);
+    // What comes up a second time in a closure is never expanded: it is taken off `work` here.
+    void     enter(uint32_t rule, uint32_t parent, long & work);
+    void     push(uint32_t node_id, long & work);
+    void     expand(uint32_t node_id, long & work);
     int      close(long & work); // pending nodes -> set
     void     index(set_entry & set) const;
     const character_class & class_of(uint32_t node_id) const {

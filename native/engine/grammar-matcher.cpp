@@ -11,6 +11,7 @@ namespace nozzle {
 static constexpr long   WORK_MAX   = 100 * 1000;
 static constexpr size_t MASKS_MAX  = 64; // a kilobyte per 8192 tokens each
 static constexpr size_t CACHE_MAX  = 16; // grammars
+static constexpr size_t CACHE_BYTES_MAX = 64u << 20; // of them together, beside those in use
 
 void token_texts::load(const tokenizer & words) {
     const int n = words.n_vocab();
@@ -205,6 +206,7 @@ status grammar_cache::find(const std::string & text, std::shared_ptr<grammar_aut
             known->second = std::make_shared<grammar_automaton>(known->second->source);
         }
         out = known->second;
+        evict();
         return status::success();
     }
     std::shared_ptr<const grammar> made;
@@ -214,10 +216,23 @@ status grammar_cache::find(const std::string & text, std::shared_ptr<grammar_aut
     }
     out = std::make_shared<grammar_automaton>(std::move(made));
     entries.emplace_front(text, out);
-    if (entries.size() > CACHE_MAX) {
+    evict();
+    return status::success();
+}
+
+size_t grammar_cache::bytes() const {
+    size_t out = 0;
+    for (const auto & [text, automaton] : entries) {
+        out += text.size() + automaton->bytes();
+    }
+    return out;
+}
+
+// Automata grow after they came in: they are counted anew each time.
+void grammar_cache::evict() {
+    while (entries.size() > CACHE_MAX || (entries.size() > 1 && bytes() > CACHE_BYTES_MAX)) {
         entries.pop_back();
     }
-    return status::success();
 }
 
 } // namespace nozzle

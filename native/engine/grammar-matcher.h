@@ -76,8 +76,13 @@ class grammar_cache {
   public:
     // invalid_grammar
     status find(const std::string & text, std::shared_ptr<grammar_automaton> & out);
+    size_t size() const { return entries.size(); }
+    // About what it takes in memory.
+    size_t bytes() const;
 
   private:
+    void evict();
+
     std::list<std::pair<std::string, std::shared_ptr<grammar_automaton>>> entries;
 };
 

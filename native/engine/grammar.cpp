@@ -13,32 +13,51 @@ static constexpr int      NESTING_MAX    = 64;
 static constexpr uint32_t REPETITION_MAX = 1000 * 1000;
 static constexpr uint32_t CODE_POINT_MAX = 0x10ffff;
 
+using code_points = std::vector<std::pair<uint32_t, uint32_t>>;
+
+// The first range that ends at `code_point` or later.
+static code_points::const_iterator range_from(const code_points & ranges, uint32_t code_point) {
+    return std::lower_bound(ranges.begin(), ranges.end(), code_point,
+                            [](const auto & range, uint32_t point) { return range.second < point; });
+}
+
 bool character_class::contains(uint32_t code_point) const {
-    for (const auto & range : ranges) {
-        if (code_point >= range.first && code_point <= range.second) {
-            return !is_negated;
-        }
-    }
-    return is_negated;
+    const auto range = range_from(ranges, code_point);
+    return (range != ranges.end() && range->first <= code_point) != is_negated;
 }
 
 bool character_class::meets(uint32_t low, uint32_t high) const {
+    const auto range = range_from(ranges, low);
     if (!is_negated) {
-        return std::any_of(ranges.begin(), ranges.end(), [&](const auto & range) {
-            return range.first <= high && range.second >= low;
-        });
+        return range != ranges.end() && range->first <= high;
     }
-    // The first code point from low on that no range covers.
-    for (bool moved = true; moved && low <= high;) {
-        moved = false;
-        for (const auto & range : ranges) {
-            if (low >= range.first && low <= range.second) {
-                low   = range.second + 1;
-                moved = true;
-            }
+    // Behind the range that covers `low` nothing is covered.
+    const bool is_covered = range != ranges.end() && range->first <= low;
+    return (is_covered ? range->second + 1 : low) <= high;
+}
+
+static void merge(code_points & ranges) {
+    std::sort(ranges.begin(), ranges.end());
+    size_t n = 0;
+    for (const auto & range : ranges) {
+        if (n > 0 && range.first <= ranges[n - 1].second + 1) {
+            ranges[n - 1].second = std::max(ranges[n - 1].second, range.second);
+        } else {
+            ranges[n++] = range;
         }
     }
-    return low <= high;
+    ranges.resize(n);
+}
+
+size_t grammar::bytes() const {
+    size_t out = elements.size() * sizeof(grammar_element);
+    for (const auto & alternatives : rules) {
+        out += sizeof(alternatives) + alternatives.size() * sizeof(uint32_t);
+    }
+    for (const character_class & c : classes) {
+        out += sizeof(c) + c.ranges.size() * sizeof(c.ranges[0]);
+    }
+    return out;
 }
 
 namespace {
@@ -309,6 +328,7 @@ class parser {
         if (n_ranges > ELEMENTS_MAX) {
             fail("the grammar is too large");
         }
+        merge(made.ranges);
         return add_class(std::move(made));
     }
 

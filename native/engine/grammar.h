@@ -32,7 +32,8 @@ struct grammar_element {
 
 struct character_class {
     bool is_negated = false;
-    std::vector<std::pair<uint32_t, uint32_t>> ranges; // inclusive
+    // Inclusive, ascending, neither touching nor overlapping: a look-up is a search, however many there are.
+    std::vector<std::pair<uint32_t, uint32_t>> ranges;
 
     bool contains(uint32_t code_point) const;
     // Whether it holds any code point of low..high.
@@ -47,6 +48,8 @@ struct grammar {
     std::vector<character_class>       classes;
     uint32_t                           root = 0;
 
+    // About what it takes in memory.
+    size_t bytes() const;
     // invalid_grammar, naming the line.
     static status compile(const std::string & text, std::shared_ptr<const grammar> & out);
 };

@@ -28,8 +28,10 @@ int model_dims::target_n_out(int target) const {
     }
 }
 
-// Keeps every product of lengths within an int.
-static constexpr int WIDTH_MAX = 1 << 28;
+// Of every width. The largest products of widths that are made in an int are those of all queries, keys and
+// values of a row, of gate and up together, and of a KV row with a page's cells: 16 times a width at most. What
+// is multiplied by rows, slots, layers, cells or the vocabulary is 64 bits wide.
+static constexpr int WIDTH_MAX = 1 << 26;
 
 // What the served architectures differ in.
 struct architecture {
@@ -177,6 +179,11 @@ static void read_lengths(metadata & meta, model_dims & dims) {
         *length = meta.integer(key, 0);
         if (*length == 0) {
             meta.invalid(key, "is missing or 0");
+        }
+    }
+    for (const auto & [key, length] : { std::pair{ "embedding_length", dims.n_embd }, { "feed_forward_length", dims.n_ff } }) {
+        if (length > WIDTH_MAX) {
+            meta.invalid(key, "is more than a model can have");
         }
     }
     dims.n_head_kv = meta.integer("attention.head_count_kv", dims.n_head);

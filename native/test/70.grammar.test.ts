@@ -138,6 +138,14 @@ const HOSTILE: readonly [string, string][] = [
   ],
   ['every way to split a word', 'root ::= ([a-z]+ | [a-z]+ [a-z]+)* "!"'],
   ['brackets without end', 'root ::= "(" root'],
+  [
+    'ten thousand alternatives that are twenty thousand',
+    `root ::= ${many(10_000, () => 'x|')}x\nx ::= ${many(20_000, () => '.|')}.`,
+  ],
+  [
+    'a class of sixty thousand characters, the last one first',
+    `root ::= [^${many(60_000, (i) => String.fromCodePoint(0x2ffff - i * 2))}]*`,
+  ],
 ]
 
 describe('a hostile grammar costs a bounded piece of work:', () => {

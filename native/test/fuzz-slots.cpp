@@ -1,7 +1,6 @@
 // Coverage-guided fuzzer of pack loading, through the engine's front: module tables and payload sizes
 // that nobody vouches for. In the sanitizer build (NOZZLE_SANITIZE) lora-bank.cpp and engine.cpp are
-// compiled for it with trace-pc, whose edges decide which inputs are kept and mutated further; in the
-// plain build only the inputs that it begins with are.
+// compiled for it (fuzzing.h).
 //
 // usage: fuzz-slots <folder of the libraries> <model.gguf> <seed> <CPU seconds>
 //        fuzz-slots <folder of the libraries> <model.gguf> --input <hex>
@@ -10,42 +9,17 @@
 // integers accepts it; a refused load has the code of its kind and leaves its slot as it was; no load
 // changes another slot; a step with rows of an accepted slot runs. Exits 1 on the first finding, after
 // a line that replays it.
-#include <csignal>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <map>
 #include <memory>
-#include <random>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "engine.h"
+#include "fuzzing.h"
 
 using namespace nozzle;
-using bytes = std::vector<uint8_t>;
-
-// --- coverage ---
-
-static const size_t EDGE_MAP = 1 << 16;
-static uint8_t   edges[EDGE_MAP]; // 1 = seen in this run of the process
-static size_t    n_edges = 0;
-static uintptr_t last_pc = 0;
-
-extern "C" void __sanitizer_cov_trace_pc() {
-    const uintptr_t pc = (uintptr_t) __builtin_return_address(0);
-    uint8_t & edge = edges[((pc * 0x9e3779b97f4a7c15u) ^ (last_pc >> 1)) % EDGE_MAP];
-    n_edges += edge == 0;
-    edge    = 1;
-    last_pc = pc * 0x9e3779b97f4a7c15u;
-}
-
-// Both end by SIGABRT, whose handler prints the replay. Leaks are libllama's affair as much as ours.
-extern "C" const char * __asan_default_options() { return "abort_on_error=1:detect_leaks=0"; }
-extern "C" const char * __ubsan_default_options() { return "abort_on_error=1:print_stacktrace=1"; }
 
 // --- an input: header, then one record per module; all little-endian, as they lie in memory ---
 
@@ -54,26 +28,6 @@ struct record { int32_t layer, target, n_in, n_out, rank; float scale; int64_t a
 static_assert(sizeof(header) == 8 && sizeof(record) == 40, "no padding");
 
 static const size_t N_MODULES_MAX = 64;
-static std::string  replay_prefix;
-static bytes        current;
-
-static std::string to_hex(const bytes & input) {
-    std::string out;
-    for (const uint8_t byte : input) {
-        char text[3];
-        snprintf(text, sizeof text, "%02x", byte);
-        out += text;
-    }
-    return out;
-}
-
-static void print_replay() { fprintf(stderr, "fuzz-slots: replay: %s --input %s\n", replay_prefix.c_str(), to_hex(current).c_str()); }
-
-[[noreturn]] static void finding(const std::string & what) {
-    fprintf(stderr, "fuzz-slots: FINDING: %s\n", what.c_str());
-    print_replay();
-    _Exit(1);
-}
 
 // --- the engine under test ---
 
@@ -150,7 +104,6 @@ struct fuzz_target {
     }
 
     void run(const bytes & input) {
-        current = input;
         header head = { 0, 0 };
         memcpy(&head, input.data(), std::min(sizeof head, input.size()));
         std::vector<lora_module> modules;
@@ -166,7 +119,6 @@ struct fuzz_target {
         for (size_t i = 0; i < size; ++i) {
             payload.get()[i] = (uint8_t) ((i & 1) ? 0x2c + (i >> 9) % 8 : i * 31 + head.size);
         }
-        last_pc = 0;
         const status result   = tested->load_slot(head.slot, modules, payload.get(), size);
         const bool   expected = is_acceptable(head, modules, size);
         n_runs++;
@@ -280,47 +232,31 @@ struct input_source {
     }
 };
 
-static double cpu_seconds() { return (double) clock() / CLOCKS_PER_SEC; }
-
 int main(int argc, char ** argv) {
     if (argc != 5) {
         return 2;
     }
-    replay_prefix = std::string(argv[0]) + " " + argv[1] + " " + argv[2];
     fuzz_target target;
     target.open(argv[1], argv[2]);
-    signal(SIGABRT, [](int) { print_replay(); });
+    begin_fuzzing("fuzz-slots", std::string(argv[0]) + " " + argv[1] + " " + argv[2]);
     if (strcmp(argv[3], "--input") == 0) {
-        bytes input;
-        for (const char * at = argv[4]; at[0] && at[1]; at += 2) {
-            input.push_back((uint8_t) strtol(std::string(at, 2).c_str(), nullptr, 16));
-        }
-        target.run(input);
+        current = from_hex(argv[4]);
+        target.run(current);
         printf("fuzz-slots: the input holds\n");
         return 0;
     }
     const uint64_t seed = strtoull(argv[3], nullptr, 10);
-    const double   until = cpu_seconds() + atof(argv[4]);
     input_source source{ std::mt19937_64(seed), target.tested->info().dims, (int64_t) target.tested->info().slot_bytes };
     std::vector<bytes> corpus;
     for (const int rank : { 1, 3, fuzz_target::RANK_MAX }) {
         for (int slot = 1; slot <= fuzz_target::N_SLOTS; ++slot) {
             corpus.push_back(source.sound(rank, slot == 2 ? 1 : source.dims.n_layer, slot));
-            target.run(corpus.back());
+            current = corpus.back();
+            target.run(current);
         }
     }
     const double begin = cpu_seconds();
-    while (cpu_seconds() < until) {
-        bytes input = corpus[source.below(corpus.size())];
-        for (uint64_t left = 1 + source.below(4); left > 0; --left) {
-            source.mutate(input, corpus);
-        }
-        const size_t before = n_edges;
-        target.run(input);
-        if (n_edges > before) {
-            corpus.push_back(input);
-        }
-    }
+    fuzz_for(atof(argv[4]), corpus, source, target);
     printf("{\"seed\":\"%llu\",\"executions\":%llu,\"accepted\":%llu,\"steps\":%llu,\"corpus\":%zu,\"edges\":%zu,"
            "\"cpu_s\":%.1f}\n", (unsigned long long) seed, (unsigned long long) target.n_runs,
            (unsigned long long) target.n_accepted, (unsigned long long) target.n_steps, corpus.size(), n_edges,
