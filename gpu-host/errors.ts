@@ -27,6 +27,8 @@ export const HOST_ERRORS = {
   upload_incomplete: { status: 409, isRetryable: false },
   payload_too_large: { status: 413, isRetryable: false },
   adapter_invalid: { status: 422, isRetryable: false },
+  /** The adapter overflows on this text: on every host, so none of them is at fault. */
+  logits_not_finite: { status: 422, isRetryable: false },
   request_aborted: { status: 499, isRetryable: false },
   engine_failed: { status: 500, isRetryable: true },
   internal_error: { status: 500, isRetryable: false },

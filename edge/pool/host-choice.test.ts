@@ -109,4 +109,11 @@ describe('toEnding', () => {
       expect(toEnding(toHostFailure({ code, message: 'no' }))).toBe('other')
     }
   })
+
+  it('takes an adapter that overflows for no fault of the host, and nothing to try elsewhere', () => {
+    const failure = toHostFailure({ code: 'logits_not_finite', message: 'no', param: 'model' })
+    expect(toEnding(failure)).toBe('other')
+    expect(failure).toMatchObject({ isRetryable: false, isHostSuspect: false })
+    expect(failure.error).toMatchObject({ code: 'adapter_invalid', status: 422, param: 'model' })
+  })
 })

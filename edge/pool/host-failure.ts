@@ -38,6 +38,8 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   context_length_exceeded: { code: 'context_length_exceeded', isRetryable: false },
   payload_too_large: { code: 'payload_too_large', isRetryable: false },
   adapter_invalid: { code: 'adapter_invalid', isRetryable: false },
+  // Not a failure of the host: it would count towards an ejection that a tenant can bring about.
+  logits_not_finite: { code: 'adapter_invalid', isRetryable: false },
   upload_incomplete: { code: 'upload_incomplete', isRetryable: false },
   // Clocks that differ: another host's may not.
   grant_expired: { code: 'host_failed', isRetryable: true, message: BROKEN },

@@ -296,7 +296,7 @@ export class Scheduler implements RequestRunner {
       // A token drawn after its client left is dropped: neither sent, journalled nor billed.
       if (sequence === undefined || sequence.order !== null) continue
       const { owner } = sequence
-      const error = toDrawError(sampled)
+      const error = toDrawError(sampled, sequence.digest)
       if (error !== null) {
         endings.set(owner, { owner, finish: 'error', error })
         continue

@@ -242,8 +242,20 @@ export function choiceSeed(seed: number, choice: number): number {
 }
 
 /** Why no token was drawn; null = one was. */
-export function toDrawError({ isNonFinite, isStuck }: SampledToken): HostError | null {
-  if (isNonFinite) return new HostError('engine_failed', 'the model gave no finite logits')
+export function toDrawError(
+  { isNonFinite, isStuck }: SampledToken,
+  adapterDigest: string | null,
+): HostError | null {
+  // Without an adapter it is the host's own model that broke.
+  if (isNonFinite && adapterDigest === null) {
+    return new HostError('engine_failed', 'the model gave no finite logits')
+  }
+  if (isNonFinite) {
+    const message =
+      "the model's adapter gave no finite logits for this text: its weights overflow; " +
+      'train again with a lower learning rate or a smaller lora_alpha'
+    return new HostError('logits_not_finite', message, { param: 'model' })
+  }
   if (!isStuck) return null
   const message =
     'the grammar cannot be followed further: it leaves no token, or is too ambiguous; ' +
