@@ -21,6 +21,13 @@ const environment = z.object({
   NOZZLE_BASE_MODEL_NAME: z.string().min(1).max(200),
   /** Who provides the service: on invoices and exports. */
   NOZZLE_PROVIDER_NAME: z.string().min(1).max(200).default('Nozzle'),
+  /** What a tenant's own keys may upload: calls a minute, and bytes of adapters in all. */
+  NOZZLE_TENANT_UPLOADS_PER_MINUTE: z.coerce.number().int().min(1).max(1_000_000).default(120),
+  NOZZLE_TENANT_ADAPTER_BYTES_MAX: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .default(256 * 1024 ** 3),
   /** Where each charge of usage is sent as a CloudEvent; absent = nowhere. */
   NOZZLE_CLOUDEVENTS_URL: z.url({ protocol: /^https?$/ }).optional(),
   /** Bearer token for it. */
@@ -49,6 +56,8 @@ function toConfig(env: z.infer<typeof environment>) {
     operatorKey: env.NOZZLE_OPERATOR_KEY,
     baseModel: env.NOZZLE_BASE_MODEL_NAME,
     providerName: env.NOZZLE_PROVIDER_NAME,
+    tenantUploadsPerMinute: env.NOZZLE_TENANT_UPLOADS_PER_MINUTE,
+    tenantAdapterBytesMax: env.NOZZLE_TENANT_ADAPTER_BYTES_MAX,
     /** null = no spans. */
     tracing: toTracingSettings(env),
     cloudEvents:

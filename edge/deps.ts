@@ -7,6 +7,7 @@ import packageJson from '../package.json' with { type: 'json' }
 import { Admission } from './admission/admission.ts'
 import { Idempotency } from './admission/idempotency.ts'
 import { Limiter } from './admission/limiter.ts'
+import { UploadRate } from './admission/upload-quota.ts'
 import { Authenticator } from './auth/authenticate.ts'
 import { HostVerifier } from './auth/host-signature.ts'
 import { Sessions } from './auth/session.ts'
@@ -75,6 +76,7 @@ export interface Deps extends DepsInput {
   readonly wishes: WishBook
   readonly voids: VoidOutbox
   readonly uploads: UploadClient
+  readonly uploadRate: UploadRate
   readonly tracing: Tracing
 }
 
@@ -156,6 +158,10 @@ export function createDeps(input: DepsInput): Deps {
     hostCommands: new HostCommands(calls),
     wishes: new WishBook(),
     uploads: new UploadClient({ pool, signer, fetch }),
+    uploadRate: new UploadRate({
+      callsPerMinute: config.tenantUploadsPerMinute,
+      nowMs: monotonicMs,
+    }),
     tracing: createTracing({ config, fetch, log, metrics, nowMs: clock.nowMs, monotonicMs }),
   }
 }

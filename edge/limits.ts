@@ -24,6 +24,9 @@ export const KEY_WATCH_MS = 10_000
 
 /** Body of an inference request. Below the host's own cap, since it grows a little on the way. */
 export const REQUEST_BYTES_MAX = 3.5 * MIB
+/** What an error quotes of a request: of a field's name, and in all. */
+export const ERROR_PARAM_CHARACTERS_MAX = 300
+export const ERROR_MESSAGE_CHARACTERS_MAX = 1000
 /** Body of an admin request: names and scopes. */
 export const ADMIN_BYTES_MAX = 64 * KIB
 /** Names up to 4096 parts of an upload by their hashes. */
@@ -188,6 +191,10 @@ export const CANCEL_TIMEOUT_MS = 1000
 /** Voids that wait while the database is away: some megabytes, and minutes of a pool in ruins. */
 export const VOIDS_MAX = 10_000
 export const VOID_BATCH_EVENTS_MAX = 500
+/** Of a tenant, of all its models, removed ones too; its bytes are the operator's to set. */
+export const TENANT_VERSIONS_MAX = 100_000
+/** Tenants whose uploads of the last minute are remembered. */
+export const ACCOUNTS_REMEMBERED_MAX = 20_000
 /** Checking and converting an adapter of a gigabyte. */
 export const UPLOAD_TIMEOUT_MS = 900_000
 

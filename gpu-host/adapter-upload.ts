@@ -42,9 +42,10 @@ export class AdapterUpload {
     this.#deps = deps
   }
 
-  handle(request: IncomingMessage): Promise<AdapterReceipt> {
+  /** In the name of a tenant; null = the pool's own. */
+  handle(request: IncomingMessage, tenantId: string | null): Promise<AdapterReceipt> {
     const { intake, places } = this.#deps
-    return places.run(async (directory) => {
+    return places.run(tenantId, async (directory) => {
       await this.#receive(request, directory)
       return intake.install({
         configPath: join(directory, 'config'),

@@ -245,7 +245,7 @@ function toConfig(env: z.infer<typeof environment>) {
       adapterWeightsBytesMax: env.NOZZLE_ADAPTER_BYTES_MAX,
       headerBytesMax: 16 * KIB,
       connectionsMax: 4096,
-      uploadsMax: 2,
+      uploadsMax: 3,
       bodyTimeoutMs: BODY_TIMEOUT_MS,
       uploadTimeoutMs: 600_000,
       /** Reply headers wait this long for a refusal that could still have its own status. */

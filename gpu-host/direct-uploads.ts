@@ -67,7 +67,7 @@ export class DirectUploads {
       const known = await intake.find(digest)
       if (known !== null) return known
     }
-    return places.run(async (directory) => {
+    return places.run(tenantId, async (directory) => {
       const paths = {
         configPath: join(directory, 'config'),
         weightsPath: join(directory, 'weights'),

@@ -94,7 +94,7 @@ export function createRoutes(deps: RouteDeps): ReadonlyMap<string, HostRoute> {
       HOST_ROUTES.adapters,
       signed(async (claims, request) => {
         assertServing()
-        const receipt = await upload.handle(request)
+        const receipt = await upload.handle(request, claims.tenant_id)
         if (claims.adapter_digest !== null) assertDigest(claims, receipt.digest)
         return json(200, receipt)
       }),

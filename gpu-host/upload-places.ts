@@ -1,6 +1,7 @@
 /**
  * A few uploads at a time, each with a directory of its own that is gone when it is over, whatever
- * happened.
+ * happened. Where there is more than one place, no tenant takes the last one of them beside its
+ * others.
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -9,7 +10,8 @@ import { errorCodeOf, HostError } from './errors.ts'
 export class UploadPlaces {
   readonly #stagingDirectory: string
   readonly #countMax: number
-  #running = 0
+  /** Tenant of each upload that runs; null = the pool's own. */
+  readonly #running: (string | null)[] = []
 
   constructor(stagingDirectory: string, countMax: number) {
     this.#stagingDirectory = stagingDirectory
@@ -17,11 +19,13 @@ export class UploadPlaces {
   }
 
   /** Rejects with `upload_limit_reached`, or `disk_full` when the work found no room. */
-  async run<T>(work: (directory: string) => Promise<T>): Promise<T> {
-    if (this.#running >= this.#countMax) {
+  async run<T>(tenantId: string | null, work: (directory: string) => Promise<T>): Promise<T> {
+    const own = this.#running.filter((tenant) => tenant === tenantId).length
+    const isFull = this.#running.length >= this.#countMax
+    if (isFull || own >= Math.max(1, this.#countMax - 1)) {
       throw new HostError('upload_limit_reached', 'too many uploads at once')
     }
-    this.#running += 1
+    this.#running.push(tenantId)
     let directory: string | null = null
     try {
       await mkdir(this.#stagingDirectory, { recursive: true, mode: 0o700 })
@@ -31,7 +35,7 @@ export class UploadPlaces {
       if (errorCodeOf(error) !== 'ENOSPC') throw error
       throw new HostError('disk_full', 'the host has no room for the upload', { cause: error })
     } finally {
-      this.#running -= 1
+      this.#running.splice(this.#running.indexOf(tenantId), 1)
       if (directory !== null) await rm(directory, { recursive: true, force: true })
     }
   }

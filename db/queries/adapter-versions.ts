@@ -143,6 +143,34 @@ export async function hasAdapter(
   return rows.length > 0
 }
 
+export interface StoredAdapters {
+  /** Of packs; the same adapter in several versions counts once. */
+  readonly bytes: number
+  readonly versions: number
+}
+
+/** What a tenant has ever deployed: packs are kept, so removed models count. */
+export async function storedAdapters(db: Db, tenantId: string): Promise<StoredAdapters> {
+  const { digest, packBytes } = adapterVersions
+  const each = db
+    .select({
+      bytes: sql<string>`max(${packBytes})`.as('bytes'),
+      versions: sql<string>`count(*)`.as('versions'),
+    })
+    .from(adapterVersions)
+    .innerJoin(models, eq(models.id, adapterVersions.modelId))
+    .where(eq(models.tenantId, tenantId))
+    .groupBy(digest)
+    .as('each')
+  const [row] = await db
+    .select({
+      bytes: sql<string>`coalesce(sum(${each.bytes}), 0)::text`,
+      versions: sql<string>`coalesce(sum(${each.versions}), 0)::text`,
+    })
+    .from(each)
+  return { bytes: Number(row?.bytes ?? 0), versions: Number(row?.versions ?? 0) }
+}
+
 /** Newest first. Take the id from findModel, which knows the tenant, never from a request. */
 export async function listAdapterVersions(db: Db, modelId: string): Promise<AdapterVersion[]> {
   return db

@@ -1,5 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import { addAdapterVersion, hasAdapter, listAdapterVersions } from '../queries/adapter-versions.ts'
+import {
+  addAdapterVersion,
+  hasAdapter,
+  listAdapterVersions,
+  storedAdapters,
+} from '../queries/adapter-versions.ts'
 import { findModel, listModels, removeModel, resolveModel } from '../queries/models.ts'
 import { describeOnEachDatabase } from './support/database.ts'
 import { addTenant, createAdapter } from './support/records.ts'
@@ -7,6 +12,21 @@ import { addTenant, createAdapter } from './support/records.ts'
 const digestOf = (digit: string) => `sha256:${digit.repeat(64)}`
 
 describeOnEachDatabase((db) => {
+  describe('storedAdapters', () => {
+    it('counts each pack of a tenant once, removed models too, and no other tenant', async () => {
+      const [tenant, other] = [await addTenant(db()), await addTenant(db())]
+      expect(await storedAdapters(db(), tenant.id)).toEqual({ bytes: 0, versions: 0 })
+      const adapter = createAdapter(tenant.id)
+      await addAdapterVersion(db(), adapter)
+      await addAdapterVersion(db(), { ...adapter, modelName: 'again' })
+      await addAdapterVersion(db(), { ...adapter, digest: digestOf('d'), packBytes: 5 })
+      await addAdapterVersion(db(), { ...createAdapter(other.id), packBytes: 77 })
+      await removeModel(db(), { tenantId: tenant.id, name: adapter.modelName })
+      const expected = { bytes: adapter.packBytes + 5, versions: 3 }
+      expect(await storedAdapters(db(), tenant.id)).toEqual(expected)
+    })
+  })
+
   describe('addAdapterVersion', () => {
     it('creates the model, then numbers versions and deploys the newest', async () => {
       const tenant = await addTenant(db())

@@ -6,10 +6,12 @@ import {
   addCanaryVersion,
   type DeployedVersion,
   listAdapterVersions,
+  storedAdapters,
 } from '#db/queries/adapter-versions.ts'
 import { findModel, listModels, type ModelSummary, removeModel } from '#db/queries/models.ts'
 import type { Tenant } from '#db/queries/tenants.ts'
 import type { AdapterReceipt } from '#protocol'
+import { assertRoom } from '../admission/upload-quota.ts'
 import { type LanePlan, planShares, type VersionShare } from '../catalog/deployment-plan.ts'
 import { MODEL_NAME } from '../catalog/model-reference.ts'
 import { noModel } from '../catalog/no-such-model.ts'
@@ -53,6 +55,10 @@ export async function openDeploy(deps: Deps, c: EdgeContext): Promise<DeployTarg
   const wish = parseValue(deployWish, c.req.query())
   await refuseDeploy(deps, tenant, modelName, wish)
   const identity = c.get('identity')
+  if (identity?.kind === 'tenant') {
+    deps.uploadRate.take(tenant.id)
+    assertRoom(await storedAdapters(deps.db, tenant.id), deps.config.tenantAdapterBytesMax)
+  }
   const call = {
     requestId: c.get('requestId'),
     tenantId: tenant.id,
