@@ -15,7 +15,8 @@ const NAME_LENGTH_MAX = 160
 
 /** `problem` follows the field's name in the sentence: `is true: DoRA is not served; …`. */
 export function adapterInvalid(file: AdapterFile, field: string, problem: string): HostError {
-  const name = toPrintable(field)
+  // What has no name is quoted, or nothing would stand there.
+  const name = toPrintable(field) || '""'
   return new HostError('adapter_invalid', `${ADAPTER_FILES[file]}: ${name} ${problem}`, {
     param: name,
   })

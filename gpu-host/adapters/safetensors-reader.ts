@@ -14,9 +14,17 @@ import { parseStrictJson } from './strict-json.ts'
 
 const LENGTH_BYTES = 8
 export const HEADER_BYTES_MAX = 1024 * 1024
-/** What `torch.save` writes begins with a zip entry or a pickle's protocol byte. */
+/**
+ * What `torch.save` writes begins with a zip entry or a pickle's protocol byte. Nothing can be a
+ * pickle and safetensors at once: a header of a megabyte or less has zeros in its length, and 0 is
+ * no pickle's opcode.
+ */
 const ZIP_MAGIC = 0x04034b50
 const PICKLE_PROTOCOL = 0x80
+/** A zip's last record: its magic, 16 bytes, the length of a comment, and the comment. */
+const ZIP_END_MAGIC = Buffer.from('PK\x05\x06', 'latin1')
+const ZIP_END_BYTES = 22
+const ZIP_COMMENT_BYTES_MAX = 0xffff
 const BRACE = 0x7b
 
 export interface Tensor {
@@ -89,6 +97,7 @@ async function readHeader(handle: FileHandle): Promise<Map<string, Tensor>> {
   const dataStart = LENGTH_BYTES + length
   const tensors = parseTensors(header, dataStart)
   checkCover(tensors, dataStart, size)
+  await checkIsNoZip(handle, size)
   return new Map(tensors.map((tensor) => [tensor.name, tensor]))
 }
 
@@ -98,6 +107,22 @@ function checkIsNoPickle(prefix: Buffer): void {
   const isPickle = prefix[0] === PICKLE_PROTOCOL && (prefix[1] ?? 0) <= 5
   if (!isPickle && prefix.readUInt32LE() !== ZIP_MAGIC) return
   throw broken('is a pickle, which is never opened; save with save_pretrained(…) as safetensors')
+}
+
+/**
+ * A zip is read from its end, so one may lie in the weights of a file that is safetensors in every
+ * other way, and `torch.load` would open it as a pickle. Chance writes no such end: 6 bytes of it
+ * depend on nothing else.
+ */
+async function checkIsNoZip(handle: FileHandle, size: number): Promise<void> {
+  const tailBytes = Math.min(size, ZIP_END_BYTES + ZIP_COMMENT_BYTES_MAX)
+  const tail = await readFully(handle, size - tailBytes, tailBytes)
+  if (tail === null) throw broken('was cut off while it was read')
+  for (let at = tail.indexOf(ZIP_END_MAGIC); at >= 0; at = tail.indexOf(ZIP_END_MAGIC, at + 1)) {
+    const end = at + ZIP_END_BYTES
+    if (end > tail.length || end + tail.readUInt16LE(end - 2) !== tail.length) continue
+    throw broken('goes before a zip archive, such as torch.save writes; use save_pretrained(…)')
+  }
 }
 
 function parseTensors(header: Uint8Array, dataStart: number): Tensor[] {

@@ -1,8 +1,11 @@
 /**
  * JSON as a trust boundary reads it: bytes must be UTF-8, and no object may hold a key twice, since
  * two readers of such a file may see two different adapters (`JSON.parse` keeps the last in
- * silence).
+ * silence). Nor may it be nested deep: whatever walks or prints such a value runs out of stack.
  */
+/** Arrays and objects within each other; PEFT's own files have three. */
+const DEPTH_MAX = 32
+
 export type StrictJson =
   | { readonly isValid: true; readonly value: unknown }
   | { readonly isValid: false; readonly key: string | null; readonly problem: string }
@@ -21,13 +24,12 @@ export function parseStrictJson(bytes: Uint8Array): StrictJson {
     const reason = error instanceof Error ? error.message : 'syntax error'
     return { isValid: false, key: null, problem: `is not JSON: ${reason}` }
   }
-  const key = findDuplicateKey(text)
-  if (key !== null) return { isValid: false, key, problem: 'stands twice in one object' }
-  return { isValid: true, value }
+  const found = findFault(text)
+  return found === null ? { isValid: true, value } : { isValid: false, ...found }
 }
 
-/** `text` is known to be JSON, so the scan needs to find its keys only. */
-function findDuplicateKey(text: string): string | null {
+/** `text` is known to be JSON, so the scan needs to find brackets and keys only. */
+function findFault(text: string): { readonly key: string | null; readonly problem: string } | null {
   /** One entry per open object (its keys so far) or array (null). */
   const scopes: (Set<string> | null)[] = []
   let isKeyNext = false
@@ -35,6 +37,9 @@ function findDuplicateKey(text: string): string | null {
     const character = text[at]
     if (character === '{' || character === '[') {
       scopes.push(character === '{' ? new Set() : null)
+      if (scopes.length > DEPTH_MAX) {
+        return { key: null, problem: `is nested more than ${DEPTH_MAX} deep` }
+      }
       isKeyNext = character === '{'
     } else if (character === '}' || character === ']') {
       scopes.pop()
@@ -45,8 +50,10 @@ function findDuplicateKey(text: string): string | null {
       const end = endOfString(text, at)
       if (isKeyNext) {
         const key: string = JSON.parse(text.slice(at, end + 1))
+        // Readers make a prototype of it, or pass over it.
+        if (key === '__proto__') return { key, problem: 'is no name that a field may have' }
         const keys = scopes.at(-1)
-        if (keys?.has(key)) return key
+        if (keys?.has(key)) return { key, problem: 'stands twice in one object' }
         keys?.add(key)
         isKeyNext = false
       }

@@ -131,13 +131,63 @@ describe('untrusted adapter files', () => {
   )
 })
 
+describe('archives in disguise', () => {
+  const end = (comment: number): Buffer => {
+    const bytes = Buffer.alloc(22 + comment)
+    bytes.write('PK\x05\x06', 'latin1')
+    bytes.writeUInt16LE(comment, 20)
+    return bytes
+  }
+  const outcome = async (change: (bytes: Buffer) => Buffer): Promise<unknown> => {
+    const { configPath, weightsPath } = adapterPaths(directory)
+    copyFileSync(good.configPath, configPath)
+    writeFileSync(weightsPath, change(Buffer.from(weights)))
+    return convert(directory).catch((error: unknown) => error)
+  }
+
+  it.each([0, 1, 500])(
+    'are found in the last weights, before a comment of %i bytes',
+    async (comment) => {
+      const tail = end(comment)
+      const error = await outcome((bytes) => {
+        tail.copy(bytes, bytes.length - tail.length)
+        return bytes
+      })
+      expect(isRefusal(error)).toBe(true)
+      expect(String(error)).toContain('zip archive')
+    },
+  )
+
+  it('are not seen in weights that only begin like one', async () => {
+    const found = await outcome((bytes) => {
+      end(9).copy(bytes, bytes.length - 22)
+      return bytes
+    })
+    expect(String(found)).not.toContain('zip archive')
+  })
+
+  it.each([
+    ['PK\x03\x04', 'pickle'],
+    ['\x80\x02', 'pickle'],
+    ['\x80\x05', 'pickle'],
+    ['GGUF', 'at most'],
+    ['\x1f\x8b', 'header'],
+  ])('are refused by their first bytes: %j', async (magic, words) => {
+    const error = await outcome(() =>
+      Buffer.concat([Buffer.from(magic, 'latin1'), Buffer.alloc(4096, 1)]),
+    )
+    expect(isRefusal(error)).toBe(true)
+    expect(String(error)).toContain(words)
+  })
+})
+
 describe('parseStrictJson', () => {
   it('reads what JSON.parse reads', () => {
     fc.assert(
       fc.property(fc.json(), (text) => {
         const parsed = parseStrictJson(Buffer.from(text))
         // fast-check may itself write a key twice.
-        if (!parsed.isValid) return parsed.key !== null
+        if (!parsed.isValid) return parsed.key !== null || parsed.problem.includes('deep')
         expect(parsed.value).toEqual(JSON.parse(text))
         return true
       }),
@@ -152,8 +202,14 @@ describe('parseStrictJson', () => {
     ['{"":1,"":2}', ''],
     ['{"q\\"":1,"q\\"":2}', 'q"'],
     ['{"__proto__":1,"__proto__":2}', '__proto__'],
-  ])('finds the key that stands twice in %s', (text, key) => {
+    ['{"a":{"\\u005f_proto__":1}}', '__proto__'],
+  ])('finds the key that may not stand in %s, or not twice', (text, key) => {
     expect(parseStrictJson(Buffer.from(text))).toMatchObject({ isValid: false, key })
+  })
+
+  it.each([32, 33, 1000, 100_000])('refuses more than 32 levels: %i', (depth) => {
+    const text = '['.repeat(depth) + ']'.repeat(depth)
+    expect(parseStrictJson(Buffer.from(text)).isValid).toBe(depth <= 32)
   })
 
   it.each(['{"a":"a","b":["a","a"],"c":{"a":1}}', '[{"a":1},{"a":1}]', '{"a":{"a":{"a":1}}}'])(
