@@ -37,6 +37,14 @@ export function isOutage(error: unknown): boolean {
   return OUTAGE_CLASSES.includes(sqlState(error)?.slice(0, 2) ?? '')
 }
 
+/** SQLSTATE of text that no column can hold: the character NUL, or half of a surrogate pair. */
+const BAD_TEXT_STATES = ['22021', '22P05']
+
+/** Whether a statement failed for text in its values that PostgreSQL does not take. */
+export function isBadText(error: unknown): boolean {
+  return BAD_TEXT_STATES.includes(sqlState(error) ?? '')
+}
+
 /** What the database answered instead of a result; null when it said nothing. */
 export function sqlState(error: unknown): string | null {
   for (let at = error; at instanceof Error; at = at.cause) {

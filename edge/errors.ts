@@ -3,7 +3,8 @@
  * stable: clients match on them. SDKs retry 408, 409, 429 and ≥ 500 by themselves, so a state that
  * lasts never has one of these without `shouldRetry: false`.
  */
-import { isOutage } from '#db/errors.ts'
+import { isBadText, isOutage } from '#db/errors.ts'
+import { ERROR_MESSAGE_CHARACTERS_MAX, ERROR_PARAM_CHARACTERS_MAX } from './limits.ts'
 
 type ErrorType =
   | 'invalid_request_error'
@@ -113,10 +114,11 @@ export class EdgeError extends Error {
   readonly shouldRetry: boolean | null
 
   constructor(code: EdgeErrorCode, message: string, options: EdgeErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    const words = cut(message, ERROR_MESSAGE_CHARACTERS_MAX)
+    super(words, options.cause === undefined ? undefined : { cause: options.cause })
     const row: ErrorRow = EDGE_ERRORS[code]
     this.code = code
-    this.param = options.param ?? null
+    this.param = options.param == null ? null : cut(options.param, ERROR_PARAM_CHARACTERS_MAX)
     this.retryAfterMs = options.retryAfterMs ?? row.retryAfterMs ?? null
     this.shouldRetry = options.shouldRetry ?? row.shouldRetry ?? null
   }
@@ -140,6 +142,11 @@ export class EdgeError extends Error {
     if (this.shouldRetry !== null) headers['x-should-retry'] = String(this.shouldRetry)
     return headers
   }
+}
+
+/** Both may quote what a client made up, of any length. */
+function cut(text: string, charactersMax: number): string {
+  return text.length <= charactersMax ? text : `${text.slice(0, charactersMax - 1)}…`
 }
 
 /** A field of the request that cannot be honoured. */
@@ -167,6 +174,10 @@ function innermost(error: unknown): unknown {
 export function toEdgeError(error: unknown): EdgeError {
   if (error instanceof EdgeError) return error
   if (isOutage(error)) return databaseUnavailable(error)
+  if (isBadText(error)) {
+    const message = 'A name or value holds a character that is not stored, such as NUL: remove it.'
+    return new EdgeError('invalid_request', message, { cause: innermost(error) })
+  }
   return new EdgeError('internal_error', 'the edge failed', { cause: error })
 }
 

@@ -9,6 +9,7 @@ import { PaceWatch } from '#wire/pace.ts'
 import { EdgeError } from './errors.ts'
 import { BODY_PACE } from './limits.ts'
 import { inPlainWords } from './plain-words.ts'
+import { findProtoMember } from './proto-member.ts'
 
 /**
  * `onBytes` hears of each piece as it arrives. Throws `payload_too_large`, `request_timeout`, or
@@ -72,17 +73,23 @@ function concat(chunks: readonly Uint8Array[], length: number): Uint8Array {
   return bytes
 }
 
-/** Throws `invalid_request` when it is not JSON, or nests too deep. */
+/** Throws `invalid_request` when it is not JSON, nests too deep, or has a member `__proto__`. */
 export function parseJson(bytes: Uint8Array): unknown {
   if (isTooDeep(bytes)) {
     const message = `the body is nested more than ${JSON_DEPTH_MAX} arrays and objects deep`
     throw new EdgeError('invalid_request', message)
   }
+  let text: string
+  let value: unknown
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(bytes))
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(bytes)
+    value = JSON.parse(text)
   } catch (error) {
     throw new EdgeError('invalid_request', 'the body is not valid JSON', { cause: error })
   }
+  const param = findProtoMember(text, value)
+  if (param === null) return value
+  throw new EdgeError('invalid_request', 'no member may be called "__proto__"', { param })
 }
 
 /** Throws `invalid_request`, naming the first field at fault. */

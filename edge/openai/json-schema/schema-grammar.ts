@@ -1,8 +1,8 @@
 /**
  * A JSON schema → GBNF whose every text parses and validates. It may leave out texts that would
  * validate too (members beyond `properties`, odd spellings of an address), never the other way
- * round. What cannot be honoured is refused, naming its path and the fix. Bounds: depth, members,
- * enum values, and the bytes of what comes out.
+ * round. What cannot be honoured is refused, naming its path and the fix. Bounds: depth, schemas
+ * looked at, members, enum values, and the bytes of what comes out.
  */
 import { EdgeError, type EdgeErrorCode } from '../../errors.ts'
 import { FORMATS } from './format-grammar.ts'
@@ -20,6 +20,8 @@ import {
 
 /** A reference counts as a level. */
 const DEPTH_MAX = 64
+/** However often a reference leads to the same one: a pointer can be spelt in many ways. */
+const SCHEMAS_MAX = 10_000
 const PROPERTIES_MAX = 1000
 const ENUM_VALUES_MAX = 1000
 const PATTERN_LENGTH_MAX = 1024
@@ -47,6 +49,7 @@ class Converter {
   readonly #path: string
   readonly #rules = new GrammarRules()
   readonly #references = new Map<string, string>()
+  #schemas = 0
   #properties = 0
   #enumValues = 0
 
@@ -62,6 +65,10 @@ class Converter {
 
   /** The name of a rule, or what is as good as one. */
   #visit(value: unknown, place: Place): string {
+    this.#schemas += 1
+    if (this.#schemas > SCHEMAS_MAX) {
+      throw refusal('invalid_request', place, `more than ${SCHEMAS_MAX} schemas in all`)
+    }
     if (value === true) return 'value'
     const schema = toSchema(value, place)
     if (place.depth > DEPTH_MAX) {
@@ -105,15 +112,15 @@ class Converter {
     const keyword = schema.enum === undefined ? 'const' : 'enum'
     assertAlone(schema, keyword, ['type'], place)
     const at = below(place, keyword)
-    const all = schema.enum ?? [schema.const]
+    const all = schema.enum === undefined ? [schema.const] : schema.enum
     if (!Array.isArray(all)) throw refusal('invalid_request', at, 'must be an array')
-    const types = toTypes({ type: schema.type } as Schema, place)
-    const values = all.filter((value) => types === null || types.some((type) => isOf(type, value)))
-    if (values.length === 0) throw refusal('invalid_request', at, 'no value is of the type')
-    this.#enumValues += values.length
+    this.#enumValues += all.length
     if (this.#enumValues > ENUM_VALUES_MAX) {
       throw refusal('invalid_request', at, `more than ${ENUM_VALUES_MAX} enum values in all`)
     }
+    const types = toTypes({ type: schema.type } as Schema, place)
+    const values = all.filter((value) => types === null || types.some((type) => isOf(type, value)))
+    if (values.length === 0) throw refusal('invalid_request', at, 'no value is of the type')
     return this.#rules.add(values.map((value) => literal(JSON.stringify(value))).join(' | '))
   }
 
@@ -324,7 +331,7 @@ function toRequired(schema: Schema, properties: object, place: Place): ReadonlyS
   if (!Array.isArray(required)) throw refusal('invalid_request', at, 'must be an array of names')
   for (const name of required) {
     if (typeof name === 'string' && Object.hasOwn(properties, name)) continue
-    throw refusal('invalid_request', at, `"${String(name)}" is not among "properties"`)
+    throw refusal('invalid_request', at, `${JSON.stringify(name)} is not among "properties"`)
   }
   return new Set(required)
 }
@@ -340,10 +347,14 @@ function toTypes(schema: Schema, place: Place): readonly TypeName[] | null {
   for (const name of names) {
     if (TYPES.some((known) => known === name)) continue
     const at = below(place, 'type')
-    throw refusal('invalid_request', at, `"${String(name)}" is not one of ${TYPES.join(', ')}`)
+    throw refusal(
+      'invalid_request',
+      at,
+      `${JSON.stringify(name)} is not one of ${TYPES.join(', ')}`,
+    )
   }
   if (names.length === 0) throw refusal('invalid_request', below(place, 'type'), 'is empty')
-  return names as TypeName[]
+  return [...new Set(names)] as TypeName[]
 }
 
 function isOf(type: TypeName, value: unknown): boolean {
