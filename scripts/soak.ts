@@ -1,10 +1,10 @@
 /**
  * `npm run soak -- [--minutes N] [--seed S]`: the native tests on an engine that was built with
  * AddressSanitizer and UndefinedBehaviorSanitizer, then, for the rest of N CPU minutes, the fuzzers
- * of pack loading, on that engine and on the readers in TypeScript. The last line of stdout is the
- * report; exit code 1 = a finding, whose own message and replay are above it. With `--ledger`,
- * `--schemathesis` or `--security` another soak altogether: soak/ledger.ts, soak/schemathesis.ts,
- * soak/security.ts; with `--fault` or `--workerd` a long version of a bench or of tests (task.ts).
+ * of what nobody vouches for, on that engine and on the readers in TypeScript. The last line of
+ * stdout is the report; exit code 1 = a finding, whose own message and replay are above it. With
+ * `--ledger`, `--schemathesis` or `--security` another soak altogether: the file of its name in
+ * soak/; with `--fault` or `--workerd` a long version of a bench or of tests (task.ts).
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -27,7 +27,15 @@ const SANITIZER_OPTIONS = {
   ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=1:allocator_may_return_null=1',
   UBSAN_OPTIONS: 'print_stacktrace=1:abort_on_error=1',
 }
-const FUZZ_TESTS = { engine: 'native/test/80.fuzz', readers: 'gpu-host/adapters/untrusted-files' }
+const FUZZ_TESTS = {
+  engine: 'native/test/80.fuzz',
+  readers: [
+    'gpu-host/adapters/untrusted-files',
+    'gpu-host/journal/untrusted-journal',
+    'gpu-host/untrusted-grants',
+    'edge/openai/untrusted-requests',
+  ],
+}
 
 export async function runSoak(
   root: string,
@@ -72,8 +80,10 @@ export async function runSoak(
     const rest = Math.max(FUZZ_SECONDS_MIN, minutes * 60 - spent)
     const onEngine = { ...fuzzing(Math.ceil(rest * ENGINE_SHARE)), ...sanitized }
     const engine = await runVitest(root, scratch, [FUZZ_TESTS.engine], onEngine)
-    const readersTime = fuzzing(Math.ceil(rest * (1 - ENGINE_SHARE)))
-    const readers = await runVitest(root, scratch, [FUZZ_TESTS.readers], readersTime)
+    // Each of them shares its own time out.
+    const readersTime = (rest * (1 - ENGINE_SHARE)) / FUZZ_TESTS.readers.length
+    const onReaders = fuzzing(Math.ceil(readersTime))
+    const readers = await runVitest(root, scratch, FUZZ_TESTS.readers, onReaders)
     const isSound = [tests, engine, readers].every((one) => one.failed === 0 && one.passed > 0)
     const report = {
       date: new Date().toISOString(),
