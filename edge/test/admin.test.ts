@@ -44,6 +44,17 @@ describe('tenants', () => {
     }
   })
 
+  it('are not looked for, nor named, by what no database stores', async () => {
+    const { operatorKey } = pool
+    for (const response of [
+      await pool.call('GET', '/v1/tenants/a%00b', operatorKey),
+      await pool.call('GET', `/v1/tenants/${tenant.name}/usage?model=%00`, operatorKey),
+      await pool.call('POST', `/v1/tenants/${tenant.name}/keys`, operatorKey, { name: 'a\0b' }),
+    ]) {
+      expect(await refusal(response)).toEqual({ status: 400, code: 'invalid_request' })
+    }
+  })
+
   it('get the weight that the operator sets, and nobody else', async () => {
     const path = `/v1/tenants/${other.name}`
     expect(await pool.admin('PATCH', path, { weight: 5 })).toMatchObject({ weight: 5 })

@@ -121,7 +121,9 @@ async function checkIsNoZip(handle: FileHandle, size: number): Promise<void> {
   for (let at = tail.indexOf(ZIP_END_MAGIC); at >= 0; at = tail.indexOf(ZIP_END_MAGIC, at + 1)) {
     const end = at + ZIP_END_BYTES
     if (end > tail.length || end + tail.readUInt16LE(end - 2) !== tail.length) continue
-    throw broken('goes before a zip archive, such as torch.save writes; use save_pretrained(…)')
+    throw broken(
+      'goes with a zip archive in the weights, as torch.save writes one; use save_pretrained(…)',
+    )
   }
 }
 

@@ -235,6 +235,7 @@ describe('schemaToGrammar', () => {
     const values = Array.from({ length: 1001 }, (_, i) => i)
     expect(() => grammarOf({ enum: values })).toThrow('more than 1000 enum values')
     expect(() => grammarOf({ enum: ['x'.repeat(300_000)] })).toThrow('too large')
+    expect(() => grammarOf({ type: 'array', items: { enum: null } })).toThrow('must be an array')
     // Shared parts must not multiply: each level names the one below twice.
     const $defs = Object.fromEntries(
       Array.from({ length: 25 }, (_, i) => {
@@ -244,5 +245,25 @@ describe('schemaToGrammar', () => {
     )
     const doubled = { $ref: '#/$defs/d0', $defs: { ...$defs, d25: { type: 'null' } } }
     expect(grammarOf(doubled).length).toBeLessThan(20_000)
+  })
+
+  it('refuses one definition under a thousand spellings', () => {
+    const spelt = (i: number): string =>
+      [...'definition']
+        .map((c, at) => ((i >> at) & 1 ? `%${c.charCodeAt(0).toString(16)}` : c))
+        .join('')
+    const definition = { anyOf: Array.from({ length: 500 }, () => ({ type: 'null' })) }
+    const ways = (count: number) => ({
+      $defs: { definition },
+      anyOf: Array.from({ length: count }, (_, i) => ({ $ref: `#/$defs/${spelt(i)}` })),
+    })
+    expect(grammarOf(ways(10))).toContain('root')
+    expect(() => grammarOf(ways(1000))).toThrow('more than 10000 schemas')
+  })
+
+  it('refuses what is no text where a name belongs', () => {
+    const odd = { toString: 1, valueOf: 1 }
+    expect(() => grammarOf({ type: odd })).toThrow('is not one of')
+    expect(() => grammarOf({ properties: { a: {} }, required: [odd] })).toThrow('is not among')
   })
 })
