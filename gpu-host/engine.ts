@@ -115,7 +115,7 @@ export interface Engine {
   pin(payload: Uint8Array): void
   /** Resolves when the engine no longer holds it. Nothing where it was not pinned. */
   unpin(payload: Uint8Array): Promise<void>
-  /** Throws `invalid_grammar`. */
+  /** Throws `invalid_grammar`, or `grammars_full` while others' take what there is for them. */
   openSequence(sequence: number, options: SequenceOptions): void
   /**
    * Gives an open sequence other pages; its sampler goes on. The first `filledCells` cells must

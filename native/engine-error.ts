@@ -2,6 +2,7 @@
 export const ENGINE_ERROR_CODES = [
   'invalid_argument',
   'invalid_grammar',
+  'grammars_full',
   'model_not_found',
   'model_invalid',
   'unsupported_architecture',

@@ -249,7 +249,7 @@ export class NativeEngine {
     this.#handle.clearSlot(slot)
   }
 
-  /** Forgets the cells of an earlier use. Throws invalid_grammar; step_in_flight between rows. */
+  /** Forgets the cells of an earlier use. Throws invalid_grammar, grammars_full; step_in_flight. */
   openSequence(sequence: number, options: NativeSequenceOptions): void {
     requireInteger(sequence, 'sequence', 0, this.limits.sequenceCount - 1)
     const { sampling, topLogprobs, promptTokens } = options

@@ -16,6 +16,10 @@ export function toEndOrder(error: unknown): EndOrder {
       error: new HostError('invalid_request', message, { param: 'grammar' }),
     }
   }
+  if (errorCodeOf(error) === 'grammars_full') {
+    const message = 'the grammars of other requests take what there is for them'
+    return { finish: 'error', error: new HostError('queue_full', message, { cause: error }) }
+  }
   return {
     finish: 'error',
     error: toHostError(error, 'adapter_load_failed', 'adapter failed to load'),

@@ -60,6 +60,18 @@ size_t device_bank::bytes_needed(const model_dims & dims, int n_slots, int rank_
     return values * HALF * (n_slots + 1) * dims.n_layer + slot_payload_bytes(dims, rank_max) + layout_bytes(dims, rank_max);
 }
 
+status device_bank::check_sizes(const model_dims & dims, int n_slots, int rank_max) {
+    for (int i = 0; i < GROUP_COUNT; ++i) {
+        const device_group g = group_of(i, dims, rank_max);
+        // Of 2^14, 2^27 and 2^17 at most: within 64 bits.
+        if (g.width * std::max(g.n_in, g.n_out) * (n_slots + 1) > INT32_MAX) {
+            return status::failure(ERR_INVALID_ARGUMENT, std::to_string(n_slots) + " slots of rank " + std::to_string(rank_max) +
+                                   " are more than a device can count in one layer; lower the slots or the largest rank");
+        }
+    }
+    return status::success();
+}
+
 device_bank::~device_bank() {
     if (allocator) {
         ggml_gallocr_free(allocator);

@@ -51,6 +51,9 @@ class device_bank : public slot_bank {
     device_group group(int index) const { return group_of(index, dims, rank_limit); }
     // Memory that allocate() takes on the device, all slots and the landing place of loads.
     static size_t bytes_needed(const model_dims & dims, int n_slots, int rank_max);
+    // invalid_argument where a layer's bank has more values than a device's products by id can count: their
+    // kernels reckon places within it in 32 bits, and would read another adapter's, or beyond the bank.
+    static status check_sizes(const model_dims & dims, int n_slots, int rank_max);
 
   private:
     struct bank {

@@ -74,6 +74,9 @@ status engine_impl::init(const engine_options & o) {
         result = base.read_shape(o.model_path, o.n_ctx);
     }
     const bool is_portable = !on.is_cpu() || o.graph == "portable";
+    if (result.ok() && is_portable) {
+        result = device_bank::check_sizes(base.dims, o.n_slots, o.rank_max);
+    }
     if (result.ok()) {
         about.memory = plan_memory(base, o, is_portable, on);
         result = about.memory.check(on);

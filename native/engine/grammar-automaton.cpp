@@ -9,6 +9,10 @@ static constexpr size_t NODES_MAX     = 64 * 1024;
 static constexpr size_t SETS_MAX      = 4096;
 static constexpr size_t SET_NODES_MAX = 256 * 1024; // of all sets
 static constexpr size_t WIDE_MAX      = 16 * 1024;
+static constexpr size_t MASKS_MAX     = 64; // a kilobyte per 8192 tokens each
+// What a table keeps beside a key and a value.
+static constexpr size_t HASH_ENTRY    = 32;
+static constexpr size_t WIDE_BYTES    = sizeof(uint64_t) + sizeof(int) + HASH_ENTRY;
 
 static constexpr int32_t UNKNOWN = -3;
 
@@ -27,14 +31,27 @@ size_t grammar_automaton::set_hash::operator()(const std::vector<uint32_t> & ids
     return (size_t) h;
 }
 
-grammar_automaton::grammar_automaton(std::shared_ptr<const grammar> s) : source(std::move(s)) {}
+grammar_automaton::grammar_automaton(std::shared_ptr<const grammar> s, std::shared_ptr<grammar_room> r)
+    : source(std::move(s)), room(std::move(r)) {}
+
+grammar_automaton::~grammar_automaton() {
+    if (room) {
+        room->give(n_taken);
+    }
+}
+
+bool grammar_automaton::take(size_t bytes) {
+    const bool fits = !room || room->take(bytes);
+    n_taken += fits ? bytes : 0;
+    return fits;
+}
 
 uint32_t grammar_automaton::make_node(const node & n) {
     const auto known = node_ids.find(n);
     if (known != node_ids.end()) {
         return known->second;
     }
-    if (nodes.size() >= NODES_MAX) {
+    if (nodes.size() >= NODES_MAX || !take(2 * sizeof(node) + 2 * sizeof(uint32_t) + HASH_ENTRY)) {
         is_out_of_room = true;
         return 0;
     }
@@ -126,7 +143,9 @@ int grammar_automaton::close(long & work) {
     if (known != set_ids.end()) {
         return known->second;
     }
-    if (sets.size() >= SETS_MAX || n_set_nodes + key.size() > SET_NODES_MAX) {
+    const size_t per_node  = 3 * sizeof(uint32_t) + sizeof(std::pair<uint32_t, uint32_t>);
+    const size_t set_bytes = sizeof(set_entry) + sizeof(key) + HASH_ENTRY + key.size() * per_node;
+    if (sets.size() >= SETS_MAX || n_set_nodes + key.size() > SET_NODES_MAX || !take(set_bytes)) {
         is_out_of_room = true;
         return EXHAUSTED;
     }
@@ -199,9 +218,13 @@ int grammar_automaton::advance(int set, uint32_t code_point, long & work) {
         sets[set].ascii[code_point] = to;
     } else {
         if (wide.size() >= WIDE_MAX) {
-            wide.clear();
+            wide.clear(); // its room is kept for those that follow
+            n_wide_free = WIDE_MAX;
         }
-        wide.emplace(key, to);
+        if (n_wide_free > 0 || take(WIDE_BYTES)) {
+            n_wide_free -= n_wide_free > 0;
+            wide.emplace(key, to);
+        }
     }
     return to;
 }
@@ -228,14 +251,17 @@ int grammar_automaton::adopt(const grammar_automaton & other, int set, long & wo
     return close(work);
 }
 
-size_t grammar_automaton::bytes() const {
-    constexpr size_t HASH_ENTRY = 32; // what a table keeps beside a key and a value
-    const size_t     per_node   = 2 * sizeof(node) + 2 * sizeof(uint32_t) + HASH_ENTRY;
-    const size_t     per_set    = sizeof(set_entry) + sizeof(std::vector<uint32_t>) + HASH_ENTRY;
-    const size_t     in_sets    = n_set_nodes * (3 * sizeof(uint32_t) + sizeof(std::pair<uint32_t, uint32_t>));
-    const size_t     mask       = masks.empty() ? 0 : masks.begin()->second.size() * sizeof(uint64_t) + HASH_ENTRY;
-    return source->bytes() + nodes.size() * per_node + sets.size() * per_set + in_sets +
-           wide.size() * (sizeof(uint64_t) + sizeof(int) + HASH_ENTRY) + masks.size() * mask;
+bool grammar_automaton::keep_mask(int set, const std::vector<uint64_t> & mask) {
+    if (masks.size() >= MASKS_MAX) {
+        masks.clear(); // its room is kept for those that follow
+        n_masks_free = MASKS_MAX;
+    }
+    if (n_masks_free == 0 && !take(mask.size() * sizeof(uint64_t) + HASH_ENTRY)) {
+        return false;
+    }
+    n_masks_free -= n_masks_free > 0;
+    masks[set] = mask;
+    return true;
 }
 
 bool grammar_automaton::may_continue(int set, uint32_t low, uint32_t high) const {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -18,12 +19,37 @@
 
 namespace nozzle {
 
+// What all grammars of an engine may take together, kept or in use: each is bounded, but each sequence may
+// have one of its own.
+class grammar_room {
+  public:
+    explicit grammar_room(size_t max) : limit(max) {}
+    // False, and nothing taken, where there is no room.
+    bool take(size_t bytes) {
+        const bool fits = held.fetch_add(bytes) + bytes <= limit;
+        if (!fits) {
+            held -= bytes;
+        }
+        return fits;
+    }
+    void   give(size_t bytes) { held -= bytes; }
+    size_t taken() const { return held; }
+
+  private:
+    std::atomic<size_t> held{ 0 };
+    const size_t        limit;
+};
+
 class grammar_automaton {
   public:
     static constexpr int DEAD      = -1; // the text does not fit the grammar
     static constexpr int EXHAUSTED = -2; // out of room, or of `work`
 
-    explicit grammar_automaton(std::shared_ptr<const grammar> source);
+    // `room`: of all grammars; nullptr = as much as this one may take.
+    explicit grammar_automaton(std::shared_ptr<const grammar> source, std::shared_ptr<grammar_room> room = nullptr);
+    ~grammar_automaton();
+    grammar_automaton(const grammar_automaton &) = delete;
+    grammar_automaton & operator=(const grammar_automaton &) = delete;
 
     std::mutex mutex; // guards all below while several threads draw
 
@@ -36,12 +62,15 @@ class grammar_automaton {
     bool is_accepting(int set) const { return sets[set].is_accepting; } // the text may end here
     bool may_continue(int set, uint32_t low, uint32_t high) const;      // with a code point of low..high
     bool is_full() const { return is_out_of_room; }
-    // About what it takes in memory, its grammar included.
-    size_t bytes() const;
+    // About what it takes in memory, without its grammar.
+    size_t bytes() const { return n_taken; }
+    // Allowed tokens of a set from now on; false = not kept, since there is no room.
+    bool keep_mask(int set, const std::vector<uint64_t> & mask);
 
-    const std::shared_ptr<const grammar> source;
+    const std::shared_ptr<const grammar>      source;
+    const std::shared_ptr<grammar_room>       room; // nullptr = no common bound
 
-    // Allowed tokens, one bit each, by set. Filled by grammar-matcher.cpp, which bounds it.
+    // Allowed tokens, one bit each, by set.
     std::unordered_map<int, std::vector<uint64_t>> masks;
 
   private:
@@ -70,6 +99,7 @@ class grammar_automaton {
         size_t operator()(const std::vector<uint32_t> & nodes) const;
     };
 
+    bool     take(size_t bytes);
     uint32_t make_node(const node & n);
     uint32_t after(uint32_t element, uint32_t parent); // the continuation behind `element`
     // What comes up a second time in a closure is never expanded: it is taken off `work` here.
@@ -88,6 +118,8 @@ class grammar_automaton {
     std::unordered_map<std::vector<uint32_t>, int, set_hash> set_ids;
     std::unordered_map<uint64_t, int>                       wide; // (set, code point >= 128) -> set
     size_t                                                  n_set_nodes    = 0;
+    size_t                                                  n_taken        = 0; // bytes
+    size_t                                                  n_wide_free = 0, n_masks_free = 0; // taken, and not in use
     bool                                                    is_out_of_room = false;
 
     // Of the closure that is being made.

@@ -9,9 +9,9 @@ namespace nozzle {
 
 // States looked at for one token. Some 10 ms where every one of them is new; others' streams wait.
 static constexpr long   WORK_MAX   = 100 * 1000;
-static constexpr size_t MASKS_MAX  = 64; // a kilobyte per 8192 tokens each
 static constexpr size_t CACHE_MAX  = 16; // grammars
-static constexpr size_t CACHE_BYTES_MAX = 64u << 20; // of them together, beside those in use
+static constexpr size_t CACHE_BYTES_MAX = 64u << 20; // of those that are kept
+static constexpr size_t ROOM_BYTES_MAX  = 256u << 20; // of those and all that are in use
 
 void token_texts::load(const tokenizer & words) {
     const int n = words.n_vocab();
@@ -108,7 +108,7 @@ bool grammar_matcher::renew() {
     if (!states->is_full()) {
         return false;
     }
-    auto fresh = std::make_shared<grammar_automaton>(states->source);
+    auto fresh = std::make_shared<grammar_automaton>(states->source, states->room);
     const int set = fresh->adopt(*states, here.set, work);
     if (set < 0) {
         return false;
@@ -181,10 +181,8 @@ const std::vector<uint64_t> * grammar_matcher::allowed() {
     if (!is_shared) {
         return &scratch;
     }
-    if (states->masks.size() >= MASKS_MAX) {
-        states->masks.clear();
-    }
-    return &(states->masks[here.set] = scratch);
+    states->keep_mask(here.set, scratch);
+    return &scratch;
 }
 
 void grammar_matcher::accept(int32_t token) {
@@ -203,7 +201,7 @@ status grammar_cache::find(const std::string & text, std::shared_ptr<grammar_aut
     if (known != entries.end()) {
         entries.splice(entries.begin(), entries, known);
         if (known->second->is_full()) {
-            known->second = std::make_shared<grammar_automaton>(known->second->source);
+            known->second = std::make_shared<grammar_automaton>(known->second->source, room);
         }
         out = known->second;
         evict();
@@ -214,16 +212,30 @@ status grammar_cache::find(const std::string & text, std::shared_ptr<grammar_aut
     if (!result.ok()) {
         return result;
     }
-    out = std::make_shared<grammar_automaton>(std::move(made));
+    const size_t bytes = made->bytes() + text.size();
+    while (!room->take(bytes)) {
+        if (entries.empty()) {
+            return status::failure(ERR_GRAMMARS_FULL, "grammars in use take all the memory that there is for them");
+        }
+        entries.pop_back();
+    }
+    const grammar * compiled = made.get();
+    const auto      give     = [held = std::move(made), room = room, bytes](const grammar *) mutable {
+        held.reset();
+        room->give(bytes);
+    };
+    out = std::make_shared<grammar_automaton>(std::shared_ptr<const grammar>(compiled, give), room);
     entries.emplace_front(text, out);
     evict();
     return status::success();
 }
 
+grammar_cache::grammar_cache() : room(std::make_shared<grammar_room>(ROOM_BYTES_MAX)) {}
+
 size_t grammar_cache::bytes() const {
     size_t out = 0;
     for (const auto & [text, automaton] : entries) {
-        out += text.size() + automaton->bytes();
+        out += text.size() + automaton->source->bytes() + automaton->bytes();
     }
     return out;
 }

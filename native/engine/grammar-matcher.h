@@ -74,14 +74,18 @@ class grammar_matcher {
 // same schema, share what was found.
 class grammar_cache {
   public:
-    // invalid_grammar
+    grammar_cache();
+    // invalid_grammar, grammars_full
     status find(const std::string & text, std::shared_ptr<grammar_automaton> & out);
     size_t size() const { return entries.size(); }
-    // About what it takes in memory.
+    // About what those that are kept take in memory, and what all that live do.
     size_t bytes() const;
+    size_t bytes_of_all() const { return room->taken(); }
 
   private:
     void evict();
+
+    const std::shared_ptr<grammar_room> room;
 
     std::list<std::pair<std::string, std::shared_ptr<grammar_automaton>>> entries;
 };

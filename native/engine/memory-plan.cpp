@@ -17,6 +17,8 @@ static constexpr size_t RESERVE_CPU    = 256u << 20;
 
 memory_plan plan_memory(const model & base, const engine_options & o, bool is_portable, const device & on) {
     const model_dims & dims = base.dims;
+    // The most cells that can be asked for times their bytes do not fit 64 bits: beyond INT32_MAX of them
+    // `kv_cache::allocate` refuses whatever the plan says.
     const size_t n_cells = kv_cache::pages_needed(o.n_sequences, o.n_ctx, o.n_cells) * KV_PAGE_CELLS;
     memory_plan plan;
     plan.weights   = is_portable ? base.weight_bytes() : cpu_runner::weight_bytes(base);

@@ -20,6 +20,7 @@ struct status {
 // Codes, each used for exactly one kind of trouble.
 inline constexpr const char * ERR_INVALID_ARGUMENT = "invalid_argument";
 inline constexpr const char * ERR_INVALID_GRAMMAR  = "invalid_grammar";
+inline constexpr const char * ERR_GRAMMARS_FULL    = "grammars_full";
 inline constexpr const char * ERR_MODEL_NOT_FOUND  = "model_not_found";
 inline constexpr const char * ERR_MODEL_INVALID    = "model_invalid";
 inline constexpr const char * ERR_UNSUPPORTED      = "unsupported_architecture";

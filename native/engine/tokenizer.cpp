@@ -22,6 +22,8 @@ status tokenizer::load(const std::string & path) {
 }
 
 std::vector<int32_t> tokenizer::encode(const std::string & text, bool add_special, bool parse_special) const {
+    // A JavaScript string has at most 2^29 characters, of 3 bytes at most: its length fits, and so does the
+    // count of its tokens.
     std::vector<int32_t> out(text.size() + 8);
     int n = llama_tokenize(vocabulary, text.data(), (int32_t) text.size(), out.data(), (int32_t) out.size(),
                            add_special, parse_special);

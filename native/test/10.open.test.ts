@@ -110,6 +110,17 @@ describe('open refuses', () => {
 
   it('more slots than memory', () =>
     refuses({ slotCount: 65_536, rankMax: 4096 }, 'out_of_memory', ''))
+
+  it('more slots than a device can count', () =>
+    refuses({ slotCount: 65_536, rankMax: 4096, graph: 'portable' }, 'invalid_argument', '65536'))
+
+  it.each([
+    { sequenceCount: 65_536, contextLength: 2 ** 31 - 1 },
+    { sequenceCount: 65_536, contextLength: 2 ** 31 - 1, graph: 'portable' as const },
+    { kvCells: Number.MAX_SAFE_INTEGER },
+    { kvCells: 2 ** 31 },
+    { rowsMax: 65_536, contextLength: 2 ** 31 - 1, slotCount: 65_536, rankMax: 4096 },
+  ])('sizes whose products pass 64 bits, or 32: %j', (sizes) => refuses(sizes, 'out_of_memory', ''))
 })
 
 /** What changes the meaning of a model and is not computed: the key is named, and what it holds. */

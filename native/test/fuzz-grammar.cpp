@@ -25,6 +25,7 @@ static const double COMPILE_S_MAX       = 1.0;
 static const double DRAW_S_MAX          = 2.0;
 static const size_t AUTOMATON_BYTES_MAX = 48u << 20;
 static const size_t CACHE_BYTES_MAX     = 64u << 20; // as grammars come in; they grow while they run
+static const size_t ROOM_BYTES_MAX      = 256u << 20;
 static const int    DRAWS               = 6;
 
 struct fuzz_target {
@@ -87,6 +88,38 @@ struct fuzz_target {
         }
         if (cache_bytes > CACHE_BYTES_MAX || cache.size() < 4) {
             finding(std::to_string(cache.size()) + " grammars are kept, of " + std::to_string(cache_bytes) + " bytes");
+        }
+    }
+
+    // Hostile ones in use by as many sequences as a host may have: all of them together are bounded.
+    void fill_room() {
+        std::vector<std::unique_ptr<grammar_matcher>> in_use;
+        size_t n_refused = 0;
+        for (int i = 0; i < 100; ++i) {
+            std::string text = "root ::= " + std::string(i, ' ');
+            for (int k = 0; k < 60000; ++k) {
+                text += "[ab]";
+            }
+            std::shared_ptr<grammar_automaton> states;
+            const status result = cache.find(text, states);
+            n_refused += !result.ok();
+            if (result.ok()) {
+                in_use.push_back(std::make_unique<grammar_matcher>(states, &texts));
+                in_use.back()->begin();
+            } else if (strcmp(result.code, ERR_GRAMMARS_FULL) != 0) {
+                finding(std::string("refused with code ") + result.code);
+            }
+            if (cache.bytes_of_all() > ROOM_BYTES_MAX) {
+                finding(std::to_string(cache.bytes_of_all()) + " bytes of grammars in use");
+            }
+        }
+        if (n_refused == 0 || in_use.size() < 30) {
+            finding(std::to_string(n_refused) + " of 100 grammars were refused");
+        }
+        in_use.clear();
+        std::shared_ptr<grammar_automaton> states;
+        if (!cache.find("root ::= \"ok\"", states).ok() || cache.bytes_of_all() > CACHE_BYTES_MAX) {
+            finding("what is in use no more is not given back");
         }
     }
 
@@ -215,6 +248,7 @@ int main(int argc, char ** argv) {
         return 0;
     }
     target.fill_cache();
+    target.fill_room();
     const uint64_t seed = strtoull(argv[2], nullptr, 10);
     input_source source{ std::mt19937_64(seed) };
     std::vector<bytes> corpus;
