@@ -25,6 +25,7 @@ const SHARE = 1 / 2
 const nowS = Math.floor(systemClock.nowMs() / 1000)
 const claims: GrantClaims = {
   aud: 'host',
+  method: 'POST',
   route: ROUTE,
   request_id: 'req_1',
   tenant_id: 'ten_1',
@@ -45,7 +46,10 @@ function sign(payload: object): Promise<string> {
 
 async function outcome(authorization: string | undefined): Promise<GrantClaims | string> {
   try {
-    return await new GrantVerifier(SECRET, clock).verify(authorization, ROUTE)
+    return await new GrantVerifier(SECRET, clock).verify(authorization, {
+      method: 'POST',
+      route: ROUTE,
+    })
   } catch (error) {
     const code = errorCodeOf(error)
     if (code === null || !REFUSALS.includes(code)) throw error
@@ -113,6 +117,7 @@ it(
         if (typeof found === 'string') return
         accepted += 1
         expect(found.route).toBe(ROUTE)
+        expect(found.method).toBe('POST')
         expect(found.aud).toBe('host')
         expect(found.exp - found.iat).toBeLessThanOrEqual(GRANT_TTL_S)
         expect(found.iat).toBeLessThanOrEqual(nowS + 5)

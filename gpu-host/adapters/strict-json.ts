@@ -3,6 +3,8 @@
  * two readers of such a file may see two different adapters (`JSON.parse` keeps the last in
  * silence). Nor may it be nested deep: whatever walks or prints such a value runs out of stack.
  */
+import { isTooDeep } from '../wire/json-depth.ts'
+
 /** Arrays and objects within each other; PEFT's own files have three. */
 const DEPTH_MAX = 32
 
@@ -11,6 +13,9 @@ export type StrictJson =
   | { readonly isValid: false; readonly key: string | null; readonly problem: string }
 
 export function parseStrictJson(bytes: Uint8Array): StrictJson {
+  if (isTooDeep(bytes, DEPTH_MAX)) {
+    return { isValid: false, key: null, problem: `is nested more than ${DEPTH_MAX} deep` }
+  }
   let text: string
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
@@ -28,8 +33,8 @@ export function parseStrictJson(bytes: Uint8Array): StrictJson {
   return found === null ? { isValid: true, value } : { isValid: false, ...found }
 }
 
-/** `text` is known to be JSON, so the scan needs to find brackets and keys only. */
-function findFault(text: string): { readonly key: string | null; readonly problem: string } | null {
+/** `text` is known to be JSON, so the scan needs to find its keys only. */
+function findFault(text: string): { readonly key: string; readonly problem: string } | null {
   /** One entry per open object (its keys so far) or array (null). */
   const scopes: (Set<string> | null)[] = []
   let isKeyNext = false
@@ -37,9 +42,6 @@ function findFault(text: string): { readonly key: string | null; readonly proble
     const character = text[at]
     if (character === '{' || character === '[') {
       scopes.push(character === '{' ? new Set() : null)
-      if (scopes.length > DEPTH_MAX) {
-        return { key: null, problem: `is nested more than ${DEPTH_MAX} deep` }
-      }
       isKeyNext = character === '{'
     } else if (character === '}' || character === ']') {
       scopes.pop()

@@ -6,13 +6,8 @@
 import type { PlantedBug } from './planted-bug.ts'
 import { FRONT_DOOR_BUGS } from './planted-front-door-bugs.ts'
 import { HOST_BUGS, JOURNAL_BUGS } from './planted-host-bugs.ts'
-
-
-import { ISOLATION_BUGS } from './planted-isolation-bugs.ts'
-
-
 import { INPUT_BUGS } from './planted-input-bugs.ts'
-
+import { ISOLATION_BUGS } from './planted-isolation-bugs.ts'
 
 /** Suites of db run on every kind of database; one is enough to see a bug of the SQL. */
 const ON_PGLITE = 'on PGlite'

@@ -57,8 +57,8 @@ const FILE_BUGS: readonly PlantedBug[] = [
     name: 'file-depth-unlimited',
     harm: 'a config of brackets is answered with 500, since printing it runs out of stack',
     file: 'gpu-host/adapters/strict-json.ts',
-    from: 'if (scopes.length > DEPTH_MAX) {',
-    to: 'if (scopes.length > 1e9) {',
+    from: 'if (isTooDeep(bytes, DEPTH_MAX)) {',
+    to: 'if (isTooDeep(bytes, 1e9)) {',
     tests: UNTRUSTED_FILES,
   },
   {
@@ -179,8 +179,10 @@ const ADAPTER_BUGS: readonly PlantedBug[] = [
     name: 'staging-without-tenant',
     harm: 'what one tenant has sent, another completes as its own',
     file: 'gpu-host/adapters/s3-staging.ts',
-    from: '`staging/${tenantId}/${file.sha256}/`',
-    to: '`staging/any/${file.sha256}/${tenantId.slice(0, 0)}`',
+    from: 'function directoryOf(tenantId: string, file: UploadFile): string {\n',
+    to: `function directoryOf(tenantId: string, file: UploadFile): string {
+  tenantId = 'any'
+`,
     tests: ['scripts/commands/deploy-direct.test.ts'],
   },
   {
