@@ -1,7 +1,7 @@
 /**
- * Pure: where a parsed body has a member named `__proto__`. JSON.parse makes one like any other, but
- * whoever copies the object makes a prototype of it: fields would come from a place that no check
- * looks at.
+ * Pure: where a parsed body has a member named `__proto__`. JSON.parse makes one like any other,
+ * but whoever copies the object makes a prototype of it: fields would come from a place that no
+ * check looks at.
  */
 
 /**

@@ -1,7 +1,7 @@
 /**
- * What nobody vouches for, as C++ is asked (fuzz-slots.cpp, fuzz-grammar.cpp) and as JavaScript may
- * ask: loads into slots, grammars, and the numbers of sequences and steps. Outcome: it is served, or
- * refused with a code; nothing else, and never a changed slot.
+ * What nobody vouches for, as C++ is asked (fuzz-slots.cpp, fuzz-grammar.cpp) and as JavaScript
+ * may ask: loads into slots, grammars, and the numbers of sequences and steps. Outcome: it is
+ * served, or refused with a code; nothing else, and never a changed slot.
  */
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
