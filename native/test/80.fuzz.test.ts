@@ -136,7 +136,7 @@ it(
   FUZZ_TIMEOUT_MS,
 )
 
-/** As sampling may be asked for, by the protocol's bounds; floats at both ends of what they can say. */
+/** As sampling may be asked for by the protocol; floats at both ends of what they can say. */
 const sampling = fc.record({
   temperature: fc.oneof(
     fc.double({ min: 0, max: 2, noNaN: true }),
