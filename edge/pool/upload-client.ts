@@ -136,6 +136,7 @@ export class UploadClient {
           [REQUEST_ID_HEADER]: call.requestId,
         },
         body: content,
+        redirect: 'manual',
         // A body that is a stream must say so.
         ...(typeof content === 'string' ? {} : { duplex: 'half' }),
         signal: AbortSignal.any([call.signal, AbortSignal.timeout(UPLOAD_TIMEOUT_MS)]),

@@ -1,81 +1,30 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { CURSOR_START, readSettled } from '../journal/settled-reader.ts'
-import { type GenerateRequest, HOST_ROUTES, type UsageEvent } from '../protocol.ts'
-import { claimsOf, createRequest, POOL_SECRET, readEvents, signGrant } from './support/test-host.ts'
+import type { UsageEvent } from '../protocol.ts'
+import { HostChildren, sendTo } from './support/host-child.ts'
+import { createRequest, readEvents } from './support/test-host.ts'
 
-let directory = ''
-const children: ChildProcess[] = []
+let hosts: HostChildren
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'nozzle-process-'))
+  hosts = new HostChildren()
 })
-afterEach(async () => {
-  for (const child of children.splice(0)) {
-    if (child.exitCode !== null || child.signalCode !== null) continue
-    child.kill('SIGKILL')
-    await once(child, 'exit')
-  }
-  rmSync(directory, { recursive: true, force: true })
-})
-
-async function start(
-  env: Record<string, string> = {},
-  preload: readonly string[] = [],
-): Promise<{ child: ChildProcess; url: string }> {
-  const support = join(import.meta.dirname, 'support')
-  const imports = preload.flatMap((name) => ['--import', join(support, name)])
-  const child = spawn(process.execPath, [...imports, join(support, 'fake-host-process.ts')], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-    env: {
-      NOZZLE_POOL_SECRET: POOL_SECRET,
-      NOZZLE_DATA_DIR: directory,
-      NOZZLE_BASE_MODEL_PATH: 'none',
-      NOZZLE_BASE_MODEL_NAME: 'fake-base',
-      NOZZLE_DRAIN_GRACE_MS: '20000',
-      ...env,
-    },
-  })
-  children.push(child)
-  if (child.stderr === null) throw new Error('no stderr')
-  for await (const line of createInterface({ input: child.stderr })) {
-    const { message, url } = JSON.parse(line)
-    if (message !== 'host ready') continue
-    child.stderr.resume()
-    return { child, url }
-  }
-  throw new Error('the host did not start')
-}
-
-async function send(url: string, request: GenerateRequest): Promise<Response> {
-  const body = JSON.stringify(request)
-  const body_sha256 = createHash('sha256').update(body).digest('hex')
-  const grant = await signGrant({ ...claimsOf(request), body_sha256 })
-  return fetch(url + HOST_ROUTES.generate, {
-    method: 'POST',
-    body,
-    headers: { authorization: `Grant ${grant}` },
-  })
-}
+afterEach(() => hosts.stop())
 
 function usage(): readonly UsageEvent[] {
-  return readSettled(join(directory, 'host', 'journal'), CURSOR_START, 1000).events
+  return readSettled(join(hosts.directory, 'host', 'journal'), CURSOR_START, 1000).events
 }
 
 describe('host process', () => {
   it('bills after SIGKILL at least every token that a client saw, and at most one step more', async () => {
-    const { child, url } = await start()
+    const { child, url } = await hosts.start()
     const requests = [1, 1, 3].map((n) => createRequest({ n, max_tokens: 90_000 }))
     const seen = new Map<string, number>()
     await Promise.all(
       requests.map(async (request) => {
-        const response = await send(url, request)
+        const response = await sendTo(url, request)
         let tokens = 0
         try {
           for await (const event of readEvents(response)) {
@@ -88,7 +37,7 @@ describe('host process', () => {
         }
       }),
     )
-    await start()
+    await hosts.start()
     const events = usage()
     expect(events).toHaveLength(3)
     for (const event of events) {
@@ -103,10 +52,10 @@ describe('host process', () => {
   it.each(['SIGTERM', 'SIGINT'] as const)(
     'finishes its streams on %s, then exits 0',
     async (signal) => {
-      const { child, url } = await start()
+      const { child, url } = await hosts.start()
       const request = createRequest({ max_tokens: 60 })
       const events = []
-      for await (const event of readEvents(await send(url, request))) {
+      for await (const event of readEvents(await sendTo(url, request))) {
         events.push(event)
         if (events.length === 2) child.kill(signal)
       }
@@ -118,18 +67,18 @@ describe('host process', () => {
   )
 
   it('exits with 3 when an fsync of its journal fails, and its next start bills what was seen', async () => {
-    const { child, url } = await start({}, ['failing-fsync.ts'])
+    const { child, url } = await hosts.start({ preload: ['failing-fsync.ts'] })
     const request = createRequest({ max_tokens: 90_000 })
     let last: unknown
     let seen = 0
-    for await (const event of readEvents(await send(url, request))) {
+    for await (const event of readEvents(await sendTo(url, request))) {
       if (event.type === 'chunk') seen += event.tokens
       last = event
     }
     expect(last).toMatchObject({ type: 'error', code: 'journal_failed' })
     if (child.exitCode === null) await once(child, 'exit')
     expect(child.exitCode).toBe(3)
-    await start()
+    await hosts.start()
     const [event] = usage()
     expect(event?.source).toBe('recovered')
     expect([0, 1]).toContain((event?.completion_tokens ?? 0) - seen)
@@ -143,17 +92,19 @@ describe('host process', () => {
     await once(edge, 'listening')
     const address = edge.address()
     const port = typeof address === 'object' ? address?.port : 0
-    const { child } = await start({ NOZZLE_EDGE_URL: `http://127.0.0.1:${port}` })
+    const { child } = await hosts.start({
+      env: { NOZZLE_EDGE_URL: `http://127.0.0.1:${port}` },
+    })
     if (child.exitCode === null) await once(child, 'exit')
     edge.close()
     expect(child.exitCode).toBe(4)
   })
 
   it('exits at once on a second signal', async () => {
-    const { child, url } = await start()
+    const { child, url } = await hosts.start()
     let chunks = 0
     try {
-      for await (const _ of readEvents(await send(url, createRequest({ max_tokens: 90_000 })))) {
+      for await (const _ of readEvents(await sendTo(url, createRequest({ max_tokens: 90_000 })))) {
         chunks += 1
         if (chunks === 2) child.kill('SIGTERM')
         if (chunks === 50) child.kill('SIGTERM')

@@ -10,6 +10,8 @@ import type { PlantedBug } from './planted-bug.ts'
 
 export interface NarrowOutcome {
   readonly passed: number
+  /** Absolute paths of the files in which a test passed. */
+  readonly files: readonly string[]
   /** Full names of the tests that failed. */
   readonly failures: readonly string[]
   /** For the reader, where nothing ran. */
@@ -20,6 +22,7 @@ const report = z.object({
   numPassedTests: z.int(),
   testResults: z.array(
     z.object({
+      name: z.string(),
       assertionResults: z.array(z.object({ status: z.string(), fullName: z.string() })),
     }),
   ),
@@ -27,10 +30,12 @@ const report = z.object({
 
 /** A bug may also hang its test. */
 const TIMEOUT_MS = 300_000
+const OUTPUT_BYTES_MAX = 64 * 1024 * 1024
 
 export function runNarrowTests(
   root: string,
   { tests, named }: Pick<PlantedBug, 'tests' | 'named'>,
+  timeoutMs = TIMEOUT_MS,
 ): NarrowOutcome {
   const outputFile = join(root, 'mutant-report.json')
   rmSync(outputFile, { force: true })
@@ -41,7 +46,7 @@ export function runNarrowTests(
       ...['run', ...tests, '--bail=1', '--reporter=json', `--outputFile=${outputFile}`],
       ...(named === undefined ? [] : ['-t', named]),
     ],
-    { cwd: root, encoding: 'utf8', timeout: TIMEOUT_MS },
+    { cwd: root, encoding: 'utf8', timeout: timeoutMs, maxBuffer: OUTPUT_BYTES_MAX },
   )
   const output = `${stdout}${stderr}`.slice(-2000)
   try {
@@ -52,8 +57,11 @@ export function runNarrowTests(
       .flatMap(({ assertionResults }) => assertionResults)
       .filter(({ status }) => status === 'failed')
       .map(({ fullName }) => fullName.trim())
-    return { passed: numPassedTests, failures, output }
+    const files = testResults
+      .filter(({ assertionResults }) => assertionResults.some(({ status }) => status === 'passed'))
+      .map(({ name }) => name)
+    return { passed: numPassedTests, files, failures, output }
   } catch {
-    return { passed: 0, failures: [], output }
+    return { passed: 0, files: [], failures: [], output }
   }
 }

@@ -8,6 +8,7 @@ import { FRONT_DOOR_BUGS } from './planted-front-door-bugs.ts'
 import { HOST_BUGS, JOURNAL_BUGS } from './planted-host-bugs.ts'
 import { INPUT_BUGS } from './planted-input-bugs.ts'
 import { ISOLATION_BUGS } from './planted-isolation-bugs.ts'
+import { LEAK_BUGS } from './planted-leak-bugs.ts'
 
 /** Suites of db run on every kind of database; one is enough to see a bug of the SQL. */
 const ON_PGLITE = 'on PGlite'
@@ -143,6 +144,7 @@ export const PLANTED_BUGS: readonly PlantedBug[] = [
   ...HOST_BUGS,
   ...JOURNAL_BUGS,
   ...FRONT_DOOR_BUGS,
+  ...LEAK_BUGS,
   ...LEDGER_BUGS,
   ...LIMIT_BUGS,
   ...EDGE_BUGS,
