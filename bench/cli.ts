@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import { POPULARITIES } from '../native/test/support/popularity.ts'
 import { runBase } from './base.ts'
 import { runChurn } from './churn.ts'
+import { isMetered, runEdge } from './edge.ts'
 import { runFair } from './fair.ts'
 import { isSound, runFault } from './fault.ts'
 import { checkFleet } from './fleet/real-pool.ts'
@@ -40,6 +41,11 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
   churn  thousands of adapters over a few slots through the whole host; every reply is checked
          --adapters N (2000)  --slots N (32)  --clients N (16)  --requests N (20000)
          --popularity identical|distinct|uniform|skewed|zipf (zipf)
+  edge   what the edge adds to asking a host itself, on Node and in workerd, and requests a second
+         with a host that computes nothing, beside LiteLLM and Portkey; exit code 1 if a request was
+         not charged
+         --requests N (200) for latency, of each way and round  --clients N (2) at once
+         --seconds S (5) of each closed loop  --no-peer  --profile DIR of the edge's CPU
   fault  seeded crash points: is a token ever lost, charged twice, or charged and not delivered?
          exit code 1 if one is
          --seed N (1)  --points N (1000) cases, of which --real N (210) kill real processes
@@ -98,6 +104,12 @@ const TENANTS = 8
 const REQUESTS = 20_000
 const ADAPTERS = 2000
 const ROUNDS = 5
+/** Of `edge`. */
+const EDGE_REQUESTS = 200
+const EDGE_CLIENTS = 2
+const EDGE_SECONDS = 5
+const CHURN_CLIENTS = 16
+const LOAD_SECONDS = 600
 /** What a simulated host has, unless it is said. */
 const TENANTS_PER_HOST = 100
 const REQUESTS_PER_HOST = 100
@@ -150,7 +162,7 @@ async function main(): Promise<void> {
       prefixes: { type: 'string' },
       part: { type: 'string', default: ISOLATION_DEFAULT },
       slots: { type: 'string', default: '32' },
-      clients: { type: 'string', default: '16' },
+      clients: { type: 'string' },
       requests: { type: 'string' },
       popularity: { type: 'string', default: 'zipf' },
       rank: { type: 'string' },
@@ -165,12 +177,13 @@ async function main(): Promise<void> {
       streams: { type: 'string' },
       deploys: { type: 'string', default: '20' },
       drains: { type: 'string', default: '100' },
-      seconds: { type: 'string', default: '600' },
+      seconds: { type: 'string' },
       minutes: { type: 'string', default: '1' },
       'prompt-tokens': { type: 'string', default: '128' },
       peer: { type: 'string', multiple: true, default: ['node-llama-cpp'] },
       check: { type: 'boolean', default: false },
       'no-peer': { type: 'boolean', default: false },
+      profile: { type: 'string' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -220,6 +233,18 @@ async function main(): Promise<void> {
         ...{ shape, threads: common.threads },
         ...{ rounds: count('rounds', 1, ROUNDS), promptTokens: count('prompt-tokens', 1) },
       }),
+    edge: async () => {
+      const report = await runEdge({
+        rounds: count('rounds', 1),
+        requests: count('requests', 1, EDGE_REQUESTS),
+        clients: count('clients', 1, EDGE_CLIENTS),
+        seconds: count('seconds', 1, EDGE_SECONDS),
+        withPeers: !values['no-peer'],
+        profileTo: values.profile ?? null,
+      })
+      if (!isMetered(report)) process.exitCode = 1
+      return report
+    },
     fault: async () => {
       const report = await runFault({
         seed: count('seed', 0),
@@ -289,7 +314,7 @@ async function main(): Promise<void> {
     load: async () => {
       const report = await runLoad({
         streams: count('streams', 1, LOAD_STREAMS),
-        seconds: count('seconds', 10),
+        seconds: count('seconds', 10, LOAD_SECONDS),
         seed: count('seed', 0),
       })
       if (!isExact(report)) process.exitCode = 1
@@ -307,7 +332,7 @@ async function main(): Promise<void> {
         rounds: count('rounds', 1, ROUNDS),
         adapters: count('adapters', 1, ADAPTERS),
         slots: count('slots', 2),
-        clients: count('clients', 1),
+        clients: count('clients', 1, CHURN_CLIENTS),
         requests: count('requests', 1, REQUESTS),
       }),
   }

@@ -42,6 +42,17 @@ import { completeUpload, planUpload } from './routes/uploads.ts'
 import { showUsage, showUsageEvents, showUsageFeed } from './routes/usage.ts'
 import { showCaller } from './routes/whoami.ts'
 
+/** Of replies, to scripts of other sites. */
+const EXPOSED = [
+  'x-request-id',
+  'retry-after',
+  'retry-after-ms',
+  'x-should-retry',
+  'x-nozzle-manifest',
+  'idempotency-replayed',
+  ...RATE_HEADERS,
+]
+
 export function createApp(deps: Deps): Hono<EdgeEnv> {
   const app = new Hono<EdgeEnv>()
   app.use(requestContext(deps))
@@ -67,16 +78,14 @@ export function createApp(deps: Deps): Hono<EdgeEnv> {
   app.get('/docs', showReference())
 
   // Keys travel in a header, never in a cookie, so any page may call with a key that it was given.
-  const exposeHeaders = [
-    'x-request-id',
-    'retry-after',
-    'retry-after-ms',
-    'x-should-retry',
-    'x-nozzle-manifest',
-    'idempotency-replayed',
-    ...RATE_HEADERS,
-  ]
-  app.use(cors({ origin: '*', exposeHeaders, maxAge: 86_400 }))
+  const preflight = cors({ origin: '*', exposeHeaders: EXPOSED, maxAge: 86_400 })
+  app.use((c, next) => {
+    if (c.req.method === 'OPTIONS') return preflight(c, next)
+    // Hono's middleware would have each reply made anew for these two.
+    c.header('access-control-allow-origin', '*')
+    c.header('access-control-expose-headers', EXPOSED.join(','))
+    return next()
+  })
 
   app.get('/v1/whoami', showCaller(deps))
   app.post('/v1/tenants', addTenant(deps))

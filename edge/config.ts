@@ -5,11 +5,14 @@
 import { z } from 'zod'
 import { toTracingSettings, tracingEnvironment } from '#tracing/tracing-settings.ts'
 import { parseApiKey } from './auth/api-key.ts'
+import { LOG_LEVELS } from './log.ts'
 
 const environment = z.object({
   ...tracingEnvironment,
   NOZZLE_PORT: z.coerce.number().int().min(0).max(65_535).default(8787),
   NOZZLE_ADDRESS: z.string().min(1).default('127.0.0.1'),
+  /** `debug`: also what hosts and probes ask each second. */
+  NOZZLE_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
   /** Where clients reach this edge; absent = as the request was addressed. */
   NOZZLE_PUBLIC_URL: z.url().optional(),
   NOZZLE_POOL_SECRET: z.string().min(32, 'must be at least 32 characters'),
@@ -49,6 +52,7 @@ function toConfig(env: z.infer<typeof environment>) {
   return Object.freeze({
     port: env.NOZZLE_PORT,
     address: env.NOZZLE_ADDRESS,
+    logLevel: env.NOZZLE_LOG_LEVEL,
     publicUrl: env.NOZZLE_PUBLIC_URL?.replace(/\/+$/, '') ?? null,
     poolSecret: new TextEncoder().encode(env.NOZZLE_POOL_SECRET),
     keyPepper: env.NOZZLE_KEY_PEPPER,

@@ -8,12 +8,14 @@ import { Admission } from './admission/admission.ts'
 import { Idempotency } from './admission/idempotency.ts'
 import { Limiter } from './admission/limiter.ts'
 import { UploadRate } from './admission/upload-quota.ts'
+import { KeyHasher } from './auth/api-key.ts'
 import { Authenticator } from './auth/authenticate.ts'
 import { HostVerifier } from './auth/host-signature.ts'
 import { Sessions } from './auth/session.ts'
 import { Catalog } from './catalog/catalog.ts'
 import { PoolClock } from './clock.ts'
 import type { EdgeConfig } from './config.ts'
+import { type Digests, webDigests } from './digests.ts'
 import { HOST_PATIENCE, type HostPatience } from './limits.ts'
 import type { Log } from './log.ts'
 import { EdgeMetrics } from './metrics.ts'
@@ -26,6 +28,7 @@ import { HostClient } from './pool/host-client.ts'
 import { HostCommands } from './pool/host-commands.ts'
 import { HostHealth, type HostHealthOptions } from './pool/host-health.ts'
 import { HostPace } from './pool/host-pace.ts'
+import { fetchTransport, type HostTransport } from './pool/host-transport.ts'
 import { PoolView } from './pool/pool-view.ts'
 import { HostProber } from './pool/prober.ts'
 import { RefusalMemory } from './pool/refusal-memory.ts'
@@ -49,6 +52,10 @@ export interface DepsInput {
   readonly patience?: HostPatience
   /** Style and scripts of the pages; absent = they have none. */
   readonly assets?: AssetTexts
+  /** Absent = WebCrypto's. */
+  readonly digests?: Digests
+  /** For calls to hosts; absent = `fetch`. */
+  readonly transport?: HostTransport
 }
 
 export interface Deps extends DepsInput {
@@ -63,6 +70,7 @@ export interface Deps extends DepsInput {
   readonly downForMs: () => number | null
   readonly cutOff: CutOffWatch
   readonly metrics: EdgeMetrics
+  readonly hasher: KeyHasher
   readonly sessions: Sessions
   readonly authenticator: Authenticator
   readonly hostVerifier: HostVerifier
@@ -83,6 +91,7 @@ export interface Deps extends DepsInput {
 export function createDeps(input: DepsInput): Deps {
   const { config, db, availability, fetch, log, nowMs: wallMs } = input
   const { monotonicMs = () => performance.now(), patience = HOST_PATIENCE } = input
+  const { digests = webDigests, transport = fetchTransport(fetch) } = input
   const metrics = new EdgeMetrics()
   const clock = new PoolClock({ readMs: () => databaseTimeMs(db), wallMs, monotonicMs, log })
   const downForMs = () => availability?.downForMs() ?? null
@@ -105,15 +114,16 @@ export function createDeps(input: DepsInput): Deps {
   const choice = new HostChoice({ pool, nowMs: monotonicMs, metrics, log })
   const voids = new VoidOutbox({ db, metrics, log, nowMs: clock.nowMs })
   // Hosts check grants by their own clocks, which are set as this machine's is.
-  const signer = new GrantSigner(config.poolSecret, wallMs)
-  const calls = new HostCalls({ signer, fetch, metrics })
+  const signer = new GrantSigner(config.poolSecret, wallMs, digests)
+  const calls = new HostCalls({ signer, transport, metrics })
   const { keyPepper, operatorKey, baseModel } = config
   const isBaseModel = (name: string): boolean =>
     name === baseModel || pool.known().some((heartbeat) => heartbeat.base_model === name)
   const limiter = new Limiter({ db, metrics, nowMs: monotonicMs })
   const isCutOff = (startMs: number) => cutOff.isCutOff(startMs)
   const remembering = { db, nowMs: monotonicMs, downForMs, isCutOff }
-  const sessions = new Sessions({ keyPepper, nowMs: clock.nowMs })
+  const hasher = new KeyHasher(keyPepper, digests)
+  const sessions = new Sessions({ hasher, nowMs: clock.nowMs })
   availability?.listen((isUp, downMs) => {
     metrics.databaseChanges.add({ to: isUp ? 'up' : 'away' })
     if (isUp) void voids.flush()
@@ -130,10 +140,11 @@ export function createDeps(input: DepsInput): Deps {
     metrics,
     pool,
     health,
+    hasher,
     sessions,
     authenticator: new Authenticator({
       ...remembering,
-      keyPepper,
+      hasher,
       operatorKey,
       sessions,
       metrics,

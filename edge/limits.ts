@@ -27,6 +27,8 @@ export const REQUEST_BYTES_MAX = 3.5 * MIB
 /** What an error quotes of a request: of a field's name, and in all. */
 export const ERROR_PARAM_CHARACTERS_MAX = 300
 export const ERROR_MESSAGE_CHARACTERS_MAX = 1000
+/** Such a body comes with its headers, in one go: what is read in parts costs more to read. */
+export const BODY_AT_ONCE_BYTES_MAX = 12 * KIB
 /** Body of an admin request: names and scopes. */
 export const ADMIN_BYTES_MAX = 64 * KIB
 /** Names up to 4096 parts of an upload by their hashes. */

@@ -112,6 +112,68 @@ describe('LookupCache while the database answers', () => {
   })
 })
 
+describe('LookupCache beside requests', () => {
+  it('looks again half-way, once for all, and nobody waits', async () => {
+    const cache = create()
+    await cache.find('k', say('a'))
+    const beside: Promise<void>[] = []
+    const keepAlive = (work: Promise<void>): void => void beside.push(work)
+    let answer = (_: string) => {}
+    const look = () => new Promise<string>((resolve) => (answer = resolve))
+    await pass(TTL_MS / 2 - 1)
+    expect(await cache.find('k', look, keepAlive)).toEqual({ value: 'a', from: 'cache' })
+    expect(beside).toEqual([])
+    await pass(1)
+    for (const _ of Array(3)) {
+      expect(await cache.find('k', look, keepAlive)).toEqual({ value: 'a', from: 'cache' })
+    }
+    expect(beside.length).toBe(1)
+    answer('b')
+    await Promise.all(beside)
+    await pass(TTL_MS - 1)
+    expect(await cache.find('k', never)).toEqual({ value: 'b', from: 'cache' })
+  })
+
+  it('believes the old value no longer for that', async () => {
+    const cache = create()
+    await cache.find('k', say('a'))
+    await pass(TTL_MS / 2)
+    let beside: Promise<void> | null = null
+    const mistaken = () => Promise.reject(new RangeError('a mistake'))
+    await cache.find('k', mistaken, (work) => {
+      beside = work
+    })
+    await beside
+    await pass(TTL_MS / 2 - 1)
+    expect(await cache.find('k', say('b'))).toEqual({ value: 'a', from: 'cache' })
+    await pass(1)
+    expect(await cache.find('k', say('b'))).toEqual({ value: 'b', from: 'database' })
+  })
+
+  it('forgets what is gone', async () => {
+    const cache = create()
+    await cache.find('k', say('a'))
+    await pass(TTL_MS / 2)
+    await cache.find('k', say(null), () => {})
+    await pass(0)
+    expect(await cache.find('k', say(null))).toBeNull()
+  })
+
+  it('finds out that the database hangs before anybody has to wait for it', async () => {
+    const cache = create()
+    await cache.find('k', say('a'))
+    let beside = 0
+    const keepAlive = (): void => void beside++
+    for (let ms = 0; ms <= 1.5 * TTL_MS; ms += 100) {
+      await pass(100)
+      const found = await Promise.race([cache.find('k', never, keepAlive), pass(1)])
+      expect(found, `after ${ms} ms`).toMatchObject({ value: 'a' })
+    }
+    // One a second: no storm.
+    expect(beside).toBe(6)
+  })
+})
+
 describe('LookupCache during an outage', () => {
   it('serves what was seen in the 10 minutes before, for 15 minutes from its start', async () => {
     const cache = create()

@@ -1,11 +1,14 @@
 /**
  * What the database said of something, remembered: believed without asking for a while, and while
- * the database is away for as long as OutageWindow allows. Many who ask for the same at once are
- * one question: the others look now and then whether it is answered. Holds values, never promises:
- * in workerd one request must not wait for what another one started.
+ * the database is away for as long as OutageWindow allows. What is asked for again in the second
+ * half of that while is looked up beside the request, so that nobody waits for what is in use, and
+ * it gets no older than without that. Many who ask for the same at once are one question: the
+ * others look now and then whether it is answered. Holds values, never promises: in workerd one
+ * request must not wait for what another one started.
  */
 import { withinTime } from '#db/within-time.ts'
 import { databaseUnavailable, toEdgeError } from './errors.ts'
+import type { KeepAlive } from './keep-alive.ts'
 import {
   ASK_PAUSE_MS,
   ASK_WAIT_MS_MAX,
@@ -29,6 +32,8 @@ interface Entry<V> {
   readonly askedMs: number
   /** Until then a look-up that failed is not tried again. */
   retryMs: number
+  /** From then on it is looked up beside the requests. */
+  refreshMs: number
 }
 
 /** Where an answer came from; `stale` = from memory, since the database did not answer. */
@@ -57,11 +62,18 @@ export class LookupCache<V> {
   /**
    * What `look` finds, or what it found before; null, which is not remembered, when there is
    * nothing. Throws `database_unavailable` when the database does not answer and what is known is
-   * not enough.
+   * not enough. @param keepAlive of the request; absent = nothing goes on beside it.
    */
-  async find(key: string, look: () => Promise<V | null>): Promise<Lookup<V> | null> {
+  async find(
+    key: string,
+    look: () => Promise<V | null>,
+    keepAlive?: KeepAlive,
+  ): Promise<Lookup<V> | null> {
     const known = this.#known(key)
-    if (known !== null) return known
+    if (known !== null) {
+      if (keepAlive !== undefined) this.#refresh(key, look, keepAlive)
+      return known
+    }
     const asker = this.#asking.get(key)
     if (asker !== undefined) {
       await this.#waitFor(asker, key)
@@ -78,9 +90,8 @@ export class LookupCache<V> {
       throw databaseUnavailable()
     } catch (error) {
       if (toEdgeError(error).code !== 'database_unavailable') throw error
-      this.#outage.failed(startMs)
+      this.#failed(entry, startMs)
       if (entry === undefined || !this.#outage.covers(entry.askedMs)) throw error
-      entry.retryMs = this.#options.nowMs() + OUTAGE_RETRY_MS
       return { value: entry.value, from: 'stale' }
     }
   }
@@ -105,6 +116,25 @@ export class LookupCache<V> {
     const nowMs = this.#options.nowMs()
     if (nowMs - askedMs < this.#options.ttlMs) return { value, from: 'cache' }
     return nowMs < retryMs && this.#outage.covers(askedMs) ? { value, from: 'stale' } : null
+  }
+
+  /** Looks up what is half-way through its time, beside the request, once for all who ask. */
+  #refresh(key: string, look: () => Promise<V | null>, keepAlive: KeepAlive): void {
+    const entry = this.#entries.get(key)
+    const startMs = this.#options.nowMs()
+    if (entry === undefined || startMs < entry.refreshMs) return
+    entry.refreshMs = startMs + LOOKUP_WAIT_MS
+    const lookup = withinTime(this.#look(key, look, startMs), LOOKUP_WAIT_MS)
+    const fail = (error: unknown): void => {
+      // Anything else, whoever asks when the value is too old meets itself.
+      if (toEdgeError(error).code === 'database_unavailable') this.#failed(entry, startMs)
+    }
+    keepAlive(lookup.then((found) => found ?? fail(databaseUnavailable())).then(() => {}, fail))
+  }
+
+  #failed(entry: Entry<V> | undefined, startMs: number): void {
+    this.#outage.failed(startMs)
+    if (entry !== undefined) entry.retryMs = this.#options.nowMs() + OUTAGE_RETRY_MS
   }
 
   /** Until the asker has its answer, takes too long, or asked before a change. */
@@ -143,6 +173,7 @@ export class LookupCache<V> {
       const [oldest] = this.#entries.keys()
       if (oldest !== undefined) this.#entries.delete(oldest)
     }
-    this.#entries.set(key, { value, askedMs, retryMs: 0 })
+    const refreshMs = askedMs + this.#options.ttlMs / 2
+    this.#entries.set(key, { value, askedMs, retryMs: 0, refreshMs })
   }
 }

@@ -50,6 +50,8 @@ export interface NodeServerOptions {
   readonly headersTimeoutMs?: number
   readonly onCut?: (reason: CutReason) => void
 }
+/** What a Worker has for work that outlives its request; here nothing stops it. */
+const NODE_CONTEXT = { waitUntil() {}, passThroughOnException() {}, props: {} }
 
 /** Rejects when the port is not to be had. */
 export async function startNodeServer(
@@ -58,7 +60,7 @@ export async function startNodeServer(
 ): Promise<NodeServer> {
   const { port, address, replyPace = REPLY_PACE, onCut } = options
   const server = createAdaptorServer({
-    fetch: app.fetch,
+    fetch: (request, env) => app.fetch(request, env, NODE_CONTEXT),
     serverOptions: {
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: options.headersTimeoutMs ?? HEADERS_TIMEOUT_MS,

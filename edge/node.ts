@@ -9,10 +9,12 @@ import { createDeps } from './deps.ts'
 import { errorText } from './errors.ts'
 import { JobRunner } from './jobs/job-runner.ts'
 import { CLOCK_RETRY_MS, POOL_UPKEEP_MS } from './limits.ts'
-import { consoleLog } from './log.ts'
+import { createConsoleLog } from './log.ts'
 import { readAssets } from './node-assets.ts'
 import { closeForeignReplies } from './node-connections.ts'
+import { nodeDigests } from './node-digests.ts'
 import { startNodeServer } from './node-server.ts'
+import { createNodeTransport } from './node-transport.ts'
 
 const STREAM_GRACE_MS = 30_000
 /** How often to look which jobs are due. */
@@ -20,6 +22,8 @@ const JOB_TICK_MS = 1000
 /** Beyond the grace, for the database. */
 const EXIT_SLACK_MS = 10_000
 const EXIT_CONFIGURATION = 2
+/** Also of a configuration that says no level. */
+const logFailure = createConsoleLog('error')
 
 /** By error code; what an operator can do about it. */
 const START_FIXES: Readonly<Record<string, string>> = {
@@ -34,10 +38,13 @@ async function main(): Promise<void> {
   await database.migrate()
   const { db, availability } = database
   const { fetch } = globalThis
-  closeForeignReplies(consoleLog)
+  const log = createConsoleLog(config.logLevel)
+  closeForeignReplies(log)
   const deps = createDeps({
-    ...{ config, db, availability, fetch, log: consoleLog, nowMs: Date.now },
+    ...{ config, db, availability, fetch, log, nowMs: Date.now },
     assets: readAssets(),
+    digests: nodeDigests,
+    transport: createNodeTransport(),
   })
   await deps.clock.keepInStep()
   setInterval(() => void deps.clock.keepInStep(), CLOCK_RETRY_MS).unref()
@@ -45,16 +52,16 @@ async function main(): Promise<void> {
   const jobs = new JobRunner(deps)
   const jobTimer = setInterval(() => void jobs.runDueJobs(), JOB_TICK_MS)
   const { port, address } = config
-  const onCut = (reason: string): void => consoleLog('warn', 'connection cut', { reason })
+  const onCut = (reason: string): void => log('warn', 'connection cut', { reason })
   const server = await startNodeServer(createApp(deps), { port, address, onCut })
   let isStopping = false
   const stop = async (reason: string): Promise<void> => {
     if (isStopping) {
-      consoleLog('warn', 'asked to stop again: exiting now', { reason })
+      log('warn', 'asked to stop again: exiting now', { reason })
       process.exit(1)
     }
     isStopping = true
-    consoleLog('info', 'stopping', { reason })
+    log('info', 'stopping', { reason })
     setTimeout(() => process.exit(1), STREAM_GRACE_MS + EXIT_SLACK_MS).unref()
     clearInterval(jobTimer)
     await server.stop(STREAM_GRACE_MS)
@@ -69,12 +76,12 @@ async function main(): Promise<void> {
     process.on(reason, () => void stop(reason).catch(fail))
   }
   const url = config.publicUrl ?? server.url
-  consoleLog('info', 'edge ready', { url })
+  log('info', 'edge ready', { url })
   process.send?.({ type: 'ready', url: server.url })
 }
 
 function fail(error: unknown): never {
-  consoleLog('error', 'the edge cannot go on', { reason: errorText(error) })
+  logFailure('error', 'the edge cannot go on', { reason: errorText(error) })
   process.exit(1)
 }
 
@@ -83,7 +90,7 @@ function failToStart(error: unknown): never {
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   const fix = START_FIXES[code]
   if (fix === undefined) fail(error)
-  consoleLog('error', 'the edge cannot start', { reason: errorText(error), fix })
+  logFailure('error', 'the edge cannot start', { reason: errorText(error), fix })
   process.exit(EXIT_CONFIGURATION)
 }
 

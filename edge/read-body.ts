@@ -7,7 +7,7 @@ import type { z } from 'zod'
 import { isTooDeep, JSON_DEPTH_MAX } from '#wire/json-depth.ts'
 import { PaceWatch } from '#wire/pace.ts'
 import { EdgeError } from './errors.ts'
-import { BODY_PACE } from './limits.ts'
+import { BODY_AT_ONCE_BYTES_MAX, BODY_PACE } from './limits.ts'
 import { inPlainWords } from './plain-words.ts'
 import { findProtoMember } from './proto-member.ts'
 
@@ -22,30 +22,51 @@ export async function readBytes(
 ): Promise<Uint8Array> {
   const tooLarge = (): EdgeError =>
     new EdgeError('payload_too_large', `the body may have at most ${bytesMax} bytes`)
-  if (Number(request.headers.get('content-length') ?? 0) > bytesMax) throw tooLarge()
-  if (request.body === null) return new Uint8Array()
-  const chunks: Uint8Array[] = []
-  let length = 0
+  const stated = Number(request.headers.get('content-length') ?? Number.NaN)
+  if (stated > bytesMax) throw tooLarge()
   const slow = Promise.withResolvers<never>()
   slow.promise.catch(() => {})
   const pace = new PaceWatch({ ...TIMERS, pace: BODY_PACE, onSlow: () => slow.reject(tooSlow()) })
-  const reader = request.body.getReader()
   try {
-    for (;;) {
-      const { done, value } = await Promise.race([reader.read(), slow.promise])
-      if (done) break
-      length += value.byteLength
-      pace.moved(value.byteLength)
-      if (length > bytesMax) throw tooLarge()
-      chunks.push(value)
-      onBytes?.(value)
+    if (stated <= BODY_AT_ONCE_BYTES_MAX) {
+      const bytes = new Uint8Array(await Promise.race([request.arrayBuffer(), slow.promise]))
+      onBytes?.(bytes)
+      return bytes
     }
+    return await readPieces(request, slow.promise, (piece, length) => {
+      pace.moved(piece.byteLength)
+      if (length > bytesMax) throw tooLarge()
+      onBytes?.(piece)
+    })
   } catch (error) {
-    reader.cancel(error).catch(() => {})
     if (error instanceof EdgeError) throw error
     throw new EdgeError('request_aborted', 'the body did not arrive whole', { cause: error })
   } finally {
     pace.end()
+  }
+}
+
+/** Until the end, or until `onPiece` or `slow` throws. `length`: of all pieces so far. */
+async function readPieces(
+  request: Request,
+  slow: Promise<never>,
+  onPiece: (piece: Uint8Array, length: number) => void,
+): Promise<Uint8Array> {
+  if (request.body === null) return new Uint8Array()
+  const reader = request.body.getReader()
+  const chunks: Uint8Array[] = []
+  let length = 0
+  try {
+    for (;;) {
+      const { done, value } = await Promise.race([reader.read(), slow])
+      if (done) break
+      length += value.byteLength
+      onPiece(value, length)
+      chunks.push(value)
+    }
+  } catch (error) {
+    reader.cancel(error).catch(() => {})
+    throw error
   }
   const [only] = chunks
   return chunks.length === 1 && only !== undefined ? only : concat(chunks, length)

@@ -8,6 +8,8 @@ import type { Span } from '#tracing/tracer.ts'
 import type { Identity } from './auth/authenticate.ts'
 import type { Deps } from './deps.ts'
 import { EDGE_ERRORS, type EdgeError, errorText, toEdgeError } from './errors.ts'
+import type { KeepAlive } from './keep-alive.ts'
+import type { LogLevel } from './log.ts'
 
 export interface EdgeEnv {
   Variables: {
@@ -18,6 +20,8 @@ export interface EdgeEnv {
     requestId: string
     /** Of the request; its children are the calls to hosts. */
     span: Span
+    /** May be called when the reply has left, too. */
+    keepAlive: KeepAlive
     /** Set once the caller is known; for the log. */
     identity?: Identity
     /** Why the request was refused. */
@@ -30,12 +34,14 @@ export function requestContext(deps: Deps): MiddlewareHandler<EdgeEnv> {
   return async function giveContext(c, next) {
     const startMs = deps.monotonicMs()
     c.set('requestId', createId('req', deps.nowMs()))
+    c.set('keepAlive', toKeepAlive(c))
     c.set('span', beginSpan(deps, c))
     await next()
     const ms = Math.round(deps.monotonicMs() - startMs)
-    c.header('x-request-id', c.get('requestId'))
-    c.header('openai-processing-ms', String(ms))
-    const { status } = c.res
+    // Hono's own way with headers of a finished reply makes the reply anew for each.
+    const { status, headers } = c.res
+    headers.set('x-request-id', c.get('requestId'))
+    headers.set('openai-processing-ms', String(ms))
     const route = routePath(c, -1)
     deps.metrics.requests.add({ route, status: String(status) })
     deps.metrics.requestSeconds.observe({}, ms / 1000)
@@ -46,16 +52,16 @@ export function requestContext(deps: Deps): MiddlewareHandler<EdgeEnv> {
   }
 }
 
-/** What hosts and probes ask each second, and nobody looks for. */
-const UNTRACED = /^\/(internal\/|healthz$|metrics$)/
+/** What hosts and probes ask each second, and nobody looks for while it goes well. */
+const UNWATCHED = /^\/(internal\/|healthz$|metrics$)/
 
 function beginSpan(deps: Deps, c: EdgeContext): Span {
   const headers = {
     traceparent: c.req.header('traceparent') ?? null,
     tracestate: c.req.header('tracestate') ?? null,
   }
-  if (deps.config.tracing === null || UNTRACED.test(c.req.path)) return deps.tracing.pass(headers)
-  return deps.tracing.begin(headers, keepAliveOf(c))
+  if (deps.config.tracing === null || UNWATCHED.test(c.req.path)) return deps.tracing.pass(headers)
+  return deps.tracing.begin(headers, c.get('keepAlive'))
 }
 
 /** It lasts until its last call to a host has ended, which of a stream is long after this. */
@@ -79,8 +85,7 @@ function endSpan(c: EdgeContext, route: string): void {
 function logRequest(deps: Deps, c: EdgeContext, status: number, ms: number): void {
   const identity = c.get('identity')
   const error = c.get('error')
-  const level = status >= 500 ? 'error' : 'info'
-  deps.log(level, 'request', {
+  deps.log(logLevelOf(c.req.path, status), 'request', {
     request_id: c.get('requestId'),
     trace_id: c.get('span').context.traceId,
     method: c.req.method,
@@ -92,6 +97,11 @@ function logRequest(deps: Deps, c: EdgeContext, status: number, ms: number): voi
   })
 }
 
+function logLevelOf(path: string, status: number): LogLevel {
+  if (status >= 500) return 'error'
+  return status < 400 && UNWATCHED.test(path) ? 'debug' : 'info'
+}
+
 /** Anything thrown → the one shape of errors. */
 export function toErrorResponse(thrown: unknown, c: EdgeContext): Response {
   const error = toEdgeError(thrown)
@@ -101,21 +111,19 @@ export function toErrorResponse(thrown: unknown, c: EdgeContext): Response {
 
 /** Throws unless a key is presented that may call this edge at all. */
 export async function identify(deps: Deps, c: EdgeContext): Promise<Identity> {
-  const identity = await deps.authenticator.authenticate(c.req.header('authorization') ?? null)
+  const authorization = c.req.header('authorization') ?? null
+  const identity = await deps.authenticator.authenticate(authorization, c.get('keepAlive'))
   c.set('identity', identity)
   return identity
 }
 
-/**
- * Lets work outlive its client: in a Worker it would be stopped with the request otherwise. Call
- * this while the request is being handled; what it returns may be called later.
- */
-export function keepAliveOf(c: EdgeContext): (work: Promise<void>) => void {
+/** Once a request: Hono answers "not a Worker" with an error, which takes its time. */
+function toKeepAlive(c: EdgeContext): KeepAlive {
   try {
     const context = c.executionCtx
     return (work) => context.waitUntil(work)
   } catch {
-    // Hono's word for "not a Worker": on Node nothing stops the work.
+    // On Node nothing stops the work.
     return () => {}
   }
 }

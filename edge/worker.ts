@@ -8,7 +8,7 @@ import { createApp } from './app.ts'
 import { readEdgeConfig } from './config.ts'
 import { createDeps, type Deps } from './deps.ts'
 import { JobRunner } from './jobs/job-runner.ts'
-import { consoleLog } from './log.ts'
+import { createConsoleLog } from './log.ts'
 import { BUNDLED_ASSETS } from './worker-assets.ts'
 
 /** Secrets and vars; wrangler.jsonc says which is which. */
@@ -31,7 +31,8 @@ function openIsolate(env: Bindings): Isolate {
   const fetch: typeof globalThis.fetch = (input, init) => globalThis.fetch(input, init)
   const { now: nowMs } = Date
   const deps = createDeps({
-    ...{ config, db, availability, fetch, log: consoleLog, nowMs },
+    ...{ config, db, availability, fetch, nowMs },
+    log: createConsoleLog(config.logLevel),
     assets: BUNDLED_ASSETS,
   })
   return { app: createApp(deps), deps, jobs: new JobRunner(deps) }

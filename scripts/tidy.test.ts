@@ -30,8 +30,12 @@ const NEVER: readonly { from: RegExp; except: RegExp; never: RegExp }[] = [
   { from: /^gpu-host\/tracing\//, except: /^$/, never: /^(?!gpu-host\/(tracing\/|protocol))/ },
   { from: /^gpu-host\/wire\//, except: /^$/, never: /^gpu-host\/(?!wire\/)/ },
   { from: /^gpu-host\/adapters\//, except: /^$/, never: /^gpu-host\/scheduler\/(?!adapter-port)/ },
-  { from: /^edge\//, except: /\/node(-server|-assets|-connections)?\.ts$/, never: /^node:/ },
-  { from: /^edge\//, except: /^$/, never: /^undici/ },
+  {
+    from: /^edge\//,
+    except: /\/node(-server|-assets|-connections|-digests|-transport)?\.ts$/,
+    never: /^node:/,
+  },
+  { from: /^edge\//, except: /\/node-transport\.ts$/, never: /^undici/ },
 ]
 const READS_ENVIRONMENT = [
   /^(edge\/node|gpu-host\/config|scripts\/task|scripts\/up\/pool-process|vitest\.config)\.ts$/,

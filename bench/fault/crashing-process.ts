@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
+import { closeSync, openSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { handOverMessage, type KillPoint, toArmMessage } from './kill-point.ts'
@@ -14,6 +15,8 @@ export interface CrashingOptions {
   /** Modules loaded before the entry. */
   readonly preload: readonly string[]
   readonly env: Readonly<Record<string, string>>
+  /** Where its log goes; absent = its last lines are kept here. */
+  readonly logPath?: string
   /** Sees what a preloaded module says, beside the messages that are known here. */
   readonly onMessage?: (message: unknown) => void
 }
@@ -39,12 +42,14 @@ export class CrashingProcess {
 
   /** Resolves when it is ready. Rejects, with its last words, when it exits before. */
   async start(): Promise<void> {
-    const { entry, args, preload, env } = this.#options
+    const { entry, args, preload, env, logPath } = this.#options
+    const log = logPath === undefined ? null : openSync(logPath, 'a')
     const child = fork(entry, args, {
       execArgv: preload.flatMap((path) => ['--import', path]),
       env: { ...env },
-      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      stdio: ['ignore', 'ignore', log ?? 'pipe', 'ipc'],
     })
+    if (log !== null) closeSync(log)
     this.#child = child
     this.#log = []
     child.stderr?.on('data', (bytes) => {
@@ -63,7 +68,8 @@ export class CrashingProcess {
       })
     })
     const early = exited.then(() => {
-      throw new Error(`${entry} ended before it was ready:\n${this.#log.join('\n')}`)
+      const said = logPath === undefined ? this.#log.join('\n') : `see ${logPath}`
+      throw new Error(`${entry} ended before it was ready:\n${said}`)
     })
     await Promise.race([ready, early])
     early.catch(() => {})

@@ -3,7 +3,6 @@
  * and the adapters in its own formats, and the settings that were fastest here (README).
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { NATIVE_PATHS } from '../../native/paths.ts'
@@ -12,13 +11,11 @@ import type { SyntheticShape } from '../../native/test/support/synthetic-gguf.ts
 import { ensureHuggingFaceModel, writePeftAdapter } from './hugging-face-files.ts'
 import { PeerProcess } from './peer-process.ts'
 import type { Peer, PeerSetup } from './protocol.ts'
+import { ensurePythonPeer } from './python-environment.ts'
 
 const REQUIREMENTS = fileURLToPath(new URL('./vllm-requirements.txt', import.meta.url))
 const ENTRY = fileURLToPath(new URL('./vllm-peer.py', import.meta.url))
 const ENVIRONMENT_DIR = join(NATIVE_PATHS.cacheDir, 'vllm')
-const DOWNLOAD_GB = 2.9
-const INSTALLED_GB = 5.9
-const PYTHON_MINOR_MIN = 11
 
 export interface VllmSetup extends Omit<PeerSetup, 'modelPath' | 'adapterPaths'> {
   readonly shape: SyntheticShape
@@ -57,33 +54,12 @@ export function vllmEnv(threads: number): Record<string, string> {
 
 /** Path of a Python that has vLLM. Throws when it cannot be installed. */
 export function ensureVllm(): string {
-  const python = join(ENVIRONMENT_DIR, 'bin', 'python')
-  const stamp = join(ENVIRONMENT_DIR, '.installed')
-  const wanted = readFileSync(REQUIREMENTS, 'utf8')
-  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return python
-  requirePython()
-  process.stderr.write(
-    `bench: installing vLLM for the CPU: ${DOWNLOAD_GB} GB to download, ${INSTALLED_GB} GB on disk, once\n`,
-  )
-  rmSync(ENVIRONMENT_DIR, { recursive: true, force: true })
-  mkdirSync(ENVIRONMENT_DIR, { recursive: true })
-  runLoud('python3', ['-m', 'venv', ENVIRONMENT_DIR])
-  const quiet = ['--quiet', '--disable-pip-version-check', '--no-deps']
-  runLoud(python, ['-m', 'pip', 'install', ...quiet, '-r', REQUIREMENTS])
-  writeFileSync(stamp, wanted)
-  return python
-}
-
-function requirePython(): void {
-  const { status, stdout } = spawnSync('python3', ['--version'], { encoding: 'utf8' })
-  const minor = Number(/^Python 3\.(\d+)/.exec(stdout ?? '')?.[1])
-  if (status === 0 && minor >= PYTHON_MINOR_MIN) return
-  throw new Error(`vLLM needs python3 of version 3.${PYTHON_MINOR_MIN} or later`)
-}
-
-function runLoud(command: string, args: readonly string[]): void {
-  const { status } = spawnSync(command, args, { stdio: ['ignore', 2, 2] })
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')} failed; its message is above`)
+  return ensurePythonPeer({
+    name: 'vLLM for the CPU',
+    directory: ENVIRONMENT_DIR,
+    requirements: REQUIREMENTS,
+    size: '2.9 GB to download, 5.9 GB on disk',
+  })
 }
 
 /** What vLLM's manual says to preload: Intel's OpenMP, which comes with it, and tcmalloc. */

@@ -14,7 +14,7 @@ import {
   renewIdempotencyClaim,
   type StoredReply,
 } from '#db/queries/idempotency-keys.ts'
-import { toHex } from '../auth/api-key.ts'
+import { toHex } from '../digests.ts'
 import { EdgeError, errorText } from '../errors.ts'
 import {
   CLAIM_RENEW_MS,

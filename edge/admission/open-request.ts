@@ -11,10 +11,10 @@ import type { Identity } from '../auth/authenticate.ts'
 import type { ModelTarget } from '../catalog/catalog.ts'
 import type { Deps } from '../deps.ts'
 import { toEdgeError } from '../errors.ts'
+import type { KeepAlive } from '../keep-alive.ts'
 import { CONTEXT_LENGTH_DEFAULT, IDEMPOTENT_REPLY_BYTES_MAX } from '../limits.ts'
 import { type HostEvents, isKeepAlive } from '../openai/event-stream.ts'
-import type { KeepAlive } from '../pool/pool-view.ts'
-import { type EdgeContext, keepAliveOf } from '../request-context.ts'
+import type { EdgeContext } from '../request-context.ts'
 import { type Admitted, isUnbilled } from './admission.ts'
 import type { IdempotentEnd, IdempotentTry } from './idempotency.ts'
 import { recordStream } from './recorded-stream.ts'
@@ -44,7 +44,7 @@ export function openRequest(
   c: EdgeContext,
   input: OpenRequestInput,
 ): Promise<OpenRequest | Response> {
-  const keepAlive = keepAliveOf(c)
+  const keepAlive = c.get('keepAlive')
   const opening = open(deps, c, { ...input, keepAlive })
   // What it asks the database for it also takes, and gives back, when its client leaves meanwhile.
   keepAlive(
@@ -72,7 +72,7 @@ async function open(deps: Deps, c: EdgeContext, input: OpenInput): Promise<OpenR
   if (start?.type === 'replay') return toResponse(c, start.reply)
   const work = start?.work ?? null
   try {
-    const price = await deps.catalog.price(target.baseModel)
+    const price = await deps.catalog.price(target.baseModel, input.keepAlive)
     const admitted = await admit(deps, c, input, price)
     return new OpenRequest({ input, admitted, work, price, requestId: c.get('requestId'), deps })
   } catch (error) {

@@ -1,9 +1,9 @@
 /**
  * The API key as text: `nz_<id>_<secret><check>`, base62. The id is public and names the row, the
  * secret is shown once, the check (CRC-32 of all before it) tells a typo from a key without a
- * look-up. Stored is only HMAC-SHA256(pepper, whole key). WebCrypto only: runs in workerd, Node and
- * the CLI.
+ * look-up. Stored is only HMAC-SHA256(pepper, whole key). Runs in workerd, Node and the CLI.
  */
+import { type Digest, type Digests, toHex, webDigests } from '../digests.ts'
 
 const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 const ID_LENGTH = 12
@@ -35,16 +35,18 @@ export function parseApiKey(text: string): ParsedApiKey | null {
   return { id: `key_${id}`, start: `nz_${id}` }
 }
 
-/** Lower-case hex HMAC-SHA256 of the whole key under the pepper's UTF-8 bytes. */
-export async function hashApiKey(pepper: string, key: string): Promise<string> {
-  const secret = await crypto.subtle.importKey(
-    'raw',
-    encoder.encode(pepper),
-    { name: 'HMAC', hash: 'SHA-256' },
-    false,
-    ['sign'],
-  )
-  return toHex(new Uint8Array(await crypto.subtle.sign('HMAC', secret, encoder.encode(key))))
+/** Hashes keys under one pepper, which is made ready once. */
+export class KeyHasher {
+  readonly #sign: Digest
+
+  constructor(pepper: string, digests: Digests = webDigests) {
+    this.#sign = digests.hmac(encoder.encode(pepper))
+  }
+
+  /** Lower-case hex HMAC-SHA256 of the whole key under the pepper's UTF-8 bytes. */
+  async hash(key: string): Promise<string> {
+    return toHex(await this.#sign(key))
+  }
 }
 
 /** Compares two hashes in a time that does not depend on where they differ. */
@@ -56,12 +58,6 @@ export function isSameHash(a: string, b: string): boolean {
 }
 
 const encoder = new TextEncoder()
-
-export function toHex(bytes: Uint8Array): string {
-  let text = ''
-  for (const byte of bytes) text += byte.toString(16).padStart(2, '0')
-  return text
-}
 
 function randomBase62(length: number): string {
   let text = ''

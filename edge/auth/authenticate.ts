@@ -9,12 +9,13 @@ import type { Db } from '#db/database.ts'
 import { type ApiKeyWithTenant, findApiKey, findApiKeyByHash } from '#db/queries/api-keys.ts'
 import type { ScopeLimits } from '#db/queries/limits.ts'
 import { EdgeError } from '../errors.ts'
+import type { KeepAlive } from '../keep-alive.ts'
 import { CACHE_ENTRIES_MAX, KEY_TTL_MS } from '../limits.ts'
 import { LookupCache } from '../lookup-cache.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import type { OutageWindowOptions } from '../outage-window.ts'
 import { TtlCache } from '../ttl-cache.ts'
-import { hashApiKey, isSameHash, parseApiKey } from './api-key.ts'
+import { isSameHash, type KeyHasher, parseApiKey } from './api-key.ts'
 import type { Sessions } from './session.ts'
 
 export const SCOPES = ['generate', 'deploy'] as const
@@ -39,7 +40,7 @@ type RefusalReason = 'malformed' | 'unknown' | 'revoked' | 'session_over'
 /** `nowMs` monotonic. */
 export interface AuthenticatorOptions extends OutageWindowOptions {
   readonly db: Db
-  readonly keyPepper: string
+  readonly hasher: KeyHasher
   readonly operatorKey: string
   readonly sessions: Sessions
   readonly metrics: EdgeMetrics
@@ -66,9 +67,9 @@ export class Authenticator {
   }
 
   /** Throws `missing_api_key`, `invalid_api_key` or `database_unavailable`. */
-  async authenticate(authorization: string | null): Promise<Identity> {
+  async authenticate(authorization: string | null, keepAlive: KeepAlive): Promise<Identity> {
     const [, session] = /^Session +(\S+) *$/i.exec(authorization ?? '') ?? []
-    if (session !== undefined) return this.#ofSession(session)
+    if (session !== undefined) return this.#ofSession(session, keepAlive)
     const [, text] = /^Bearer +(\S+) *$/i.exec(authorization ?? '') ?? []
     if (text === undefined) {
       throw new EdgeError(
@@ -80,10 +81,10 @@ export class Authenticator {
       this.#options.metrics.keyLookups.add({ from: 'refused' })
       throw refusal('malformed')
     }
-    const { db, keyPepper } = this.#options
-    const hash = await hashApiKey(keyPepper, text)
+    const { db, hasher } = this.#options
+    const hash = await hasher.hash(text)
     if (await this.#isOperator(hash)) return { kind: 'operator' }
-    const row = await this.#find(this.#rows, hash, () => findApiKeyByHash(db, hash))
+    const row = await this.#find(this.#rows, hash, () => findApiKeyByHash(db, hash), keepAlive)
     if (row === null || !isSameHash(row.keyHash, hash)) throw refusal('unknown')
     return toIdentity(row)
   }
@@ -119,20 +120,20 @@ export class Authenticator {
   }
 
   /** Its secret was seen at the sign-in; whether the key holds is asked each time. */
-  async #ofSession(token: string): Promise<Identity> {
+  async #ofSession(token: string, keepAlive: KeepAlive): Promise<Identity> {
     const session = await this.#options.sessions.verify(token)
     if (session === null) throw refusal('session_over')
     if (session.keyId === this.#operatorId) return { kind: 'operator' }
     const { db } = this.#options
     const { keyId } = session
-    const row = await this.#find(this.#sessionRows, keyId, () => findApiKey(db, keyId))
+    const row = await this.#find(this.#sessionRows, keyId, () => findApiKey(db, keyId), keepAlive)
     if (row === null) throw refusal('unknown')
     return toIdentity(row)
   }
 
   async #isOperator(hash: string): Promise<boolean> {
-    const { keyPepper, operatorKey } = this.#options
-    this.#operatorHash ??= await hashApiKey(keyPepper, operatorKey)
+    const { hasher, operatorKey } = this.#options
+    this.#operatorHash ??= await hasher.hash(operatorKey)
     return isSameHash(this.#operatorHash, hash)
   }
 
@@ -140,13 +141,14 @@ export class Authenticator {
     rows: LookupCache<ApiKeyWithTenant>,
     of: string,
     look: () => Promise<ApiKeyWithTenant | null>,
+    keepAlive?: KeepAlive,
   ): Promise<ApiKeyWithTenant | null> {
     const { metrics } = this.#options
     if (this.#unknown.get(of)) {
       metrics.keyLookups.add({ from: 'cache' })
       return null
     }
-    const found = await rows.find(of, look)
+    const found = await rows.find(of, look, keepAlive)
     metrics.keyLookups.add({ from: found?.from ?? 'database' })
     if (found === null) this.#unknown.set(of, true)
     return found?.value ?? null

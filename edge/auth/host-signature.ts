@@ -14,9 +14,10 @@ import {
   grantClaims,
 } from '#protocol'
 import { NonceBook } from '#wire/nonce-book.ts'
+import { toHex } from '../digests.ts'
 import { EdgeError } from '../errors.ts'
 import { NONCES_MAX } from '../limits.ts'
-import { isSameHash, toHex } from './api-key.ts'
+import { isSameHash } from './api-key.ts'
 
 const TOKEN_BYTES_MAX = 4096
 

@@ -5,7 +5,7 @@
  */
 import { jwtVerify, SignJWT } from 'jose'
 import { z } from 'zod'
-import { hashApiKey } from './api-key.ts'
+import type { KeyHasher } from './api-key.ts'
 
 const ALGORITHM = 'HS256'
 const AUDIENCE = 'nozzle-pages'
@@ -33,8 +33,8 @@ export interface Session {
 }
 
 export interface SessionsOptions {
-  /** The signing secret is derived from it, apart from what keys are hashed with. */
-  readonly keyPepper: string
+  /** The signing secret is derived with it, apart from what keys are hashed to. */
+  readonly hasher: KeyHasher
   readonly nowMs: () => number
 }
 
@@ -85,9 +85,9 @@ export class Sessions {
 
   /** No API key begins like this, so none has this hash. */
   #key(): Promise<Uint8Array> {
-    this.#secret ??= hashApiKey(this.#options.keyPepper, 'sessions of pages').then((hash) =>
-      new TextEncoder().encode(hash),
-    )
+    this.#secret ??= this.#options.hasher
+      .hash('sessions of pages')
+      .then((hash) => new TextEncoder().encode(hash))
     return this.#secret
   }
 

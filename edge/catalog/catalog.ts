@@ -7,6 +7,7 @@ import { type ResolvedModel, resolveModel } from '#db/queries/models.ts'
 import { currentPrice, type Price } from '#db/queries/prices.ts'
 import type { Identity } from '../auth/authenticate.ts'
 import { EdgeError } from '../errors.ts'
+import type { KeepAlive } from '../keep-alive.ts'
 import { MODEL_TTL_MS, PRICE_TTL_MS } from '../limits.ts'
 import { LookupCache } from '../lookup-cache.ts'
 import { type ModelReference, parseModelReference } from './model-reference.ts'
@@ -26,6 +27,15 @@ export interface ModelTarget {
     readonly digest: string
   } | null
   readonly baseModel: string
+}
+
+/** Who asks for a model. */
+export interface ModelCaller {
+  readonly identity: Identity
+  /** As chooseVersion has it. */
+  readonly affinity: string
+  /** Of the request. */
+  readonly keepAlive: KeepAlive
 }
 
 export interface CatalogOptions {
@@ -50,28 +60,27 @@ export class Catalog {
   }
 
   /**
-   * By the `model` of a request to the shared endpoint; `affinity` as chooseVersion has it. Throws
-   * `model_not_found`.
+   * By the `model` of a request to the shared endpoint. Throws `model_not_found`.
    */
-  async resolveName(identity: Identity, name: string, affinity: string): Promise<ModelTarget> {
+  async resolveName(caller: ModelCaller, name: string): Promise<ModelTarget> {
+    const { identity } = caller
     if (this.#options.isBaseModel(name)) return baseTarget(identity, name)
     const reference = parseModelReference(name)
     const tenantName = reference?.tenantName ?? ownName(identity)
     if (reference === null || tenantName === null) throw modelNotFound(name)
-    return this.resolve(identity, { ...reference, tenantName }, affinity)
+    return this.resolve(caller, { ...reference, tenantName })
   }
 
   /** Throws `model_not_found`, for another tenant's model too. */
   async resolve(
-    identity: Identity,
+    { identity, affinity, keepAlive }: ModelCaller,
     reference: ModelReference & { readonly tenantName: string },
-    affinity: string,
   ): Promise<ModelTarget> {
     const { tenantName, modelName, version } = reference
     const suffix = version === null ? '' : `@${version}`
     const fullName = `${tenantName}/${modelName}${suffix}`
     const isAllowed = identity.kind === 'operator' || identity.tenantName === tenantName
-    const model = isAllowed ? await this.#find(fullName, reference) : null
+    const model = isAllowed ? await this.#find(fullName, reference, keepAlive) : null
     if (model === null) throw modelNotFound(fullName)
     const { versionId, digest, baseModel } = chooseVersion(model, affinity)
     return {
@@ -84,9 +93,9 @@ export class Catalog {
   }
 
   /** The price that a request is promised now; null when the base model has none yet. */
-  async price(baseModel: string): Promise<Price | null> {
+  async price(baseModel: string, keepAlive: KeepAlive): Promise<Price | null> {
     const look = () => currentPrice(this.#options.db, baseModel)
-    return (await this.#prices.find(baseModel, look))?.value ?? null
+    return (await this.#prices.find(baseModel, look, keepAlive))?.value ?? null
   }
 
   /** This edge looks the model up anew; others within MODEL_TTL_MS. */
@@ -99,9 +108,11 @@ export class Catalog {
   async #find(
     fullName: string,
     reference: ModelReference & { readonly tenantName: string },
+    keepAlive: KeepAlive,
   ): Promise<ResolvedModel | null> {
+    const look = () => resolveModel(this.#options.db, reference)
     // Not found is not remembered: the next deploy may be a moment away.
-    const found = await this.#models.find(fullName, () => resolveModel(this.#options.db, reference))
+    const found = await this.#models.find(fullName, look, keepAlive)
     return found?.value ?? null
   }
 }

@@ -23,7 +23,8 @@ export function signIn(deps: Deps): (c: EdgeContext) => Promise<Response> {
     const next = form.get('next') ?? ''
     const key = (form.get('key') ?? '').trim()
     try {
-      c.set('identity', await deps.authenticator.authenticate(`Bearer ${key}`))
+      const keepAlive = c.get('keepAlive')
+      c.set('identity', await deps.authenticator.authenticate(`Bearer ${key}`, keepAlive))
     } catch (thrown) {
       const error = toEdgeError(thrown)
       c.set('error', error)

@@ -4,8 +4,10 @@
  */
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createNodeTransport } from '../node-transport.ts'
 import { runAttempt } from './attempt.ts'
+import { fetchTransport } from './host-transport.ts'
 
 const SERVER = `
   const { createServer } = require('node:http')
@@ -47,28 +49,35 @@ function beAway(): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, AWAY_MS)
 }
 
-it.each([
+const leaves: [string, () => void][] = [
   ['while it asked whether the host lives', beAway],
   // After the sockets had their turn, so that timers are next.
   ['when the last of the silence passed', () => setImmediate(beAway)],
-])('reads the reply that came while this process was away, %s', async (_, leave) => {
-  const events = []
-  let doubts = 0
-  const attempt = runAttempt({
-    requestId: 'req_1',
-    send: (signal) => fetch(url, { method: 'POST', body: '{}', signal }),
-    cancel: async () => {},
-    client: new AbortController().signal,
-    patience,
-    nowMs: () => performance.now(),
-    onHeard: () => {},
-    isAliveSince: async () => {
-      doubts += 1
-      leave()
-      return true
-    },
+]
+
+describe.each([
+  ['fetch', fetchTransport(fetch)],
+  ['Node', createNodeTransport()],
+])('over %s', (_, send) => {
+  it.each(leaves)('reads the reply that came while this process was away, %s', async (_, leave) => {
+    const events = []
+    let doubts = 0
+    const attempt = runAttempt({
+      requestId: 'req_1',
+      send: (signal) => send({ url, requestId: 'req_1', headers: {}, body: '{}', signal }),
+      cancel: async () => {},
+      client: new AbortController().signal,
+      patience,
+      nowMs: () => performance.now(),
+      onHeard: () => {},
+      isAliveSince: async () => {
+        doubts += 1
+        leave()
+        return true
+      },
+    })
+    for await (const event of attempt) events.push(event)
+    expect(doubts).toBe(1)
+    expect(events).toMatchObject([{ type: 'failure', hostCode: 'queue_full' }])
   })
-  for await (const event of attempt) events.push(event)
-  expect(doubts).toBe(1)
-  expect(events).toMatchObject([{ type: 'failure', hostCode: 'queue_full' }])
 })

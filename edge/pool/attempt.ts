@@ -14,13 +14,14 @@ import {
   unreachable,
   wrongReply,
 } from './host-failure.ts'
+import { type HostReply, isOk, readText } from './host-transport.ts'
 import { ForeignReply } from './own-reply.ts'
 import { SilenceWatch, type SilenceWatchOptions } from './silence-watch.ts'
 
 export interface AttemptCall extends Omit<SilenceWatchOptions, 'onVerdict'> {
   readonly requestId: string
   /** Sends the request. */
-  readonly send: (signal: AbortSignal) => Promise<Response>
+  readonly send: (signal: AbortSignal) => Promise<HostReply>
   /** Tells the host that the client has left. Never rejects, and takes a bounded time. */
   readonly cancel: () => Promise<void>
   /** Aborted when the client leaves. */
@@ -30,6 +31,8 @@ export interface AttemptCall extends Omit<SilenceWatchOptions, 'onVerdict'> {
 export type AttemptEvent = ChunkEvent | EndEvent | HostFailure
 
 const ERROR_BYTES_MAX = 64 * 1024
+/** Made once: each call ends with it. */
+const OVER = new Error('the call is over')
 
 /**
  * Up to an `end` or a `failure`; throws only when the client is gone. After the end it reads the
@@ -39,23 +42,25 @@ export async function* runAttempt(call: AttemptCall): AsyncGenerator<AttemptEven
   const watch = new Watch(call)
   let hasEnded = false
   try {
-    const response = await call.send(watch.signal)
-    if (!response.ok) {
-      yield parseHostFailure(response.status, (await response.text()).slice(0, ERROR_BYTES_MAX))
+    const reply = await call.send(watch.signal)
+    if (!isOk(reply)) {
+      yield parseHostFailure(reply.status, (await readText(reply)).slice(0, ERROR_BYTES_MAX))
       return
     }
     let isAccepted = false
-    for await (const event of readEvents(response, watch)) {
-      if (hasEnded) continue
-      if (call.client.aborted) throw clientLeft(call.client)
-      // Of another request at any time, or without saying of which: nobody reads on.
-      const isOwn = event.type === 'accepted' ? event.request_id === call.requestId : isAccepted
-      if (!isOwn && event.type !== 'error') throw new ForeignReply()
-      isAccepted ||= event.type === 'accepted'
-      if (event.type === 'accepted') continue
-      hasEnded = event.type === 'end'
-      yield toAttemptEvent(event)
-      if (event.type === 'error') return
+    for await (const events of readEvents(reply, watch)) {
+      for (const event of events) {
+        if (hasEnded) continue
+        if (call.client.aborted) throw clientLeft(call.client)
+        // Of another request at any time, or without saying of which: nobody reads on.
+        const isOwn = event.type === 'accepted' ? event.request_id === call.requestId : isAccepted
+        if (!isOwn && event.type !== 'error') throw new ForeignReply()
+        isAccepted ||= event.type === 'accepted'
+        if (event.type === 'accepted') continue
+        hasEnded = event.type === 'end'
+        yield toAttemptEvent(event)
+        if (event.type === 'error') return
+      }
     }
     if (!hasEnded) yield brokenOff(new Error('the stream ended before its end'))
   } catch (error) {
@@ -110,8 +115,8 @@ class Watch {
   async end(): Promise<void> {
     this.silence.end()
     this.#call.client.removeEventListener('abort', this.#leave)
-    await this.#farewell
-    this.#controller.abort()
+    if (this.#farewell !== null) await this.#farewell
+    this.#controller.abort(OVER)
   }
 
   readonly #leave = (): void => {
@@ -120,12 +125,11 @@ class Watch {
 }
 
 async function* readEvents(
-  response: Response,
+  reply: HostReply,
   watch: Watch,
-): AsyncGenerator<GenerateEvent, void, void> {
+): AsyncGenerator<readonly GenerateEvent[], void, void> {
   watch.hasHeaders = true
   watch.silence.begun()
-  if (response.body === null) return
   let events: GenerateEvent[] = []
   const parser = createParser({
     onEvent: ({ data }) => {
@@ -139,13 +143,13 @@ async function* readEvents(
   })
   const decoder = new TextDecoder()
   // Whoever stops reading does not close the connection: the host is told first.
-  for await (const bytes of response.body.values({ preventCancel: true })) {
+  for (let bytes = await reply.read(); bytes !== null; bytes = await reply.read()) {
     parser.feed(decoder.decode(bytes, { stream: true }))
     if (events.length === 0) continue
     const ready = events
     events = []
     watch.silence.pause()
-    yield* ready
+    yield ready
     watch.silence.resume()
   }
 }

@@ -2,15 +2,15 @@
  * Signed calls to one host, with a body of JSON: each with a grant of its own, since a host takes a
  * nonce once. Which host, and what an answer means, is for the callers to know.
  */
-import { cancelReceipt, type GenerateRequest, HOST_ROUTES, REQUEST_ID_HEADER } from '#protocol'
+import { cancelReceipt, type GenerateRequest, HOST_ROUTES } from '#protocol'
 import { CANCEL_TIMEOUT_MS } from '../limits.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import type { GrantCall, GrantSigner } from './grant.ts'
-import { requireOwn } from './own-reply.ts'
+import { type HostReply, type HostTransport, readText } from './host-transport.ts'
 
 export interface HostCallsOptions {
   readonly signer: GrantSigner
-  readonly fetch: typeof globalThis.fetch
+  readonly transport: HostTransport
   readonly metrics: EdgeMetrics
 }
 
@@ -24,32 +24,25 @@ export class HostCalls {
     this.#options = options
   }
 
-  /**
-   * @param url the host's. @param trace headers that name it. Rejects as `fetch` does, or with
-   * ForeignReply.
-   */
+  /** @param url the host's. @param trace headers that name it. Rejects as the transport does. */
   async post(
     url: string,
     route: string,
     call: HostCall,
     signal: AbortSignal,
     trace: Readonly<Record<string, string>> = {},
-  ): Promise<Response> {
-    const { signer, fetch } = this.#options
+  ): Promise<HostReply> {
+    const { signer, transport } = this.#options
     const { body, request_id, tenant_id, key_id, adapter_digest, max_tokens } = call
     const claims = { request_id, tenant_id, key_id, adapter_digest, max_tokens }
     const authorization = await signer.sign({ route, ...claims, body })
-    const about = { [REQUEST_ID_HEADER]: request_id, 'content-type': 'application/json' }
-    const headers = { ...trace, ...about, authorization }
-    const response = await fetch(new URL(route, url).href, {
-      method: 'POST',
-      headers,
+    return transport({
+      url: new URL(route, url).href,
+      requestId: request_id,
+      headers: { ...trace, authorization, 'content-type': 'application/json' },
       body,
-      // A host answers for itself: another place that it names is not asked.
-      redirect: 'manual',
       signal,
     })
-    return requireOwn(response, request_id)
   }
 
   /** Tells a host that its client is gone, and what it got. Never rejects. */
@@ -60,7 +53,7 @@ export class HostCalls {
     try {
       const signal = AbortSignal.timeout(CANCEL_TIMEOUT_MS)
       const response = await this.post(url, HOST_ROUTES.cancel, { ...request, body }, signal)
-      const reply = cancelReceipt.safeParse(await response.json())
+      const reply = cancelReceipt.safeParse(JSON.parse(await readText(response)))
       metrics.cancels.add({ outcome: reply.success ? reply.data.outcome : 'refused' })
     } catch {
       // The host settles at what it handed over, when it finds the connection closed.

@@ -3,13 +3,14 @@
  * before `Placement`. A request and the hint before it ask the same object, and so the same host.
  */
 import { EdgeError } from '../errors.ts'
+import type { KeepAlive } from '../keep-alive.ts'
 import { HOSTS_ORDERED_MAX } from '../limits.ts'
 import type { Log } from '../log.ts'
 import type { EdgeMetrics } from '../metrics.ts'
 import type { HostFailure } from './host-failure.ts'
 import type { HostState, HostWish } from './pick-host.ts'
 import { Placement } from './placement.ts'
-import type { KeepAlive, PoolView } from './pool-view.ts'
+import type { PoolView } from './pool-view.ts'
 import type { Visit, VisitEnding } from './tenant-shards.ts'
 
 export type ChoiceWish = Omit<HostWish, 'demand'>

@@ -8,6 +8,7 @@ import { type ChunkEvent, type EndEvent, type GenerateRequest, HOST_ROUTES } fro
 import type { Span } from '#tracing/tracer.ts'
 import { deadlineExceeded, remainingDeadline } from '../admission/deadline.ts'
 import { EDGE_ERRORS, EdgeError } from '../errors.ts'
+import type { KeepAlive } from '../keep-alive.ts'
 import {
   HOST_ATTEMPTS_MAX,
   type HostPatience,
@@ -23,6 +24,7 @@ import { type ChoiceWish, type HostChoice, toEnding } from './host-choice.ts'
 import type { HostFailure } from './host-failure.ts'
 import type { HostHealth } from './host-health.ts'
 import type { HostPace } from './host-pace.ts'
+import { isOk, readText } from './host-transport.ts'
 import type { HostState } from './pick-host.ts'
 import type { PoolView } from './pool-view.ts'
 import type { HostProber } from './prober.ts'
@@ -60,8 +62,7 @@ export interface Listener {
   readonly isWhole: boolean
   /** Tokens of the answer that were passed on to the client. */
   readonly deliveredTokens: () => number
-  /** Lets work outlive the client and the reply. */
-  readonly keepAlive: (work: Promise<void>) => void
+  readonly keepAlive: KeepAlive
 }
 
 export class HostClient {
@@ -84,7 +85,7 @@ export class HostClient {
     const asked = new Set<string>()
     let hosts = await this.#hostsFor(request, listener, asked)
     budget.begin()
-    let refusal = noHost(request.base_model)
+    let refusal: EdgeError | null = null
     let attempt = request.attempt - 1
     /** A host may bill an attempt of which the client got nothing. */
     let mayOwe = false
@@ -106,13 +107,13 @@ export class HostClient {
       // Chosen anew: it may be minutes since, and the pool another.
       hosts = await this.#hostsFor(request, listener, asked).catch(() => [])
       if (hosts.length > 0 && !this.#mayRetry(hosts)) {
-        refusal = this.#outOfRetries(refusal)
+        refusal = this.#outOfRetries(outcome.error)
         break
       }
     }
     // Where no host has begun there is nothing to take back.
     if (mayOwe) listener.keepAlive(voids.add(request, attempt + 1))
-    throw refusal
+    throw refusal ?? noHost(request.base_model)
   }
 
   /** Asks the host that would be picked now to bring a cold adapter into RAM. Never rejects. */
@@ -133,9 +134,9 @@ export class HostClient {
         max_tokens: null,
         body: JSON.stringify({ adapter_digest: wish.digest }),
       }
-      const response = await calls.post(host.url, HOST_ROUTES.prefetch, call, signal)
-      await response.body?.cancel()
-      metrics.prefetches.add({ outcome: response.ok ? 'sent' : 'refused' })
+      const reply = await calls.post(host.url, HOST_ROUTES.prefetch, call, signal)
+      await readText(reply)
+      metrics.prefetches.add({ outcome: isOk(reply) ? 'sent' : 'refused' })
     } catch {
       // A hint: the request itself will say what is wrong.
       metrics.prefetches.add({ outcome: 'failed' })

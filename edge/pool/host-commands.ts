@@ -2,6 +2,7 @@
 import { type Heartbeat, HOST_ROUTES, type HostWish, heartbeat } from '#protocol'
 import { HOST_COMMAND_TIMEOUT_MS } from '../limits.ts'
 import type { HostCalls } from './host-calls.ts'
+import { readText } from './host-transport.ts'
 
 const OF_NO_TENANT = { tenant_id: null, key_id: null, adapter_digest: null, max_tokens: null }
 
@@ -22,8 +23,8 @@ export class HostCommands {
     const signal = AbortSignal.any([call.signal, AbortSignal.timeout(HOST_COMMAND_TIMEOUT_MS)])
     try {
       const command = { request_id: call.requestId, ...OF_NO_TENANT, body: '{}' }
-      const response = await this.#calls.post(url, route, command, signal)
-      return heartbeat.safeParse(await response.json()).data ?? null
+      const reply = await this.#calls.post(url, route, command, signal)
+      return heartbeat.safeParse(JSON.parse(await readText(reply))).data ?? null
     } catch {
       return null
     }

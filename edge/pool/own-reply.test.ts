@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { runAttempt } from './attempt.ts'
+import { fetchTransport } from './host-transport.ts'
 import { ForeignReply, requireOwn } from './own-reply.ts'
 
 const accepted = (request_id: string) => ({
@@ -24,7 +25,8 @@ async function attempt(send: () => Promise<Response>) {
     requestId: 'req_1',
     send: (given: AbortSignal) => {
       signal = given
-      return send()
+      const post = { url: 'http://host.test/', requestId: 'req_1', headers: {}, body: '' }
+      return fetchTransport(send)({ ...post, signal })
     },
     cancel: async () => {},
     client: new AbortController().signal,

@@ -10,6 +10,7 @@ import { type HostRow, listHosts } from '#db/queries/hosts.ts'
 import { withinTime } from '#db/within-time.ts'
 import type { Heartbeat } from '#protocol'
 import { databaseUnavailable, errorText } from '../errors.ts'
+import type { KeepAlive } from '../keep-alive.ts'
 import {
   HOST_SEEN_MS_MAX,
   LOOKUP_MS_MAX,
@@ -44,9 +45,6 @@ export interface PoolViewOptions extends OutageWindowOptions {
 
 /** Requests that wait for another's read look again so often. */
 const LOOK_AGAIN_MS = 20
-
-/** Lets work outlive the request that began it. */
-export type KeepAlive = (work: Promise<void>) => void
 
 export class PoolView {
   readonly #options: PoolViewOptions

@@ -20,7 +20,7 @@ import { createCompletionReply } from '../openai/completion-reply.ts'
 import { parseCompletionRequest } from '../openai/completion-request.ts'
 import { createEventStream, type HostEvents, toLiveEvent } from '../openai/event-stream.ts'
 import type { ReplyFormat, ReplyHead } from '../openai/reply.ts'
-import { type EdgeContext, identify, keepAliveOf } from '../request-context.ts'
+import { type EdgeContext, identify } from '../request-context.ts'
 import { readCall } from './read-call.ts'
 
 const EVENT_STREAM = 'text/event-stream; charset=utf-8'
@@ -115,7 +115,7 @@ async function answer(
       arrivedMs: startMs,
       isWhole: !isStream,
       deliveredTokens: opened.deliveredTokens,
-      keepAlive: keepAliveOf(c),
+      keepAlive: c.get('keepAlive'),
     }),
   )
   if (!isStream) return opened.reply(c, await collect(events, format))

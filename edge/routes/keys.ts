@@ -1,7 +1,7 @@
 /** A tenant's API keys: made (the secret is shown once), listed, revoked. */
 import { z } from 'zod'
 import { type ApiKey, insertApiKey, listApiKeys, revokeApiKey } from '#db/queries/api-keys.ts'
-import { createApiKey, hashApiKey, parseApiKey } from '../auth/api-key.ts'
+import { createApiKey, parseApiKey } from '../auth/api-key.ts'
 import { SCOPES } from '../auth/authenticate.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
@@ -27,7 +27,7 @@ export function addKey(deps: Deps): (c: EdgeContext) => Promise<Response> {
     const row = await insertApiKey(deps.db, {
       id: parsed.id,
       tenantId: tenant.id,
-      keyHash: await hashApiKey(deps.config.keyPepper, key),
+      keyHash: await deps.hasher.hash(key),
       start: parsed.start,
       name: wish.name ?? null,
       scopes,

@@ -46,7 +46,8 @@ async function modelsFor(deps: Deps, c: EdgeContext): Promise<ModelObject[]> {
     return [...baseModels(deps), ...(await tenantModels(deps, identity))]
   }
   // Throws for what this key may not see.
-  await deps.catalog.resolve(identity, { tenantName, modelName, version: null }, '')
+  const caller = { identity, affinity: '', keepAlive: c.get('keepAlive') }
+  await deps.catalog.resolve(caller, { tenantName, modelName, version: null })
   const own = await tenantModels(deps, identity, tenantName)
   return own.filter((model) => model.id === `${tenantName}/${modelName}`)
 }

@@ -4,7 +4,7 @@
  * one when the part of the body has arrived that names it.
  */
 import type { Identity } from '../auth/authenticate.ts'
-import { type ModelTarget, modelNotFound } from '../catalog/catalog.ts'
+import { type ModelCaller, type ModelTarget, modelNotFound } from '../catalog/catalog.ts'
 import { parseModelReference } from '../catalog/model-reference.ts'
 import type { Deps } from '../deps.ts'
 import { EdgeError } from '../errors.ts'
@@ -63,7 +63,7 @@ class CallReader {
   }
 
   async readShared(): Promise<CallRead> {
-    const { deps, identity } = this.#with
+    const { deps } = this.#with
     const peek = new ModelPeek()
     const { call, body } = await this.#read((bytes) => {
       const name = peek.take(bytes)
@@ -73,21 +73,24 @@ class CallReader {
       const message = 'you must provide a model parameter'
       throw new EdgeError('invalid_request', message, { param: 'model' })
     }
-    const affinity = call.affinity ?? this.#fallback
-    return { call, body, target: await deps.catalog.resolveName(identity, call.model, affinity) }
+    const caller = this.#callerOf(call.affinity)
+    return { call, body, target: await deps.catalog.resolveName(caller, call.model) }
   }
 
   async readOwn(endpoint: ModelEndpoint): Promise<CallRead> {
     const { catalog } = this.#with.deps
-    const { identity } = this.#with
-    const deployed = await catalog.resolve(identity, { ...endpoint, version: null }, this.#fallback)
+    const deployed = await catalog.resolve(this.#callerOf(null), { ...endpoint, version: null })
     this.#hint(deployed)
     const { call, body } = await this.#read()
     const version = versionOf(call, endpoint)
     if (version === null && call.affinity === null) return { call, body, target: deployed }
-    const affinity = call.affinity ?? this.#fallback
-    const target = await catalog.resolve(identity, { ...endpoint, version }, affinity)
+    const target = await catalog.resolve(this.#callerOf(call.affinity), { ...endpoint, version })
     return { call, body, target }
+  }
+
+  #callerOf(affinity: string | null): ModelCaller {
+    const { c, identity } = this.#with
+    return { identity, affinity: affinity ?? this.#fallback, keepAlive: c.get('keepAlive') }
   }
 
   async #read(onBytes?: (bytes: Uint8Array) => void): Promise<{ call: Call; body: Uint8Array }> {
@@ -98,8 +101,7 @@ class CallReader {
 
   /** Never rejects: the request itself will say what is wrong. */
   async #hintName(name: string): Promise<void> {
-    const { deps, identity } = this.#with
-    const resolved = deps.catalog.resolveName(identity, name, this.#fallback)
+    const resolved = this.#with.deps.catalog.resolveName(this.#callerOf(null), name)
     const target = await resolved.catch(() => null)
     if (target !== null) this.#hint(target)
   }

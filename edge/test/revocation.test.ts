@@ -9,7 +9,7 @@ import { DatabaseError } from '#db/errors.ts'
 import { revokeApiKey } from '#db/queries/api-keys.ts'
 import { createRandom } from '../../gpu-host/test/support/random.ts'
 import { reportRun, SEED, sized } from '../../gpu-host/test/support/soak-run.ts'
-import { createApiKey } from '../auth/api-key.ts'
+import { createApiKey, KeyHasher } from '../auth/api-key.ts'
 import { Authenticator } from '../auth/authenticate.ts'
 import { Sessions } from '../auth/session.ts'
 import { toEdgeError } from '../errors.ts'
@@ -19,7 +19,7 @@ import { CutOffWatch } from '../pool/cut-off-watch.ts'
 import { type StoredKey, storeKey } from './support/stored-key.ts'
 import { TestPool, until } from './support/test-pool.ts'
 
-const PEPPER = 'pepper'
+const hasher = new KeyHasher('pepper')
 /** Trials, each with phases of its own. */
 const TRIALS = sized(25, 200)
 const REVOKED_WITHIN_MS = 10_000
@@ -52,9 +52,9 @@ async function createEdge(): Promise<Edge> {
   })
   const authenticator = new Authenticator({
     db,
-    keyPepper: PEPPER,
+    hasher,
     operatorKey: await createApiKey(),
-    sessions: new Sessions({ keyPepper: PEPPER, nowMs: () => nowMs }),
+    sessions: new Sessions({ hasher, nowMs: () => nowMs }),
     metrics: new EdgeMetrics(),
     nowMs: () => nowMs,
     downForMs: () => null,
@@ -63,12 +63,14 @@ async function createEdge(): Promise<Edge> {
   return Object.assign(edge, { authenticator })
 }
 
-const addKey = (): Promise<StoredKey> => storeKey(database.db, PEPPER)
+const addKey = (): Promise<StoredKey> => storeKey(database.db, hasher)
 
 /** Code of the refusal; null = let in. */
 async function ask({ authenticator }: Edge, key: string): Promise<string | null> {
   try {
-    await authenticator.authenticate(`Bearer ${key}`)
+    const beside: Promise<void>[] = []
+    await authenticator.authenticate(`Bearer ${key}`, (work) => beside.push(work))
+    await Promise.all(beside)
     return null
   } catch (error) {
     return toEdgeError(error).code

@@ -7,7 +7,7 @@ import { type Database, openDatabase } from '#db/client.ts'
 import type { Db } from '#db/database.ts'
 import { createRandom } from '../../gpu-host/test/support/random.ts'
 import { IS_SOAK, reportRun, SEED, sized } from '../../gpu-host/test/support/soak-run.ts'
-import { createApiKey, hashApiKey } from '../auth/api-key.ts'
+import { createApiKey, KeyHasher } from '../auth/api-key.ts'
 import { Authenticator } from '../auth/authenticate.ts'
 import { Sessions } from '../auth/session.ts'
 import { toEdgeError } from '../errors.ts'
@@ -21,6 +21,8 @@ const COUNT = sized(20_000, 1_000_000)
 const SEALED_ONE_IN = 20
 const REAL_KEYS = 50
 const TIMED = 20_000
+const hasher = new KeyHasher(KEY_PEPPER)
+const keepAlive = () => {}
 
 let database: Database
 const real: string[] = []
@@ -40,9 +42,9 @@ function createAuthenticator(operatorKey: string): Authenticator {
   const nowMs = () => performance.now()
   return new Authenticator({
     db: counted(database.db),
-    keyPepper: KEY_PEPPER,
+    hasher,
     operatorKey,
-    sessions: new Sessions({ keyPepper: KEY_PEPPER, nowMs }),
+    sessions: new Sessions({ hasher, nowMs }),
     metrics: new EdgeMetrics(),
     nowMs,
     downForMs: () => null,
@@ -53,7 +55,7 @@ beforeAll(async () => {
   database = await openDatabase('pglite:memory')
   await database.migrate()
   for (let i = 0; i < REAL_KEYS; i++) {
-    real.push((await storeKey(database.db, KEY_PEPPER)).key)
+    real.push((await storeKey(database.db, hasher)).key)
   }
   return () => database.close()
 })
@@ -76,7 +78,7 @@ it(`lets in none of ${COUNT} wrong keys, and looks up none without its check (se
       asked.add(key.text)
     }
     try {
-      await authenticator.authenticate(`Bearer ${key.text}`)
+      await authenticator.authenticate(`Bearer ${key.text}`, keepAlive)
       accepted.push(key.text)
     } catch (thrown) {
       const error = toEdgeError(thrown)
@@ -91,7 +93,7 @@ it(`lets in none of ${COUNT} wrong keys, and looks up none without its check (se
   expect(sealed).toBe(COUNT / SEALED_ONE_IN)
   expect(looked).toBeLessThanOrEqual(sealed)
   expect(looked).toBeGreaterThanOrEqual(asked.size)
-  for (const key of known) await authenticator.authenticate(`Bearer ${key}`)
+  for (const key of known) await authenticator.authenticate(`Bearer ${key}`, keepAlive)
   reportRun('wrong keys', {
     ...{ seed: SEED, tried: COUNT, accepted: 0, with_right_check: sealed, looked_up: looked },
     kinds: Object.fromEntries(byKind),
@@ -157,7 +159,7 @@ describe('over HTTP', () => {
     const dump = rows[0]?.dump ?? ''
     expect(dump).toContain(tenant.keyId)
     expect(dump).not.toContain(tenant.key.slice(16, -6))
-    expect(dump).toContain(await hashApiKey(KEY_PEPPER, tenant.key))
+    expect(dump).toContain(await hasher.hash(tenant.key))
   })
 })
 
@@ -169,7 +171,7 @@ it.skipIf(!IS_SOAK)(
     const random = createRandom(SEED)
     const timeOf = async (text: string): Promise<number> => {
       const startMs = performance.now()
-      await authenticator.authenticate(`Bearer ${text}`).catch(() => {})
+      await authenticator.authenticate(`Bearer ${text}`, keepAlive).catch(() => {})
       return performance.now() - startMs
     }
     const digits = (length: number): string =>

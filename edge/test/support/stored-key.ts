@@ -2,7 +2,7 @@
 import type { Db } from '#db/database.ts'
 import { insertApiKey } from '#db/queries/api-keys.ts'
 import { createTenant } from '#db/queries/tenants.ts'
-import { createApiKey, hashApiKey, parseApiKey } from '../../auth/api-key.ts'
+import { createApiKey, type KeyHasher, parseApiKey } from '../../auth/api-key.ts'
 
 export interface StoredKey {
   readonly key: string
@@ -12,14 +12,14 @@ export interface StoredKey {
 
 export async function storeKey(
   db: Db,
-  keyPepper: string,
+  hasher: KeyHasher,
   scopes: readonly string[] = ['generate'],
 ): Promise<StoredKey> {
   const tenant = await createTenant(db, { name: `t-${crypto.randomUUID()}` })
   const key = await createApiKey()
   const parsed = parseApiKey(key)
   if (tenant === null || parsed === null) throw new Error('no tenant or no key')
-  const keyHash = await hashApiKey(keyPepper, key)
+  const keyHash = await hasher.hash(key)
   await insertApiKey(db, { ...parsed, tenantId: tenant.id, keyHash, name: null, scopes })
   return { key, id: parsed.id, tenantId: tenant.id }
 }

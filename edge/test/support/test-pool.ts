@@ -14,7 +14,9 @@ import { readEdgeConfig } from '../../config.ts'
 import { createDeps, type Deps, type DepsInput } from '../../deps.ts'
 import type { LogFields } from '../../log.ts'
 import { readAssets } from '../../node-assets.ts'
+import { nodeDigests } from '../../node-digests.ts'
 import { type NodeServer, type NodeServerOptions, startNodeServer } from '../../node-server.ts'
+import { createNodeTransport } from '../../node-transport.ts'
 import { PoolClient } from './pool-client.ts'
 import {
   type AdapterStore,
@@ -26,6 +28,8 @@ import { checkReplies } from './reply-check.ts'
 
 export const POOL_SECRET = 'a pool secret that is long enough to be one'
 export const KEY_PEPPER = 'a key pepper that is long enough to be one too'
+
+const transport = createNodeTransport()
 
 export class TestPool extends PoolClient {
   readonly database: Database
@@ -78,6 +82,8 @@ export class TestPool extends PoolClient {
       log: (_level, message, fields) => logs.push({ message, fields: fields ?? {} }),
       nowMs: Date.now,
       assets: readAssets(),
+      // As the edge on Node has it, where a test does not stand in for it.
+      ...(options.fetch === undefined && { digests: nodeDigests, transport }),
       ...options,
     })
     const findings: string[] = []

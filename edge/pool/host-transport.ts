@@ -1,0 +1,66 @@
+/**
+ * How a call gets to a host and its reply back: by `fetch`, wherever there is no better way; Node's
+ * is in node-transport.ts.
+ */
+import { REQUEST_ID_HEADER } from '#protocol'
+import { requireOwn } from './own-reply.ts'
+
+export interface HostPost {
+  readonly url: string
+  /** Goes along as a header; the reply names it, too. */
+  readonly requestId: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+  /** Ends the call, the reading of its reply too. */
+  readonly signal: AbortSignal
+}
+
+export interface HostReply {
+  readonly status: number
+  /**
+   * The next piece of the body as it arrives; null = that was all. Rejects when the connection
+   * breaks. Whoever stops reading leaves the connection as it is.
+   */
+  read(): Promise<Uint8Array | null>
+}
+
+/**
+ * Rejects when there is no reply; what was thrown, or a cause of it, has the system's code. With
+ * ForeignReply where the reply names another request: nothing of it is read. Follows no redirect.
+ */
+export type HostTransport = (call: HostPost) => Promise<HostReply>
+
+export function fetchTransport(fetch: typeof globalThis.fetch): HostTransport {
+  return async ({ url, requestId, ...init }) => {
+    const headers = { ...init.headers, [REQUEST_ID_HEADER]: requestId }
+    // A host answers for itself: another place that it names is not asked.
+    const rest = { method: 'POST', redirect: 'manual' } as const
+    const response = await fetch(url, { ...rest, ...init, headers })
+    return toReply(await requireOwn(response, requestId))
+  }
+}
+
+function toReply({ status, body }: Response): HostReply {
+  const reader = body?.getReader() ?? null
+  return {
+    status,
+    async read() {
+      const next = await reader?.read()
+      return next?.value ?? null
+    },
+  }
+}
+
+export function isOk({ status }: HostReply): boolean {
+  return status >= 200 && status < 300
+}
+
+/** All of it, so that its connection can be used again. */
+export async function readText(reply: HostReply): Promise<string> {
+  const decoder = new TextDecoder()
+  let text = ''
+  for (let bytes = await reply.read(); bytes !== null; bytes = await reply.read()) {
+    text += decoder.decode(bytes, { stream: true })
+  }
+  return text + decoder.decode()
+}
