@@ -222,10 +222,12 @@ it('no header of a client reaches a host', async () => {
   const path = `/v1/tenants/${victim.name}/models/another/versions`
   const deployed = await fetch(pool.url + path, { method: 'POST', headers, body: form })
   expect(deployed.status).toBe(201)
-  expect(sent.length).toBeGreaterThan(1)
+  const own = ['authorization', 'content-type', 'traceparent', 'tracestate']
   for (const call of sent) {
-    const names = [...call.keys()].filter((name) => !['traceparent', 'tracestate'].includes(name))
-    expect(names.sort()).toEqual(['authorization', 'content-type'])
-    expect(call.get('authorization')).toMatch(/^Grant /)
+    expect([...call.keys()].filter((name) => !own.includes(name))).toEqual([])
   }
+  // The edge asks hosts for other things, too, such as whether they live.
+  const granted = sent.map((call) => call.get('authorization')).filter((each) => each !== null)
+  expect(granted.length).toBeGreaterThan(1)
+  for (const authorization of granted) expect(authorization).toMatch(/^Grant /)
 })
