@@ -3,8 +3,9 @@
  * AddressSanitizer and UndefinedBehaviorSanitizer, then, for the rest of N CPU minutes, the fuzzers
  * of what nobody vouches for, on that engine and on the readers in TypeScript. The last line of
  * stdout is the report; exit code 1 = a finding, whose own message and replay are above it. With
- * `--ledger`, `--schemathesis` or `--security` another soak altogether: the file of its name in
- * soak/; with `--fault` or `--workerd` a long version of a bench or of tests (task.ts).
+ * `--ledger`, `--schemathesis`, `--bad-inputs` or `--security` another soak altogether: the file of
+ * its name in soak/; with `--fault`, `--isolation` or `--workerd` a long version of a bench or of
+ * tests (task.ts).
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -50,6 +51,10 @@ export async function runSoak(
   if (args.includes('--schemathesis')) {
     const { runSchemathesisSoak } = await import('./soak/schemathesis.ts')
     return runSchemathesisSoak(root, args, env, note)
+  }
+  if (args.includes('--bad-inputs')) {
+    const { runBadInputsSoak } = await import('./soak/bad-inputs.ts')
+    return runBadInputsSoak(root, args, env, note)
   }
   if (args.includes('--security')) {
     const { runSecuritySoak } = await import('./soak/security.ts')

@@ -19,6 +19,8 @@ export interface CrashingOptions {
   readonly logPath?: string
   /** Sees what a preloaded module says, beside the messages that are known here. */
   readonly onMessage?: (message: unknown) => void
+  /** Hears all that it writes to its log, in pieces of any length. */
+  readonly onLog?: (text: string) => void
 }
 
 const readyMessage = z.object({ type: z.literal('ready'), url: z.string() })
@@ -54,6 +56,7 @@ export class CrashingProcess {
     this.#log = []
     child.stderr?.on('data', (bytes) => {
       if (process.env.NOZZLE_BENCH_LOG !== undefined) process.stderr.write(`${child.pid} ${bytes}`)
+      this.#options.onLog?.(String(bytes))
       this.#log = [...this.#log, ...String(bytes).trim().split('\n')].slice(-LOG_LINES_KEPT)
     })
     const exited = once(child, 'exit')

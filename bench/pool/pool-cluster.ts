@@ -34,6 +34,8 @@ export interface PoolSizes {
   readonly drainGraceMs?: number
   /** Edges pass the proxies by, which share the clients' process: for benches without faults. */
   readonly isDirect?: boolean
+  /** Hears what edges and hosts write to their logs. */
+  readonly onLog?: (text: string) => void
   readonly seed: number
   /** Told to each edge besides; absent = nothing. */
   readonly edgeEnv?: Readonly<Record<string, string>>
@@ -104,7 +106,7 @@ export class PoolCluster {
 
   /**
    * Resolves when every edge knows every host, and each tenant has all the set's models.
-   * `databaseUrl` names an empty database of PostgreSQL.
+   * `databaseUrl` names an empty database of PostgreSQL; one edge may have its own PGlite.
    */
   static async start(
     databaseUrl: string,
@@ -134,6 +136,7 @@ export class PoolCluster {
       const process = new CrashingProcess({
         ...{ entry, args: [], preload: [LIVE_MEMORY], env },
         onMessage: memory.onMessage,
+        onLog: sizes.onLog ?? (() => {}),
       })
       return { process, memory, url: `http://127.0.0.1:${port}` }
     })
@@ -178,6 +181,10 @@ export class PoolCluster {
     } catch {
       return 0
     }
+  }
+
+  get operatorKey(): string {
+    return this.#operatorKey
   }
 
   /** As the operator, at the first edge; throws on anything but success. */
@@ -235,6 +242,7 @@ async function createHost(recipe: HostRecipe): Promise<PoolHost> {
     entry: HOST_ENTRY,
     args: [],
     preload: [STEP_PACE, HOST_WATCH, LIVE_MEMORY],
+    onLog: sizes.onLog ?? (() => {}),
     onMessage: (message) => {
       memory.onMessage(message)
       const { data } = tierMessage.safeParse(message)
