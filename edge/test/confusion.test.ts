@@ -222,9 +222,11 @@ it('no header of a client reaches a host', async () => {
   const path = `/v1/tenants/${victim.name}/models/another/versions`
   const deployed = await fetch(pool.url + path, { method: 'POST', headers, body: form })
   expect(deployed.status).toBe(201)
-  const own = ['authorization', 'content-type', 'traceparent', 'tracestate']
+  const own = ['authorization', 'content-type', 'traceparent', 'tracestate', 'x-request-id']
   for (const call of sent) {
     expect([...call.keys()].filter((name) => !own.includes(name))).toEqual([])
+    // The edge's own, which the host's reply repeats.
+    expect(call.get('x-request-id')).not.toBe(headers['x-request-id'])
   }
   // The edge asks hosts for other things, too, such as whether they live.
   const granted = sent.map((call) => call.get('authorization')).filter((each) => each !== null)
