@@ -22,7 +22,7 @@ const BUFFERED_MAX = 256 * 1024
  * whose segments are large. The clients of the soak have segments as on a network, and it takes
  * less.
  */
-const ASKED = { n: sized(8, 1), max_tokens: sized(900, 150), logprobs: true, top_logprobs: 20 }
+const ASKED = { n: sized(8, 1), max_tokens: sized(900, 48), logprobs: true, top_logprobs: 20 }
 /** Healthy requests under way at a time, and how long their times are taken. */
 const HEALTHY = 8
 const MEASURE_MS = 20_000
