@@ -60,7 +60,7 @@ const USAGE = `usage: npm run --silent bench -- <name> [options]
          identities, what the cache tells by its timing, what is left of one for the next;
          exit code 1 if they do
          --seed N (1)  --requests N (200000)  --cases N (100000)  --samples N (1000)
-         --rounds N (20)  --adapters N (12)  --prefixes N (8)
+         --rounds N (20)  --adapters N (10)  --prefixes N (8)
          --part answers|identity|timing|work|residue,… (answers,identity,timing,residue)
   load   streams at once through 2 edges and 3 hosts, every answer known: is a chunk lost, doubled
          or out of order, does memory grow? exit code 1 if a chunk is, or if the books differ
@@ -93,7 +93,7 @@ const LOAD_STREAMS = 1000
 const ROLLING_STREAMS = 200
 const ISOLATION = {
   ...{ requests: 200_000, cases: 100_000, samples: 1000 },
-  ...{ rounds: 20, adapters: 12, prefixes: 8 },
+  ...{ rounds: 20, adapters: 10, prefixes: 8 },
 }
 const ISOLATION_DEFAULT = 'answers,identity,timing,residue'
 /** Keeps an adapter's share of the base's bytes near that of the other shapes. */

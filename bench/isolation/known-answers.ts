@@ -60,7 +60,7 @@ const TAIL_TOKENS_MAX = 12
 const FIRST_WORD = 3
 /** Rounding beside other rows moves a logit by less than a hundredth of this. */
 const MARGIN_MIN = 0.004
-const TRIES_MAX = 300
+const TRIES_MAX = 1000
 /** Whole characters, which come out as they are drawn. */
 const IS_WORD = /^[\x20-\x7e]+$/
 const SLOTS = 3
