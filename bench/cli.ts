@@ -235,7 +235,7 @@ async function main(): Promise<void> {
       }),
     edge: async () => {
       const report = await runEdge({
-        rounds: count('rounds', 1),
+        rounds: count('rounds', 1, ROUNDS),
         requests: count('requests', 1, EDGE_REQUESTS),
         clients: count('clients', 1, EDGE_CLIENTS),
         seconds: count('seconds', 1, EDGE_SECONDS),
