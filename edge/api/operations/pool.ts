@@ -18,7 +18,7 @@ import { count, listOf, type Operation, ok, pusd, time } from '../operation.ts'
 const HOST = '/v1/hosts/:host'
 const BOOKS = '/v1/pool/books'
 
-const { adapters, ...reported } = heartbeat.shape
+const { adapters, stored_ago_ms: _, ...reported } = heartbeat.shape
 const state = { host_id: z.string(), wish: hostWish, last_seen_at: time.nullable() }
 const reportedHost = z.strictObject({
   ...reported,
