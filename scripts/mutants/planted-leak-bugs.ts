@@ -53,9 +53,9 @@ const CONNECTIONS: readonly PlantedBug[] = [
   {
     name: 'redirect-of-host-followed',
     harm: 'a host that was taken over has edges call whom it likes, with a prompt in the body',
-    file: 'edge/pool/host-calls.ts',
-    from: "redirect: 'manual',",
-    to: "redirect: 'follow',",
+    file: 'edge/pool/host-transport.ts',
+    from: "redirect: 'manual' }",
+    to: "redirect: 'follow' }",
     tests: EGRESS,
   },
   {
