@@ -90,10 +90,8 @@ function refuse(
   if (error.retryAfterMs !== null) {
     response.setHeader('retry-after', String(Math.ceil(error.retryAfterMs / 1000)))
   }
-  if (!request.complete) {
-    // Closing with unread bytes resets the connection, and the client would never see the reason.
-    response.setHeader('connection', 'close')
-    request.resume()
-  }
+  // What is still to come is read and dropped, as long as guardConnections lets it: a connection
+  // that closes with unread bytes is reset, and its client would never see the reason.
+  if (!request.complete) request.resume()
   json(error.status, error.toBody())(response)
 }
