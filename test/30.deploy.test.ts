@@ -24,7 +24,7 @@ import { EXIT_CODES } from '../scripts/lib/cli-error.ts'
 import { deployedVersion, modelList } from '../scripts/lib/edge-replies.ts'
 import { type Background, startBackground } from './support/background.ts'
 import { ask, chatBody } from './support/inference.ts'
-import { describeOnPools, ON_EACH_EDGE } from './support/on-edges.ts'
+import { describeOnPools, ON_NODE_UNLESS_CHOSEN } from './support/on-edges.ts'
 import { type Pool, startPool } from './support/pool.ts'
 import { createPoolHome, type PoolHome } from './support/pool-home.ts'
 import { ANSWER_TOKENS_MAX, adapterDirectory, casesOf, isRight } from './support/tasks.ts'
@@ -43,7 +43,7 @@ const refusal = z.strictObject({
 })
 const cliFailure = z.object({ error: z.object({ code: z.string(), message: z.string() }) })
 
-describeOnPools('deploys under traffic', ON_EACH_EDGE, (edge) => {
+describeOnPools('deploys under traffic', ON_NODE_UNLESS_CHOSEN, (edge) => {
   let home: PoolHome
   let uploads = ''
   let pool: Pool
