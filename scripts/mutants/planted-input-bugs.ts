@@ -22,14 +22,6 @@ const FILE_BUGS: readonly PlantedBug[] = [
     tests: INTAKE,
   },
   {
-    name: 'hole-allowed',
-    harm: 'bytes that no tensor owns travel along',
-    file: 'gpu-host/adapters/safetensors-reader.ts',
-    from: '    if (position > expected) {',
-    to: '    if (position > expected + bytes) {',
-    tests: INTAKE,
-  },
-  {
     name: 'pickle-magic-unchecked',
     harm: 'who uploads a pickle is told of a broken header, and tries on',
     file: 'gpu-host/adapters/safetensors-reader.ts',
@@ -141,7 +133,7 @@ const ADAPTER_BUGS: readonly PlantedBug[] = [
     file: 'gpu-host/scheduler/sequence.ts',
     from: '  if (isNonFinite) {\n',
     to: '  if (isNonFinite && isStuck) {\n',
-    tests: ['gpu-host/test/host.test.ts'],
+    tests: ['gpu-host/scheduler/draw-error.test.ts'],
   },
   {
     name: 'overflow-blamed-on-host',
