@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Database, openDatabase } from '#db/client.ts'
 import type { Db } from '#db/database.ts'
+import { kolmogorovSmirnov } from '../../bench/lib/kolmogorov-smirnov.ts'
 import { createRandom } from '../../gpu-host/test/support/random.ts'
 import { IS_SOAK, reportRun, SEED, sized } from '../../gpu-host/test/support/soak-run.ts'
 import { createApiKey, KeyHasher } from '../auth/api-key.ts'
@@ -12,7 +13,6 @@ import { Authenticator } from '../auth/authenticate.ts'
 import { Sessions } from '../auth/session.ts'
 import { toEdgeError } from '../errors.ts'
 import { EdgeMetrics } from '../metrics.ts'
-import { ksProbability } from './support/kolmogorov-smirnov.ts'
 import { storeKey } from './support/stored-key.ts'
 import { KEY_PEPPER, TestPool } from './support/test-pool.ts'
 import { isSealed, seal, wrongKeys } from './support/wrong-keys.ts'
@@ -187,9 +187,9 @@ it.skipIf(!IS_SOAK)(
       if (kind === 1) wrongSecret.push(await timeOf(seal(`${owner.slice(0, 16)}${digits(32)}`)))
       if (kind === 2) noCheck.push(await timeOf(`nz_${digits(12)}_${digits(38)}`))
     }
-    const p = ksProbability(unknownId, wrongSecret)
+    const p = kolmogorovSmirnov(unknownId, wrongSecret).p
     // The test can see: what never reaches the database is told apart.
-    const control = ksProbability(unknownId, noCheck)
+    const control = kolmogorovSmirnov(unknownId, noCheck).p
     const median = (times: number[]): number => {
       const at = times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)] ?? 0
       return Math.round(at * 1e6) / 1e3
