@@ -47,7 +47,8 @@ describeOnPools('usage', ON_EACH_EDGE, (edge) => {
 
   beforeAll(async () => {
     home = await createPoolHome(edge)
-    pool = await startPool(home)
+    // What is counted here must be let in, however slow the machine.
+    pool = await startPool({ env: { ...home.env, NOZZLE_QUEUE_WAIT_TARGET_MS: '60000' } })
     const apiKey = await createTenant(pool, 'acme')
     const { exitCode, stderr } = await pool.nozzle(
       ...['deploy', adapterDirectory('text-to-sql'), '--model', 'sql', '--tenant', 'acme'],
