@@ -168,7 +168,7 @@ export function createDeps(input: DepsInput): Deps {
     voids,
     hostCommands: new HostCommands(calls),
     wishes: new WishBook(),
-    uploads: new UploadClient({ pool, signer, fetch }),
+    uploads: new UploadClient({ pool, signer, transport }),
     uploadRate: new UploadRate({
       callsPerMinute: config.tenantUploadsPerMinute,
       nowMs: monotonicMs,

@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { createServer as createSocketServer, type Socket } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createNodeTransport } from './node-transport.ts'
 import { type HostReply, readText } from './pool/host-transport.ts'
 import { ForeignReply } from './pool/own-reply.ts'
@@ -14,7 +16,12 @@ const server = createServer(async (request, response) => {
   served.path = request.url ?? ''
   served.sockets.add(request.socket)
   served.body = ''
-  for await (const piece of request) served.body += piece
+  try {
+    for await (const piece of request) served.body += piece
+  } catch {
+    // It broke off: there is nobody to answer.
+    return
+  }
   answer(response)
 })
 
@@ -110,15 +117,111 @@ it('rejects when the connection breaks off, and says what the system says when t
   await expect(gone).rejects.toMatchObject({ code: 'ECONNREFUSED' })
 })
 
-it('reads nothing of a reply to another request, and closes its connection', async () => {
-  const closed = new Promise<void>((resolve) => {
-    answer = (response) => {
-      response.on('close', resolve)
-      response.writeHead(200, { 'x-request-id': 'req_2' }).write('for another')
+it('sends a stream as it comes', async () => {
+  answer = (response) => response.end('whole')
+  const arrived: string[] = []
+  async function* pieces() {
+    for (const piece of ['ü', 'ber', 'all']) {
+      yield new TextEncoder().encode(piece)
+      arrived.push(served.body)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
+  const body = ReadableStream.from(pieces())
+  const signal = new AbortController().signal
+  const reply = await send({ url, requestId: 'req_1', headers: {}, body, signal })
+  expect(await readText(reply)).toBe('whole')
+  expect(served.body).toBe('überall')
+  // Not all of it at its end.
+  expect(arrived.at(-1)).not.toBe('')
+})
+
+it('rejects when the stream that it sends breaks off, and the host is not told that it ended', async () => {
+  const gone = new Error('the client is gone')
+  const closed = new Promise<boolean>((resolve) => {
+    server.once('request', (request) => request.once('close', () => resolve(request.complete)))
+  })
+  async function* pieces() {
+    yield new TextEncoder().encode('a')
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    throw gone
+  }
+  const body = ReadableStream.from(pieces())
+  const signal = new AbortController().signal
+  await expect(send({ url, requestId: 'req_1', headers: {}, body, signal })).rejects.toThrow()
+  expect(await closed).toBe(false)
+})
+
+/** Of a server that is out of step: each reply is complete in one packet. */
+describe('a reply in one packet', () => {
+  let sockets: Socket[]
+  let asked: number[]
+  /** What the next reply says that it answers; null = nothing. */
+  let answers: (asked: string) => string | null
+  let told: string
+  let outOfStep = ''
+
+  beforeEach(async () => {
+    sockets = []
+    asked = []
+    answers = (id) => id
+    told = 'secret'
+    const server = createSocketServer((socket) => {
+      const number = sockets.push(socket)
+      socket.on('error', () => {})
+      socket.on('data', (bytes) => {
+        const id = /x-request-id: (.*)\r\n/i.exec(bytes.toString('latin1'))?.[1] ?? ''
+        asked.push(number)
+        const answered = answers(id)
+        const header = answered === null ? '' : `X-Request-ID: ${answered}\r\n`
+        const length = `content-length: ${told.length}\r\n`
+        socket.write(`HTTP/1.1 200 OK\r\n${header}${length}\r\n${told}`)
+      })
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const address = server.address()
+    outOfStep = `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}/`
+    return async () => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+      await once(server, 'close')
     }
   })
-  await expect(post()).rejects.toThrow(ForeignReply)
-  await closed
-  answer = (response) => response.writeHead(200, { 'x-request-id': 'req_1' }).end('own')
-  expect(await readText(await post())).toBe('own')
+
+  async function ask(requestId: string): Promise<string> {
+    // A connection is free a little after its reply was read.
+    await nextTurn()
+    const signal = new AbortController().signal
+    return readText(await send({ url: outOfStep, requestId, headers: {}, body: '{}', signal }))
+  }
+
+  it('leaves its connection open if it is to what was asked, or names no request', async () => {
+    expect(await ask('req_1')).toBe('secret')
+    answers = () => null
+    expect(await ask('req_2')).toBe('secret')
+    expect(await ask('req_3')).toBe('secret')
+    expect(asked).toEqual([1, 1, 1])
+  })
+
+  it.each([
+    ['with a body', 'secret'],
+    // Nothing is left to be broken off.
+    ['without one', ''],
+  ])(
+    'closes the connection of a reply to another request, %s, which nobody reads',
+    async (_, text) => {
+      expect(await ask('req_1')).toBe('secret')
+      told = text
+      answers = () => 'req_of_another'
+      const [first] = sockets
+      const closed = first === undefined ? expect.fail('no connection') : once(first, 'close')
+      await expect(ask('req_2')).rejects.toThrow(ForeignReply)
+      answers = (id) => id
+      told = 'secret'
+      expect(await ask('req_3')).toBe('secret')
+      expect(asked).toEqual([1, 1, 2])
+      await closed
+    },
+  )
 })

@@ -3,6 +3,7 @@
  * and streams of each, which takes several times as long as what is needed of them here.
  */
 import type { IncomingHttpHeaders } from 'node:http'
+import { Readable } from 'node:stream'
 import { Agent, type Dispatcher } from 'undici'
 import { REQUEST_ID_HEADER } from '#protocol'
 import type { HostReply, HostTransport } from './pool/host-transport.ts'
@@ -10,7 +11,8 @@ import { ForeignReply, isForeign } from './pool/own-reply.ts'
 
 /** Connections are kept by host, and closed with the process. */
 export function createNodeTransport(): HostTransport {
-  const agent = new Agent()
+  // How long a reply may take is for each call's signal to say.
+  const agent = new Agent({ headersTimeout: 0, bodyTimeout: 0 })
   return ({ url, requestId, body, signal, ...rest }) => {
     const { origin, pathname: path } = new URL(url)
     const headers = { ...rest.headers, [REQUEST_ID_HEADER]: requestId }
@@ -18,7 +20,8 @@ export function createNodeTransport(): HostTransport {
       const call = new Call(requestId, signal, resolve, reject)
       // What has gone already is not sent.
       if (signal.aborted) return call.onAbort()
-      agent.dispatch({ origin, path, method: 'POST', headers, body }, call)
+      const content = typeof body === 'string' ? body : Readable.from(body)
+      agent.dispatch({ origin, path, method: 'POST', headers, body: content }, call)
     })
   }
 }

@@ -11,7 +11,6 @@ import { JobRunner } from './jobs/job-runner.ts'
 import { CLOCK_RETRY_MS, POOL_UPKEEP_MS } from './limits.ts'
 import { createConsoleLog } from './log.ts'
 import { readAssets } from './node-assets.ts'
-import { closeForeignReplies } from './node-connections.ts'
 import { nodeDigests } from './node-digests.ts'
 import { startNodeServer } from './node-server.ts'
 import { createNodeTransport } from './node-transport.ts'
@@ -39,7 +38,6 @@ async function main(): Promise<void> {
   const { db, availability } = database
   const { fetch } = globalThis
   const log = createConsoleLog(config.logLevel)
-  closeForeignReplies(log)
   const deps = createDeps({
     ...{ config, db, availability, fetch, log, nowMs: Date.now },
     assets: readAssets(),

@@ -10,7 +10,8 @@ export interface HostPost {
   /** Goes along as a header; the reply names it, too. */
   readonly requestId: string
   readonly headers: Readonly<Record<string, string>>
-  readonly body: string
+  /** A stream is sent as it comes, and once. */
+  readonly body: string | ReadableStream<Uint8Array>
   /** Ends the call, the reading of its reply too. */
   readonly signal: AbortSignal
 }
@@ -35,7 +36,9 @@ export function fetchTransport(fetch: typeof globalThis.fetch): HostTransport {
     const headers = { ...init.headers, [REQUEST_ID_HEADER]: requestId }
     // A host answers for itself: another place that it names is not asked.
     const rest = { method: 'POST', redirect: 'manual' } as const
-    const response = await fetch(url, { ...rest, ...init, headers })
+    // A body that is a stream must say so.
+    const stream = typeof init.body === 'string' ? {} : ({ duplex: 'half' } as const)
+    const response = await fetch(url, { ...rest, ...stream, ...init, headers })
     return toReply(await requireOwn(response, requestId))
   }
 }

@@ -3,7 +3,7 @@
  * again; where one falls out of step, as after a call that broke off in the wrong moment, whoever
  * asks next reads what somebody else was told. So every call names its request, every reply says
  * which it answers, and one that says another is read by nobody: its connection goes, on Node
- * before it can be used again (node-transport.ts; of what goes by `fetch`, node-connections.ts).
+ * before it can be used again (node-transport.ts).
  */
 import { REQUEST_ID_HEADER } from '#protocol'
 

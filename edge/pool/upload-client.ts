@@ -8,7 +8,6 @@ import {
   type AdapterReceipt,
   adapterReceipt,
   HOST_ROUTES,
-  REQUEST_ID_HEADER,
   type UploadFiles,
   type UploadPlan,
   uploadPlan,
@@ -17,14 +16,15 @@ import { EdgeError } from '../errors.ts'
 import { HOST_ATTEMPTS_MAX, UPLOAD_TIMEOUT_MS } from '../limits.ts'
 import type { GrantSigner } from './grant.ts'
 import { type HostFailure, parseHostFailure, unreachable, wrongReply } from './host-failure.ts'
-import { ForeignReply, requireOwn } from './own-reply.ts'
+import { type HostTransport, isOk, readText } from './host-transport.ts'
+import { ForeignReply } from './own-reply.ts'
 import { type HostState, pickHosts } from './pick-host.ts'
 import type { PoolView } from './pool-view.ts'
 
 export interface UploadClientOptions {
   readonly pool: PoolView
   readonly signer: GrantSigner
-  readonly fetch: typeof globalThis.fetch
+  readonly transport: HostTransport
 }
 
 export interface UploadCall {
@@ -117,7 +117,7 @@ export class UploadClient {
     digest: string | null,
     schema: z.ZodType<T>,
   ): Promise<T | HostFailure> {
-    const { pool, signer, fetch } = this.#options
+    const { pool, signer, transport } = this.#options
     const authorization = await signer.sign({
       route,
       request_id: call.requestId,
@@ -129,20 +129,15 @@ export class UploadClient {
     })
     const leave = pool.enter(host.hostId)
     try {
-      const response = await fetch(new URL(route, host.url).href, {
-        method: 'POST',
-        headers: {
-          ...{ authorization, 'content-type': contentType },
-          [REQUEST_ID_HEADER]: call.requestId,
-        },
+      const reply = await transport({
+        url: new URL(route, host.url).href,
+        requestId: call.requestId,
+        headers: { authorization, 'content-type': contentType },
         body: content,
-        redirect: 'manual',
-        // A body that is a stream must say so.
-        ...(typeof content === 'string' ? {} : { duplex: 'half' }),
         signal: AbortSignal.any([call.signal, AbortSignal.timeout(UPLOAD_TIMEOUT_MS)]),
-      } as RequestInit)
-      const text = await (await requireOwn(response, call.requestId)).text()
-      if (!response.ok) return parseHostFailure(response.status, text)
+      })
+      const text = await readText(reply)
+      if (!isOk(reply)) return parseHostFailure(reply.status, text)
       return schema.parse(JSON.parse(text))
     } catch (error) {
       if (call.signal.aborted) throw new EdgeError('request_aborted', 'the client left')

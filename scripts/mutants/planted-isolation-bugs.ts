@@ -169,10 +169,10 @@ const REPLY_BUGS: readonly PlantedBug[] = [
   {
     name: 'foreign-connection-kept',
     harm: 'a connection that is one reply behind gives every later caller the reply of the one before',
-    file: 'edge/node-connections.ts',
-    from: '    sent.socket.destroy(new ForeignReply())\n',
-    to: '',
-    tests: ['edge/node-connections.test.ts'],
+    file: 'edge/node-transport.ts',
+    from: '      controller.abort(new ForeignReply())\n',
+    to: '      this.#fail(new ForeignReply())\n',
+    tests: ['edge/node-transport.test.ts'],
   },
 ]
 
