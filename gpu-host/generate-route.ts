@@ -69,8 +69,11 @@ async function generateFor(
   }
   const generation = await scheduler.submit(generate)
   const stopWatching = onClientGone(response, () => generation.cancel())
-  await streamEvents(deps, { generation, watch }, response)
-  stopWatching()
+  try {
+    await streamEvents(deps, { generation, watch }, response)
+  } finally {
+    stopWatching()
+  }
 }
 
 export async function handleCancel(
