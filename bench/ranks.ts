@@ -4,8 +4,6 @@
  */
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import type { NativeEngine } from '../native/index.ts'
 import {
   createBenchAdapter,
@@ -13,6 +11,7 @@ import {
   openBenchEngine,
   type ShapeName,
 } from './lib/base-model.ts'
+import { collectGarbage } from './lib/collect-garbage.ts'
 import { generateTogether } from './lib/generate.ts'
 import { median, significant } from './lib/statistics.ts'
 
@@ -99,8 +98,7 @@ async function load(engine: NativeEngine, slot: number, rank: number): Promise<n
 
 /** Memory of this process that no file stands behind, once JavaScript's garbage is gone. */
 function anonymousBytes(): number {
-  setFlagsFromString('--expose-gc')
-  runInNewContext('gc')()
+  collectGarbage()
   const rollup = readFileSync('/proc/self/smaps_rollup', 'utf8')
   const kib = /^Anonymous:\s+(\d+) kB$/m.exec(rollup)?.[1]
   if (kib === undefined) throw new Error('/proc/self/smaps_rollup has no line Anonymous')

@@ -3,9 +3,8 @@
  * is collected. Resident memory swings by hundreds of MiB with the collector's moods; a leak shows
  * here within minutes.
  */
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { z } from 'zod'
+import { liveBytes } from '../lib/collect-garbage.ts'
 
 /** Set in a process that is weighed. */
 const VARIABLE = 'NOZZLE_BENCH_LIVE_MEMORY'
@@ -34,14 +33,9 @@ export class LiveMemory {
 }
 
 if (process.env[VARIABLE] !== undefined) {
-  setFlagsFromString('--expose-gc')
-  const collect: unknown = runInNewContext('gc')
-  if (typeof collect !== 'function') throw new Error('this Node lets nobody collect garbage')
   process.on('message', (message) => {
     if (!question.safeParse(message).success) return
-    collect()
-    const { heapUsed, external } = process.memoryUsage()
-    const reply: z.infer<typeof answer> = { type: 'live_memory', bytes: heapUsed + external }
+    const reply: z.infer<typeof answer> = { type: 'live_memory', bytes: liveBytes() }
     process.send?.(reply)
   })
 }

@@ -6,6 +6,9 @@ import type { ConcurrencyAsk, PortionGrant } from '#db/queries/portions.ts'
 import { CONCURRENCY_PORTIONS, CONCURRENCY_RENEW_MS, IDLE_PORTION_MS } from '../limits.ts'
 import { type Hold, LimitAccount } from './limit-account.ts'
 
+/** A place may be free at any moment; the database knows only when leases end. */
+const PLACE_RETRY_MS = 1000
+
 export class ConcurrencyAccount extends LimitAccount {
   override readonly kind = 'concurrency'
   #held = 0n
@@ -55,6 +58,10 @@ export class ConcurrencyAccount extends LimitAccount {
 
   override remaining(): bigint {
     return (this.#free ?? 0n) + this.#held - this.#inUse
+  }
+
+  protected override retryAfter(): number {
+    return PLACE_RETRY_MS
   }
 
   #question(min: bigint, want: bigint, nowMs: number): ConcurrencyAsk {

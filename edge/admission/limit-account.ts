@@ -117,12 +117,17 @@ export abstract class LimitAccount {
   refuse(grant: PortionGrant, need: bigint, nowMs: number): Refusal {
     const { retryMs, isExhausted, spent } = grant
     const refusal = {
-      retryAfterMs: retryMs === null ? null : Math.ceil(retryMs),
+      retryAfterMs: retryMs === null ? null : this.retryAfter(Math.ceil(retryMs)),
       spentPusd: isExhausted ? spent : null,
     }
     const keptMs = Math.min(retryMs ?? REFUSAL_KEPT_MS_MAX, REFUSAL_KEPT_MS_MAX)
     this.#refused = { need, untilMs: nowMs + keptMs, refusal }
     return refusal
+  }
+
+  /** When to try again, where the database says `retryMs`. */
+  protected retryAfter(retryMs: number): number {
+    return retryMs
   }
 
   /** Something came back: what was refused a moment ago may be possible. */

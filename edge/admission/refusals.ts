@@ -19,8 +19,6 @@ const NAMES: Readonly<
 
 /** Shorter, and SDKs spend their few retries at once. */
 const RETRY_MS_MIN = 250
-/** A place among requests at once may be free at any moment; the database knows when leases end. */
-const PLACE_RETRY_MS = 1000
 
 export function toRefusal(acquired: Exclude<Acquired, { type: 'held' }>): EdgeError {
   if (acquired.type === 'offline') return databaseUnavailable()
@@ -59,9 +57,8 @@ function rateRefusal(account: RateAccount, amount: bigint, refusal: Refusal): Ed
   const { unit, per } = NAMES[account.kind]
   const { limit } = account
   const owner = ownerOf(account)
-  const waitMs = waitOf(refusal)
-  if (waitMs !== null) {
-    const retryAfterMs = account.kind === 'concurrency' ? PLACE_RETRY_MS : waitMs
+  const retryAfterMs = waitOf(refusal)
+  if (retryAfterMs !== null) {
     const reached = `The limit of ${countOf(limit, unit)} ${per} of ${owner} is reached.`
     const message = `${reached} Please retry in ${toDuration(retryAfterMs)}.`
     return new EdgeError('rate_limit_exceeded', message, { retryAfterMs })

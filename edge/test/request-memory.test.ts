@@ -1,8 +1,7 @@
 /** What is left of a request when it is over: nothing, or the edge grows with each. */
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { collectGarbage } from '../../bench/lib/collect-garbage.ts'
 import { FollowedClient } from '../followed-client.ts'
 import type { TestTenant } from './support/pool-client.ts'
 import { TestPool } from './support/test-pool.ts'
@@ -24,12 +23,10 @@ beforeAll(async () => {
 })
 afterAll(() => pool.stop())
 
-async function collectGarbage(): Promise<void> {
-  setFlagsFromString('--expose-gc')
-  const collect: () => void = runInNewContext('gc')
+async function collectAll(): Promise<void> {
   // What one collection finds dead is let go of in a later turn, and what it held in the next one.
   for (let turn = 0; turn < 10; turn++) {
-    collect()
+    collectGarbage()
     await nextTurn()
   }
 }
@@ -45,7 +42,7 @@ describe('requests that are over', () => {
       await response.text()
     }
     expect(admitted).toHaveLength(count)
-    await collectGarbage()
+    await collectAll()
     const kept = admitted.filter((reference) => reference.deref() !== undefined)
     // The last may still be on the stack of the connection that brought it.
     expect(kept.length).toBeLessThan(count / 3)

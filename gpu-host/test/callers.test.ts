@@ -2,10 +2,12 @@
  * Who gets past which route of a host, for every route of its table, and what a caller may cost
  * that does not read, does not send, or does either as slowly as it can.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import type { Socket } from 'node:net'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { readConfig, type ServerLimits } from '../config.ts'
-import { HOST_ROUTES } from '../protocol.ts'
+import { HOST_ROUTES, hostErrorBody } from '../protocol.ts'
 import { createRoutes } from '../routes.ts'
 import { RawCaller, type RawReply } from './support/raw-caller.ts'
 import {
@@ -234,4 +236,21 @@ describe('a caller that', () => {
     expect(response.status).toBe(400)
     expect(await response.text()).toContain('nested more than')
   })
+})
+
+it('a refused request leaves nothing on its connection, which serves others', async () => {
+  const test = await start()
+  const waiting: number[] = []
+  const onRequest = (message: unknown): void => {
+    const { socket } = message as { socket: Socket }
+    waiting.push(socket.listenerCount('end'))
+  }
+  subscribe('http.server.request.start', onRequest)
+  const missing = createRequest({ adapter_digest: `sha256:${'9'.repeat(64)}` })
+  for (const _ of Array(5)) {
+    const response = await test.generate({ ...missing, request_id: randomUUID() })
+    expect(hostErrorBody.parse(await response.json()).error.code).toBe('adapter_not_found')
+  }
+  unsubscribe('http.server.request.start', onRequest)
+  expect(waiting).toEqual(Array(5).fill(waiting[0]))
 })

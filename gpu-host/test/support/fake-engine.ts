@@ -34,6 +34,8 @@ export interface FakeEngineOptions {
   readonly stepUs?: (rows: number) => number
   /** One token in so many ends generation; 0 = none. */
   readonly eosOneIn?: number
+  /** Each token says its byte so many times; absent = once. */
+  readonly repeats?: number
   /** Sees each batch before it runs; throws to reject the step. */
   readonly onStep?: (batch: StepBatch) => void
   /** Says that the logits of the row that follows `tokens` are not finite. */
@@ -114,7 +116,8 @@ export class FakeEngine implements Engine {
   }
 
   tokenBytes(token: number): Uint8Array {
-    return token < 256 ? Uint8Array.of(token) : new Uint8Array()
+    const { repeats = 1 } = this.#options
+    return token < 256 ? new Uint8Array(repeats).fill(token) : new Uint8Array()
   }
 
   isEndOfGeneration(token: number): boolean {

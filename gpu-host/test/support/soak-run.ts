@@ -7,7 +7,7 @@ import { appendFileSync } from 'node:fs'
 export const IS_SOAK = process.env.NOZZLE_SECURITY_SEED !== undefined
 export const SEED = Number(process.env.NOZZLE_SECURITY_SEED ?? 1)
 
-export function sized(short: number, full: number): number {
+export function sized<T>(short: T, full: T): T {
   return IS_SOAK ? full : short
 }
 
