@@ -16,7 +16,7 @@ import {
 } from './support/books.ts'
 import { ask, requireStream } from './support/inference.ts'
 import { readMetrics } from './support/metrics.ts'
-import { describeOnPools, itUnlessInWorkerd, ON_EACH_EDGE } from './support/on-edges.ts'
+import { describeOnPools, itUnlessInWorkerd, ON_NODE_UNLESS_CHOSEN } from './support/on-edges.ts'
 import { type Pool, startPool, untilHostReady } from './support/pool.ts'
 import { createPoolHome, type PoolHome } from './support/pool-home.ts'
 import { adapterDirectory, EXAMPLE_TASKS } from './support/tasks.ts'
@@ -36,7 +36,7 @@ const REQUESTS = 210
 const CONCURRENCY = 12
 const BROKEN_STREAMS = 8
 
-describeOnPools('usage', ON_EACH_EDGE, (edge) => {
+describeOnPools('usage', ON_NODE_UNLESS_CHOSEN, (edge) => {
   let home: PoolHome
   let pool: Pool
   let targets: Target[] = []
