@@ -164,6 +164,24 @@ describe('records and segments out of their place', () => {
     expect(scanSegment(Buffer.from(`${lines.join('\n')}\n`)).damaged).toBe(false)
   })
 
+  it('bill nothing anew: a line that stands twice, anywhere, is read once and in its place', () => {
+    const bytes = writeTraffic(2)
+    const billed = rig.settledEvents()
+    const ends = borders(bytes)
+    for (const [i, start] of ends.slice(0, -1).entries()) {
+      const line = bytes.subarray(start, ends[i + 1])
+      for (const to of ends) {
+        rig = new JournalRig()
+        rig.disk.writeFile(
+          pathOf(0),
+          Buffer.concat([bytes.subarray(0, to), line, bytes.subarray(to)]),
+        )
+        rig.open()
+        expect(rig.settledEvents(), `line ${i} at byte ${to} too`).toEqual(billed)
+      }
+    }
+  })
+
   it('take nothing back: a progress that stands too late counts for no less', () => {
     const journal = rig.open()
     journal.append([opened(0), progress(0, 3, 1), progress(0, 3, 8)])

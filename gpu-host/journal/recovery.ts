@@ -3,7 +3,8 @@
  *
  * - Torn tail: cut off, every record before it kept.
  * - Damage: the segment is kept aside as `.damaged`, and its readable records are written anew in
- *   its place. A segment of another journal is kept aside as `.foreign`, and nothing of it counts.
+ *   its place, each once and in their own order. A segment of another journal is kept aside as
+ *   `.foreign`, and nothing of it counts.
  * - The last two segments are written anew in any case, byte by byte: the last run's fsyncs of them
  *   may have failed, and what a failed fsync left can be read now and be gone after a power loss.
  *   It also takes the file away from a process that still has it open.
@@ -23,6 +24,7 @@ import {
   lastCrcOf,
   listSegments,
   listSetAside,
+  recordsAsWritten,
   type SegmentScan,
   scanSegment,
   segmentPath,
@@ -137,7 +139,7 @@ class Recovery {
         this.#notice('error', 'journal segments do not join: records are missing', { index })
       }
     }
-    for (const { record } of scan.records) this.#open.apply(record)
+    for (const record of recordsAsWritten(scan)) this.#open.apply(record)
     this.#lastCrc = lastCrcOf(scan)
     const whole = bytes.subarray(0, bytes.length - scan.tornBytes)
     if (scan.damaged || (scan.tornBytes > 0 && index !== last))
@@ -152,7 +154,7 @@ class Recovery {
   #salvage(path: string, index: number, bytes: Buffer, scan: SegmentScan): void {
     const lostBytes = scan.damagedBytes + scan.tornBytes
     const keptAs = this.#unusedPath(`${path}.damaged`)
-    const readable = scan.records.map(({ record }) => record)
+    const readable = recordsAsWritten(scan)
     // The copy first: at no moment is the segment without a name.
     replaceFile(this.#disk, keptAs, bytes)
     const note: JournalRecord = { t: 'salvaged', lost_bytes: lostBytes }

@@ -12,7 +12,7 @@ import {
   decodeRecord,
   NEWLINE,
 } from './frame.ts'
-import type { SegmentRecord } from './record.ts'
+import type { JournalRecord, SegmentRecord } from './record.ts'
 
 const SEGMENT_NAME = /^segment-(\d{10})\.jsonl$/
 
@@ -82,6 +82,13 @@ export function scanSegment(bytes: Buffer): SegmentScan {
     damagedBytes: unreadable.reduce((sum, region) => sum + region.end - region.start, 0),
     tornBytes: bytes.length - start,
   }
+}
+
+/** All that can be read, each once and in the order of its writing, wherever it lies by now. */
+export function recordsAsWritten({ records, damaged }: SegmentScan): JournalRecord[] {
+  if (!damaged) return records.map(({ record }) => record)
+  const once = new Map(records.map((decoded) => [`${decoded.number} ${decoded.crc}`, decoded]))
+  return [...once.values()].sort((a, b) => a.number - b.number).map(({ record }) => record)
 }
 
 /** Head of a segment; one that was written anew has it behind the note of that. */

@@ -14,6 +14,7 @@ import {
   lastCrcOf,
   listSegments,
   listSetAside,
+  recordsAsWritten,
   scanSegment,
   segmentPath,
 } from './segment.ts'
@@ -71,7 +72,7 @@ export function verifyJournal(disk: Disk, directory: string): JournalReport {
     if (bytes === null) continue
     const scan = scanSegment(bytes)
     const head = headOf(scan)
-    for (const { record } of scan.records) open.apply(record)
+    for (const record of recordsAsWritten(scan)) open.apply(record)
     const isFollowing = segments.at(-1)?.segment === index - 1 && lastCrc !== null
     const isOfJournal =
       journalId === null || head?.journal_id == null || head.journal_id === journalId

@@ -117,6 +117,14 @@ export const JOURNAL_BUGS: readonly PlantedBug[] = [
     tests: ['gpu-host/journal/damage.test.ts'],
   },
   {
+    name: 'records-read-where-they-lie',
+    harm: 'a line that a bad disk wrote twice opens again what was settled: billed in two ways',
+    file: 'gpu-host/journal/segment.ts',
+    from: '  if (!damaged) return records.map(',
+    to: '  if (damaged || !damaged) return records.map(',
+    tests: ['gpu-host/journal/damage.test.ts'],
+  },
+  {
     name: 'fsync-error-ignored',
     harm: 'what the kernel dropped is taken for safe, and lost with the next power cut',
     file: 'gpu-host/journal/group-fsync.ts',
