@@ -7,6 +7,8 @@ import { toTracingSettings, tracingEnvironment } from '#tracing/tracing-settings
 import { parseApiKey } from './auth/api-key.ts'
 import { LOG_LEVELS } from './log.ts'
 
+const poolSecret = z.string().min(32, 'must be at least 32 characters')
+
 const environment = z.object({
   ...tracingEnvironment,
   NOZZLE_PORT: z.coerce.number().int().min(0).max(65_535).default(8787),
@@ -15,7 +17,9 @@ const environment = z.object({
   NOZZLE_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
   /** Where clients reach this edge; absent = as the request was addressed. */
   NOZZLE_PUBLIC_URL: z.url().optional(),
-  NOZZLE_POOL_SECRET: z.string().min(32, 'must be at least 32 characters'),
+  NOZZLE_POOL_SECRET: poolSecret,
+  /** Good for signatures of others, never signed with: while a pool changes its secret. */
+  NOZZLE_POOL_SECRET_ALSO: poolSecret.optional(),
   NOZZLE_KEY_PEPPER: z.string().min(32, 'must be at least 32 characters'),
   NOZZLE_DATABASE_URL: z.string().min(1),
   NOZZLE_OPERATOR_KEY: z
@@ -55,6 +59,10 @@ function toConfig(env: z.infer<typeof environment>) {
     logLevel: env.NOZZLE_LOG_LEVEL,
     publicUrl: env.NOZZLE_PUBLIC_URL?.replace(/\/+$/, '') ?? null,
     poolSecret: new TextEncoder().encode(env.NOZZLE_POOL_SECRET),
+    /** Good for signatures of others: `poolSecret` first. */
+    acceptedSecrets: [env.NOZZLE_POOL_SECRET, env.NOZZLE_POOL_SECRET_ALSO ?? []]
+      .flat()
+      .map((secret) => new TextEncoder().encode(secret)),
     keyPepper: env.NOZZLE_KEY_PEPPER,
     databaseUrl: env.NOZZLE_DATABASE_URL,
     operatorKey: env.NOZZLE_OPERATOR_KEY,

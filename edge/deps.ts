@@ -149,7 +149,7 @@ export function createDeps(input: DepsInput): Deps {
       sessions,
       metrics,
     }),
-    hostVerifier: new HostVerifier(config.poolSecret, wallMs),
+    hostVerifier: new HostVerifier(config.acceptedSecrets, wallMs),
     catalog: new Catalog({ ...remembering, isBaseModel }),
     hosts: new HostClient({
       pool,

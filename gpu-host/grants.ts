@@ -4,7 +4,7 @@
  * signature is checked before anything in the token is believed.
  */
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto'
-import { errors, jwtVerify, SignJWT } from 'jose'
+import { errors, SignJWT } from 'jose'
 import type { Clock } from './clock.ts'
 import { HostError } from './errors.ts'
 import {
@@ -15,19 +15,21 @@ import {
   grantClaims,
 } from './protocol.ts'
 import { NonceBook } from './wire/nonce-book.ts'
+import { verifySignedToken } from './wire/signed-token.ts'
 
 /** Far above what one host can be asked within a grant's life. */
 const NONCES_MAX = 200_000
 const GRANT_BYTES_MAX = 4096
 
 export class GrantVerifier {
-  readonly #secret: Uint8Array
+  readonly #secrets: readonly Uint8Array[]
   readonly #clock: Clock
   readonly #startedS: number
   readonly #nonces = new NonceBook(NONCES_MAX)
 
-  constructor(secret: Uint8Array, clock: Clock) {
-    this.#secret = secret
+  /** @param secrets any of which may have signed. */
+  constructor(secrets: readonly Uint8Array[], clock: Clock) {
+    this.#secrets = secrets
     this.#clock = clock
     this.#startedS = Math.floor(clock.nowMs() / 1000)
   }
@@ -63,14 +65,13 @@ export class GrantVerifier {
     }
     let payload: unknown
     try {
-      const verified = await jwtVerify(token, this.#secret, {
+      payload = await verifySignedToken(token, this.#secrets, {
         algorithms: [GRANT_ALGORITHM],
         audience: 'host',
         clockTolerance: GRANT_SKEW_S,
         currentDate: new Date(this.#clock.nowMs()),
         requiredClaims: ['iat', 'exp'],
       })
-      payload = verified.payload
     } catch (error) {
       if (error instanceof errors.JWTExpired) {
         throw new HostError('grant_expired', 'the grant has expired')

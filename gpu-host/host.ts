@@ -33,6 +33,7 @@ export type HostSettings = Pick<
   | 'url'
   | 'edgeUrls'
   | 'poolSecret'
+  | 'acceptedSecrets'
   | 'journalDirectory'
   | 'stagingDirectory'
   | 'drainGraceMs'
@@ -330,7 +331,7 @@ export class Host {
       scheduler: this.scheduler,
       intake,
       direct: direct ?? null,
-      grants: new GrantVerifier(settings.poolSecret, clock),
+      grants: new GrantVerifier(settings.acceptedSecrets, clock),
       metrics: this.metrics,
       tracing: this.#tracing,
       baseModel: engine.baseModel,

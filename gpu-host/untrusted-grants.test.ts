@@ -46,7 +46,7 @@ function sign(payload: object): Promise<string> {
 
 async function outcome(authorization: string | undefined): Promise<GrantClaims | string> {
   try {
-    return await new GrantVerifier(SECRET, clock).verify(authorization, {
+    return await new GrantVerifier([SECRET], clock).verify(authorization, {
       method: 'POST',
       route: ROUTE,
     })

@@ -13,7 +13,7 @@ it(`lets no host in by ${COUNT} altered, forged, misused and replayed signatures
   const pass = (ms: number): void => {
     nowMs += ms
   }
-  const verifier = new HostVerifier(new TextEncoder().encode(SECRET), () => nowMs)
+  const verifier = new HostVerifier([new TextEncoder().encode(SECRET)], () => nowMs)
   const target = {
     audience: 'edge' as const,
     route: EDGE_ROUTES.usage,

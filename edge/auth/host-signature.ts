@@ -5,7 +5,6 @@
  * alone; beyond it a replay changes nothing, since usage events are unique by request id and a
  * heartbeat only repeats itself.
  */
-import { jwtVerify } from 'jose'
 import {
   GRANT_ALGORITHM,
   GRANT_SKEW_S,
@@ -14,6 +13,7 @@ import {
   grantClaims,
 } from '#protocol'
 import { NonceBook } from '#wire/nonce-book.ts'
+import { verifySignedToken } from '#wire/signed-token.ts'
 import { toHex } from '../digests.ts'
 import { EdgeError } from '../errors.ts'
 import { NONCES_MAX } from '../limits.ts'
@@ -22,12 +22,13 @@ import { isSameHash } from './api-key.ts'
 const TOKEN_BYTES_MAX = 4096
 
 export class HostVerifier {
-  readonly #secret: Uint8Array
+  readonly #secrets: readonly Uint8Array[]
   readonly #nowMs: () => number
   readonly #nonces = new NonceBook(NONCES_MAX)
 
-  constructor(secret: Uint8Array, nowMs: () => number) {
-    this.#secret = secret
+  /** @param secrets any of which may have signed. */
+  constructor(secrets: readonly Uint8Array[], nowMs: () => number) {
+    this.#secrets = secrets
     this.#nowMs = nowMs
   }
 
@@ -55,7 +56,7 @@ export class HostVerifier {
     const [, token] = /^Host ([A-Za-z0-9_.-]+)$/.exec(authorization ?? '') ?? []
     if (token === undefined || token.length > TOKEN_BYTES_MAX) throw invalid('there is none')
     try {
-      const { payload } = await jwtVerify(token, this.#secret, {
+      const payload = await verifySignedToken(token, this.#secrets, {
         algorithms: [GRANT_ALGORITHM],
         audience: 'edge',
         clockTolerance: GRANT_SKEW_S,

@@ -15,7 +15,7 @@ it(`refuses ${COUNT} altered, forged, misused and replayed grants (seed ${SEED})
   const pass = (ms: number): void => {
     nowMs += ms
   }
-  const grants = new GrantVerifier(new TextEncoder().encode(POOL_SECRET), clock)
+  const grants = new GrantVerifier([new TextEncoder().encode(POOL_SECRET)], clock)
   const target = {
     audience: 'host' as const,
     route: HOST_ROUTES.generate,

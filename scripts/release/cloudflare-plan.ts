@@ -22,7 +22,7 @@ export const CLOUDFLARE_FLAGS: FlagSpecs = {
   },
 }
 
-const OPTIONAL_SECRETS = ['NOZZLE_CLOUDEVENTS_TOKEN']
+const OPTIONAL_SECRETS = ['NOZZLE_CLOUDEVENTS_TOKEN', 'NOZZLE_POOL_SECRET_ALSO']
 const CONFIG = 'edge/wrangler.jsonc'
 const workerName = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/)
 
