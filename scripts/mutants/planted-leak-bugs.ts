@@ -71,7 +71,7 @@ const CONNECTIONS: readonly PlantedBug[] = [
     harm: 'a host that was taken over sends weights wherever it likes',
     file: 'scripts/release/kubernetes-host.ts',
     from: "      { ports: [{ port: 443, protocol: 'TCP' }] },\n",
-    to: '      {},\n',
+    to: '      { ports: [] },\n',
     tests: CONFINEMENT,
   },
 ]
