@@ -5,6 +5,7 @@
  */
 import { once } from 'node:events'
 import { type Server, STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Hono } from 'hono'
@@ -73,6 +74,7 @@ export async function startNodeServer(
   }) as Server
   server.maxConnections = CONNECTIONS_MAX
   refuseUnread(server)
+  const unused = trackUnused(server)
   guardConnections(server, {
     pace: replyPace,
     lingerMs: LINGER_MS,
@@ -92,17 +94,38 @@ export async function startNodeServer(
   return {
     url: `http://${host}:${boundPort}`,
     stop(graceMs) {
-      stopping ??= stopServer(server, graceMs)
+      stopping ??= stopServer(server, unused, graceMs)
       return stopping
     },
   }
 }
 
-async function stopServer(server: Server, graceMs: number): Promise<void> {
+/**
+ * Connections that no request has come over: browsers and load balancers open some beforehand. Node
+ * does not count them as idle, since it waits for their first request's headers.
+ */
+function trackUnused(server: Server): ReadonlySet<Socket> {
+  const unused = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    unused.add(socket)
+    socket.once('close', () => unused.delete(socket))
+  })
+  server.on('request', ({ socket }) => unused.delete(socket))
+  return unused
+}
+
+async function stopServer(
+  server: Server,
+  unused: ReadonlySet<Socket>,
+  graceMs: number,
+): Promise<void> {
   const closed = once(server, 'close')
   server.close()
-  // Replies that began before could not say that their connection ends.
-  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS)
+  const sweep = setInterval(() => {
+    // Replies that began before could not say that their connection ends.
+    server.closeIdleConnections()
+    for (const socket of unused) if (socket.bytesRead === 0) socket.destroy()
+  }, SWEEP_MS)
   const cut = setTimeout(() => server.closeAllConnections(), graceMs)
   await closed
   clearInterval(sweep)
