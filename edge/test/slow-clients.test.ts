@@ -2,9 +2,7 @@
  * Clients that do not read, do not send, or do either as slowly as they can: each is cut, none
  * makes the edge or a host hold more than a little for it, and nobody else notices.
  */
-import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { liveBytes } from '../../bench/lib/collect-garbage.ts'
@@ -14,6 +12,7 @@ import { HEADER_BYTES_MAX, REPLY_PACE } from '../limits.ts'
 import { readBytes } from '../read-body.ts'
 import type { TestTenant } from './support/pool-client.ts'
 import { ServerSockets } from './support/server-sockets.ts'
+import { startSilentClients } from './support/silent-clients.ts'
 import { TestPool, until } from './support/test-pool.ts'
 
 const CLIENTS = sized(3, 1000)
@@ -86,10 +85,14 @@ async function manyNeverRead(): Promise<() => void> {
       for (const caller of callers) caller.end()
     }
   }
-  const script = join(import.meta.dirname, 'support', 'never_read.py')
-  const args = [script, pool.url, String(CLIENTS), tenant.key, asked()]
-  const child = spawn('python3', args, { stdio: ['pipe', 'inherit', 'inherit'] })
-  return () => child.stdin.end()
+  const head = [
+    'POST /v1/chat/completions HTTP/1.1',
+    'host: test',
+    `authorization: Bearer ${tenant.key}`,
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(asked())}`,
+  ]
+  return startSilentClients(pool.url, CLIENTS, `${head.join('\r\n')}\r\n\r\n${asked()}`)
 }
 
 /** Of all TCP connections of this machine. */

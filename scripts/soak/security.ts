@@ -22,6 +22,7 @@ const SUITES = [
   'edge/test/revocation-live',
   'edge/test/wrong-keys',
   'edge/test/slow-clients',
+  'edge/test/idle-sockets',
   'edge/test/no-leaks',
 ]
 

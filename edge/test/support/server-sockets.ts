@@ -1,4 +1,4 @@
-/** What the servers of this process hold for their clients, in bytes, as Node counts it. */
+/** Connections to the servers of this process, and what waits on them, as Node counts it. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { Socket } from 'node:net'
 
@@ -13,6 +13,11 @@ export class ServerSockets {
 
   constructor() {
     subscribe(CHANNEL, this.#take)
+  }
+
+  /** Of those that came since this was made. */
+  get open(): number {
+    return this.#open.size
   }
 
   /** The most that any connection had waiting for its client. */
