@@ -1,4 +1,4 @@
-/** Connections by the thousand that ask nothing, or begin to: each costs little, and not for long. */
+/** Connections by the thousand that ask nothing, or half of it: each costs little, not for long. */
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { liveBytes } from '../../bench/lib/collect-garbage.ts'
 import { reportRun, SEED, sized } from '../../gpu-host/test/support/soak-run.ts'
@@ -33,7 +33,8 @@ async function ask(): Promise<number> {
   return performance.now() - startMs
 }
 
-it(`${CONNECTIONS} connections that ask nothing cost little, are cut, and keep nobody out`, async () => {
+const TITLE = `${CONNECTIONS} connections that ask nothing cost little, are cut, and keep nobody out`
+it(TITLE, async () => {
   await ask()
   const sockets = new ServerSockets()
   const liveBefore = liveBytes()
