@@ -20,7 +20,8 @@ export function createNodeTransport(): HostTransport {
       const call = new Call(requestId, signal, resolve, reject)
       // What has gone already is not sent.
       if (signal.aborted) return call.onAbort()
-      const content = typeof body === 'string' ? body : Readable.from(body)
+      // Of a stream no more than one piece waits here.
+      const content = typeof body === 'string' ? body : Readable.from(body, { highWaterMark: 1 })
       agent.dispatch({ origin, path, method: 'POST', headers, body: content }, call)
     })
   }
