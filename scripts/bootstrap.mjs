@@ -20,12 +20,16 @@ const PRODUCT_TASKS = ['start', 'nozzle']
 /** Bytes that npm fetches with an empty cache on Linux x64, measured with npm 11. */
 const DOWNLOAD_MB = { product: 156, all: 401 }
 
-/** What npm wrote when it last finished, against the lock file: true when nothing is to be done. */
-function isInstalled(needsDevelopment) {
-  const installedPath = join(root, 'node_modules', '.package-lock.json')
-  if (!existsSync(pinnedNode) || !existsSync(installedPath)) return false
+/** What npm wrote when it last finished; null = it never has. */
+function readInstalled() {
+  const path = join(root, 'node_modules', '.package-lock.json')
+  return existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).packages : null
+}
+
+/** Against the lock file: true when nothing is to be done. */
+function isComplete(installed, needsDevelopment) {
+  if (!existsSync(pinnedNode) || installed === null) return false
   const wanted = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages
-  const installed = JSON.parse(readFileSync(installedPath, 'utf8')).packages
   return Object.entries(wanted).every(([path, { version, optional, dev }]) => {
     if (path === '') return true
     const found = installed[path]
@@ -60,7 +64,11 @@ if (!hasPinnedNode && Number(process.versions.node.split('.')[0]) < NODE_MAJOR) 
   process.exit(1)
 }
 const needsDevelopment = !PRODUCT_TASKS.includes(process.argv[2])
-if (!isInstalled(needsDevelopment)) install(needsDevelopment)
+const installed = readInstalled()
+if (!isComplete(installed, needsDevelopment)) {
+  // Whoever has the development packages keeps them.
+  install(needsDevelopment || Object.values(installed ?? {}).some(({ dev }) => dev))
+}
 const child = spawn(
   pinnedNode,
   [
