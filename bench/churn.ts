@@ -36,6 +36,8 @@ const COMPLETION_TOKENS = 24
 const FEW_ADAPTERS = 100
 /** Of all adapters, the share that the RAM tier can hold; the rest come from disk. */
 const RAM_SHARE = 1 / 4
+/** Every request is served, however busy the machine. */
+const WAIT_MS_MAX = 60_000
 /** Requests before each measured run, to settle what is resident. */
 const WARM_UP_SHARE = 1 / 5
 
@@ -61,9 +63,11 @@ export async function runChurn(options: ChurnOptions) {
       completionTokens: COMPLETION_TOKENS,
     })
     const ramAdapters = Math.max(FEW_ADAPTERS, Math.ceil(adapters * RAM_SHARE))
-    const scheduler = await createBenchScheduler(engine, scratch, ramAdapters * fleet.payloadBytes)
-    const rounds = await measureRounds(scheduler, fleet, engine, options)
-    await scheduler.close()
+    const ramBytes = ramAdapters * fleet.payloadBytes
+    const scheduler = await createBenchScheduler(engine, scratch, ramBytes, WAIT_MS_MAX)
+    const rounds = await measureRounds(scheduler, fleet, engine, options).finally(() =>
+      scheduler.close(),
+    )
     return {
       shape,
       device: engine.info.device,

@@ -18,7 +18,7 @@ const DIRECTIONS: Readonly<Record<string, readonly RegExp[]>> = {
   scripts: [
     /^db\//,
     /^gpu-host\/protocol\.ts$/,
-    /^edge\/auth\/api-key\.ts$/,
+    /^edge\/(auth\/api-key|catalog\/model-reference)\.ts$/,
     /^native\/(build|cuda-library|paths)\.ts$/,
   ],
   examples: [/^scripts\/up\/pool-process\.ts$/],
@@ -32,7 +32,7 @@ const NEVER: readonly { from: RegExp; except: RegExp; never: RegExp }[] = [
   { from: /^gpu-host\/adapters\//, except: /^$/, never: /^gpu-host\/scheduler\/(?!adapter-port)/ },
   {
     from: /^edge\//,
-    except: /\/node(-server|-assets|-connections|-digests|-transport)?\.ts$/,
+    except: /\/node(-server|-assets|-digests|-transport)?\.ts$/,
     never: /^node:/,
   },
   { from: /^edge\//, except: /\/node-transport\.ts$/, never: /^undici/ },

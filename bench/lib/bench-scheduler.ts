@@ -11,11 +11,15 @@ import { Scheduler } from '../../gpu-host/scheduler/scheduler.ts'
 import { createMetrics } from '../../gpu-host/telemetry/metrics.ts'
 import type { NativeEngine } from '../../native/index.ts'
 
-/** As gpu-host/index.ts puts it together, with the host's own defaults for its limits. */
+/**
+ * As gpu-host/index.ts puts it together, with the host's own defaults for its limits.
+ * @param waitTargetMs absent = the host refuses whom it could not serve in time, as it does.
+ */
 export async function createBenchScheduler(
   engine: NativeEngine,
   scratch: string,
   ramBytesMax: number,
+  waitTargetMs?: number,
 ): Promise<Scheduler> {
   const { scheduler: limits, journal: journalLimits } = readConfig({
     NOZZLE_POOL_SECRET: 'of no use: nothing listens in a benchmark',
@@ -41,7 +45,7 @@ export async function createBenchScheduler(
     metrics: createMetrics({ withProcess: false }),
     clock: systemClock,
     log,
-    limits,
+    limits: { ...limits, waitTargetMs: waitTargetMs ?? limits.waitTargetMs },
     renderChat: () => '',
     hostId: 'hst_bench',
     randomSeed: () => 0,

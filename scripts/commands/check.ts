@@ -9,6 +9,7 @@ import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { locateDataDir } from '../lib/data-dir.ts'
 import { runHostTool } from '../lib/host-tool.ts'
+import { otherBaseNote } from '../lib/named-base.ts'
 import { formatBytes } from '../lib/output.ts'
 import { findPeftFiles, type PeftFiles } from '../lib/peft-directory.ts'
 import { type Progress, progressOn, type StartProgress } from '../lib/upload-progress.ts'
@@ -46,6 +47,8 @@ export async function checkAdapter(call: CommandCall, files: PeftFiles): Promise
   const progress = progressOn(output)
   const source = call.env.NOZZLE_BASE_MODEL
   const base = await ensureBaseModel(source, models, output.note, progress)
+  const foreign = otherBaseNote(files.configPath, base.name)
+  if (foreign !== null) output.note(foreign)
   const rankMax = call.env.NOZZLE_RANK_MAX || RANK_MAX_DEFAULT
   const args = [files.directory, base.path, base.name, rankMax]
   const conversion = new Conversion(progress)
@@ -56,7 +59,7 @@ export async function checkAdapter(call: CommandCall, files: PeftFiles): Promise
   if (!parsed.success) throw new CliError('unexpected', `the check failed:\n${stderr || stdout}`)
   if (!('error' in parsed.data)) return parsed.data
   const { message, param } = parsed.data.error
-  throw new CliError('refused', message, param ? `Look at: ${param}` : null)
+  throw new CliError('refused', message, param ? `Correct ${param}.` : null)
 }
 
 const conversionLine = z.object({ bytes_done: z.int(), bytes_total: z.int() })

@@ -1,7 +1,9 @@
 /** `nozzle deploy`: a PEFT adapter becomes the serving version of a model. */
 import { existsSync } from 'node:fs'
+import { MODEL_NAME } from '../../edge/catalog/model-reference.ts'
 import { callEdge, toPath } from '../lib/api-client.ts'
 import { callerPath } from '../lib/caller-path.ts'
+import { CliError } from '../lib/cli-error.ts'
 import type { Command, CommandCall } from '../lib/command.ts'
 import { locateDataDir } from '../lib/data-dir.ts'
 import { deployAdapter, toCurlLine } from '../lib/deploy-adapter.ts'
@@ -15,6 +17,7 @@ import {
   resolveTenant,
   TENANT_FLAG,
 } from '../lib/edge-target.ts'
+import { otherBaseNote } from '../lib/named-base.ts'
 import { formatBytes, quoteForShell } from '../lib/output.ts'
 import { findPeftFiles } from '../lib/peft-directory.ts'
 import { progressOn, startWaiting } from '../lib/upload-progress.ts'
@@ -52,7 +55,7 @@ export const deployCommand: Command = {
   ],
   async run(call) {
     const [directory = ''] = call.positionals
-    const model = call.flags.requiredText('model')
+    const model = requireName(call.flags.requiredText('model'))
     const canary = call.flags.integer('canary', 0, 100)
     const isForced = call.flags.isSet('force')
     const files = findPeftFiles(callerPath(call, directory))
@@ -67,13 +70,19 @@ export const deployCommand: Command = {
     const { note } = call.output
     const progress = progressOn(call.output)
     const { signal } = call
-    // A wrong key or tenant is told before the upload, not after.
+    // What needs no upload to be wrong is told before it, not after.
     const path = toPath('v1', 'tenants', tenant, 'models')
-    await callEdge(target, { method: 'GET', path, signal }, modelList)
+    const models = await callEdge(target, { method: 'GET', path, signal }, modelList)
+    if (canary !== undefined && !models.data.some(({ name }) => name === model)) {
+      const fix = 'Deploy it without --canary first.'
+      throw new CliError('refused', `${tenant}/${model} has no version beside a canary yet`, fix)
+    }
     note(`uploading ${formatBytes(files.bytes)} to ${tenant}/${model}`)
     const onSent = () => startWaiting(call.output, 'the pool checks and converts it')
     const request = { tenant, model, files, canary, isForced, progress, onSent, signal }
     const deployed = await deployAdapter(target, request)
+    const foreign = otherBaseNote(files.configPath, deployed.base_model)
+    if (foreign !== null) note(foreign)
     if (deployed.unchanged) note(`version ${deployed.version} of these bytes serves already`)
     const { ended_canary: ended } = deployed
     if (ended) note(`the canary that ran, version ${ended.version} (${ended.weight} %), has ended`)
@@ -88,6 +97,16 @@ export const deployCommand: Command = {
     ]
     call.output.data({ ...deployed, curl }, text.join('\n'))
   },
+}
+
+/** Throws `usage`. */
+function requireName(model: string): string {
+  if (MODEL_NAME.test(model)) return model
+  throw new CliError(
+    'usage',
+    `--model "${model}" is no name of a model`,
+    'Use up to 64 letters, digits, ".", "_" and "-", with a letter or digit at both ends.',
+  )
 }
 
 /** What a shell puts in for a key of the tenant: the demo key's file where that is one. */

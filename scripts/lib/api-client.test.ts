@@ -78,7 +78,7 @@ describe('sendToEdge', () => {
       response.writeHead(503, { 'retry-after': '7' })
       response.end(JSON.stringify({ error: { message: 'full', param: 'lora_alpha' } }))
     }
-    await expect(get()).rejects.toMatchObject({ fix: 'Look at: lora_alpha Try again in 7 s.' })
+    await expect(get()).rejects.toMatchObject({ fix: 'Correct lora_alpha. Try again in 7 s.' })
   })
 
   it.each([

@@ -93,7 +93,7 @@ async function toRefusal(response: Response): Promise<EdgeRefusal> {
   const requestId = response.headers.get('x-request-id')
   const retryAfter = response.headers.get('retry-after')
   const hints = [
-    field ? `Look at: ${field}` : null,
+    fixOf(code) ?? (field ? `Correct ${field}.` : null),
     retryAfter ? `Try again in ${retryAfter} s.` : null,
   ].filter((hint) => hint !== null)
   return new EdgeRefusal(
@@ -102,6 +102,14 @@ async function toRefusal(response: Response): Promise<EdgeRefusal> {
     hints.length > 0 ? hints.join(' ') : null,
     code,
   )
+}
+
+function fixOf(code: string | null): string | null {
+  if (code === 'model_not_found') return '`nozzle model ls` lists the models of the tenant.'
+  if (code === 'invalid_api_key') {
+    return 'Keys are taken from --api-key, NOZZLE_API_KEY, the profile, the data directory, in this order.'
+  }
+  return null
 }
 
 interface ErrorText {
