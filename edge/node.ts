@@ -29,6 +29,7 @@ const START_FIXES: Readonly<Record<string, string>> = {
   configuration_invalid: 'correct the environment variable; edge/config.ts lists them',
   EADDRINUSE: 'choose another NOZZLE_PORT, or 0 for any free one',
   EACCES: 'choose a NOZZLE_PORT above 1023',
+  ENOTFOUND: 'correct NOZZLE_DATABASE_URL: its host has no address',
 }
 
 async function main(): Promise<void> {

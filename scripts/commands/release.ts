@@ -147,6 +147,11 @@ const secrets: Command = {
     mkdirSync(folder, { recursive: true })
     const paths = files.map(({ path }) => join(folder, path))
     for (const { path, text } of files) writePrivateFile(join(folder, path), text)
+    if (!call.env.NOZZLE_DATABASE_URL) {
+      call.output.note(
+        'without NOZZLE_DATABASE_URL the database is that of compose.edge.yaml alone',
+      )
+    }
     call.output.data({ files: paths }, paths.map((path) => `wrote  ${path}`).join('\n'))
   },
 }

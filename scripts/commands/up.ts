@@ -15,6 +15,7 @@ import { ensureBaseModel } from '../setup/base-model.ts'
 import { DEVICES, type Device, prepareDevice, prepareNative } from '../setup/prepare.ts'
 import { ensureDemoContent } from '../up/demo-content.ts'
 import { EmbeddedPool } from '../up/embedded-pool.ts'
+import { requireFreePort } from '../up/free-port.ts'
 import { readHostPlan, resizePlan, writeHostPlan } from '../up/host-plan.ts'
 import { waitForLeftovers } from '../up/leftover-children.ts'
 import { acquirePoolLock } from '../up/pool-lock.ts'
@@ -124,11 +125,12 @@ function planHosts(dir: DataDir, text: string | undefined, note: (text: string) 
 async function serve(call: CommandCall, dir: ReturnType<typeof locateDataDir>): Promise<void> {
   const { output, projectRoot, signal, hurry } = call
   const { note } = output
+  await waitForLeftovers(dir, note, signal)
+  await requireFreePort(call.env)
   const env: NodeJS.ProcessEnv = { ...call.env, ...(await prepareEngine(call)) }
   const source = env.NOZZLE_BASE_MODEL
   const baseModel = await ensureBaseModel(source, dir.models, note, progressOn(output))
   const secrets = await loadSecrets(dir)
-  await waitForLeftovers(dir, note, signal)
   planHosts(dir, env.NOZZLE_HOSTS, note)
   const pool = new EmbeddedPool({ env, dir, secrets, baseModel, projectRoot, note, hurry })
   const ended = new AbortController()

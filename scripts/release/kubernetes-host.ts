@@ -49,8 +49,8 @@ export function kubernetesHostFiles(plan: HostPlan): ReleaseFile[] {
   return [
     ...files,
     kustomization(plan, NAME, files, [
-      'Nozzle hosts. `kubectl apply -k .` in this folder, after these two:',
-      `a PersistentVolumeClaim ${MODELS_CLAIM} (ReadOnlyMany) that holds ${plan.modelPath.replace('/models/', '')}, and`,
+      'Nozzle hosts. `kubectl apply -k .` in this folder. Before it, a PersistentVolumeClaim',
+      `${MODELS_CLAIM} (ReadOnlyMany) that holds ${plan.modelPath.replace('/models/', '')}, and its secrets.`,
     ]),
   ]
 }

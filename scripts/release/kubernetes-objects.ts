@@ -210,7 +210,7 @@ export function kustomization(
   const secret = `${service}-secrets --from-env-file=${service}.secrets.env`
   return manifest('kustomization.yaml', object, {}, [
     ...head,
-    'The secrets are made by hand once, from what `nozzle release secrets` wrote, and stand nowhere here:',
+    'The secrets are made by hand once, where `nozzle release secrets` wrote them, and are not in here:',
     `  kubectl create namespace ${plan.namespace}`,
     `  kubectl -n ${plan.namespace} create secret generic ${secret}`,
   ])
