@@ -9,13 +9,13 @@ import {
   locateDataDir,
   writePrivateFile,
 } from '../lib/data-dir.ts'
+import { requireFreePort } from '../lib/edge-port.ts'
 import { whenAborted } from '../lib/interrupt.ts'
 import { progressOn } from '../lib/upload-progress.ts'
 import { ensureBaseModel } from '../setup/base-model.ts'
 import { DEVICES, type Device, prepareDevice, prepareNative } from '../setup/prepare.ts'
 import { ensureDemoContent } from '../up/demo-content.ts'
 import { EmbeddedPool } from '../up/embedded-pool.ts'
-import { requireFreePort } from '../up/free-port.ts'
 import { readHostPlan, resizePlan, writeHostPlan } from '../up/host-plan.ts'
 import { waitForLeftovers } from '../up/leftover-children.ts'
 import { acquirePoolLock } from '../up/pool-lock.ts'

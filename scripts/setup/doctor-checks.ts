@@ -11,13 +11,13 @@ import {
   statfsSync,
   statSync,
 } from 'node:fs'
-import { createServer } from 'node:net'
 import { availableParallelism, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { findCudaLibrary } from '../../native/cuda-library.ts'
 import { NATIVE_PATHS } from '../../native/paths.ts'
 import { readRunning } from '../lib/data-dir.ts'
+import { probeEdgePort } from '../lib/edge-port.ts'
 import { formatBytes } from '../lib/output.ts'
 import { isReadByOthers, profilesPath } from '../lib/profiles.ts'
 import { DEFAULT_BASE_MODEL, hashFile } from './base-model.ts'
@@ -26,7 +26,6 @@ import { checkDatabase, checkStore } from './record-checks.ts'
 
 const DISK_BYTES_MIN = 2_000_000_000
 const MEMORY_BYTES_MIN = 2_000_000_000
-const PORT_DEFAULT = 8787
 
 export const MACHINE_CHECKS: readonly DoctorCheck[] = [
   { name: 'node', run: checkNode },
@@ -153,18 +152,11 @@ function checkDisk({ dir, diskBytesMin = DISK_BYTES_MIN }: DoctorPlace): Finding
 }
 
 async function checkPort({ env, dir }: DoctorPlace): Promise<Finding> {
-  const port = Number(env.NOZZLE_PORT || PORT_DEFAULT)
   const running = readRunning(dir)
   if (running) return ok(`a pool of this data directory serves at ${running.edge_url}`)
-  const server = createServer()
-  const { promise, resolve } = Promise.withResolvers<Finding>()
-  server.on('error', (error) => {
-    resolve(fail(`port ${port} is not to be had (${error.message})`, 'Set NOZZLE_PORT; 0 = any.'))
-  })
-  server.listen(port, env.NOZZLE_ADDRESS || '127.0.0.1', () => {
-    server.close(() => resolve(ok(port === 0 ? 'any free one' : `${port} is free`)))
-  })
-  return promise
+  const { port, fault } = await probeEdgePort(env)
+  if (fault === null) return ok(port === 0 ? 'any free one' : `${port} is free`)
+  return fail(`port ${port} is not to be had (${fault.message})`, 'Set NOZZLE_PORT; 0 = any.')
 }
 
 function checkGpu({ env }: DoctorPlace): Finding {

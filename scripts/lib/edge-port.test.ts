@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:net'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { requireFreePort } from './free-port.ts'
+import { requireFreePort } from './edge-port.ts'
 
 let server: Server
 let port: number
