@@ -18,6 +18,8 @@ import { TestPool, until } from './support/test-pool.ts'
 const CLIENTS = sized(3, 1000)
 const STALL_MS = sized(1000, REPLY_PACE.graceMs)
 const BUFFERED_MAX = 256 * 1024
+/** Edge and host are one process here, and each may hold as much. */
+const LIVE_MAX = 2 * BUFFERED_MAX
 /**
  * More than the operating system takes for a client that does not read: megabytes on loopback,
  * whose segments are large. The clients of the soak have segments as on a network, and it takes
@@ -182,7 +184,7 @@ it(`${CLIENTS} clients that never read hold at most 256 KiB each, are cut, and h
     healthy_requests: [before.length, beside.length, after.length],
   })
   expect(stillOpen).toBe(CLIENTS)
-  expect(liveEach).toBeLessThanOrEqual(BUFFERED_MAX)
+  expect(liveEach).toBeLessThanOrEqual(LIVE_MAX)
   expect(quantile(beside, 0.99)).toBeLessThanOrEqual(1.1 * alone)
 }, 600_000)
 
