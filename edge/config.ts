@@ -4,10 +4,9 @@
  */
 import { z } from 'zod'
 import { toTracingSettings, tracingEnvironment } from '#tracing/tracing-settings.ts'
+import { poolSecretEnvironment, toPoolSecrets } from '#wire/pool-secrets.ts'
 import { parseApiKey } from './auth/api-key.ts'
 import { LOG_LEVELS } from './log.ts'
-
-const poolSecret = z.string().min(32, 'must be at least 32 characters')
 
 const environment = z.object({
   ...tracingEnvironment,
@@ -17,9 +16,7 @@ const environment = z.object({
   NOZZLE_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
   /** Where clients reach this edge; absent = as the request was addressed. */
   NOZZLE_PUBLIC_URL: z.url().optional(),
-  NOZZLE_POOL_SECRET: poolSecret,
-  /** Good for signatures of others, never signed with: while a pool changes its secret. */
-  NOZZLE_POOL_SECRET_ALSO: poolSecret.optional(),
+  ...poolSecretEnvironment,
   NOZZLE_KEY_PEPPER: z.string().min(32, 'must be at least 32 characters'),
   NOZZLE_DATABASE_URL: z.string().min(1),
   NOZZLE_OPERATOR_KEY: z
@@ -58,11 +55,7 @@ function toConfig(env: z.infer<typeof environment>) {
     address: env.NOZZLE_ADDRESS,
     logLevel: env.NOZZLE_LOG_LEVEL,
     publicUrl: env.NOZZLE_PUBLIC_URL?.replace(/\/+$/, '') ?? null,
-    poolSecret: new TextEncoder().encode(env.NOZZLE_POOL_SECRET),
-    /** Good for signatures of others: `poolSecret` first. */
-    acceptedSecrets: [env.NOZZLE_POOL_SECRET, env.NOZZLE_POOL_SECRET_ALSO ?? []]
-      .flat()
-      .map((secret) => new TextEncoder().encode(secret)),
+    ...toPoolSecrets(env),
     keyPepper: env.NOZZLE_KEY_PEPPER,
     databaseUrl: env.NOZZLE_DATABASE_URL,
     operatorKey: env.NOZZLE_OPERATOR_KEY,

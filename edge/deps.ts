@@ -28,7 +28,7 @@ import { HostClient } from './pool/host-client.ts'
 import { HostCommands } from './pool/host-commands.ts'
 import { HostHealth, type HostHealthOptions } from './pool/host-health.ts'
 import { HostPace } from './pool/host-pace.ts'
-import { fetchTransport, type HostTransport } from './pool/host-transport.ts'
+import { fetchTransport, type HostTransport, tellForeign } from './pool/host-transport.ts'
 import { PoolView } from './pool/pool-view.ts'
 import { HostProber } from './pool/prober.ts'
 import { RefusalMemory } from './pool/refusal-memory.ts'
@@ -91,7 +91,8 @@ export interface Deps extends DepsInput {
 export function createDeps(input: DepsInput): Deps {
   const { config, db, availability, fetch, log, nowMs: wallMs } = input
   const { monotonicMs = () => performance.now(), patience = HOST_PATIENCE } = input
-  const { digests = webDigests, transport = fetchTransport(fetch) } = input
+  const { digests = webDigests } = input
+  const transport = tellForeign(input.transport ?? fetchTransport(fetch), log)
   const metrics = new EdgeMetrics()
   const clock = new PoolClock({ readMs: () => databaseTimeMs(db), wallMs, monotonicMs, log })
   const downForMs = () => availability?.downForMs() ?? null

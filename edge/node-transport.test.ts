@@ -117,6 +117,19 @@ it('rejects when the connection breaks off, and says what the system says when t
   await expect(gone).rejects.toMatchObject({ code: 'ECONNREFUSED' })
 })
 
+it('reads nothing of a reply to another request, and closes its connection', async () => {
+  const closed = new Promise<void>((resolve) => {
+    answer = (response) => {
+      response.on('close', resolve)
+      response.writeHead(200, { 'x-request-id': 'req_2' }).write('for another')
+    }
+  })
+  await expect(post()).rejects.toThrow(ForeignReply)
+  await closed
+  answer = (response) => response.writeHead(200, { 'x-request-id': 'req_1' }).end('own')
+  expect(await readText(await post())).toBe('own')
+})
+
 it('sends a stream as it comes', async () => {
   answer = (response) => response.end('whole')
   const arrived: string[] = []

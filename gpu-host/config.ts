@@ -9,6 +9,7 @@ import { HostError } from './errors.ts'
 import { errorText } from './log.ts'
 import { toTracingSettings, tracingEnvironment } from './tracing/tracing-settings.ts'
 import { toVllmSettings, vllmEnvironment } from './vllm/vllm-settings.ts'
+import { poolSecretEnvironment, toPoolSecrets } from './wire/pool-secrets.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -30,8 +31,6 @@ const SETTLEMENT_BYTES = 4 * KIB
 const whole = (fallback: number, min: number, max: number) =>
   z.coerce.number().int().min(min).max(max).default(fallback)
 
-const poolSecret = z.string().min(32, 'must be at least 32 characters')
-
 const environment = z.object({
   ...vllmEnvironment,
   ...tracingEnvironment,
@@ -50,9 +49,7 @@ const environment = z.object({
     .string()
     .regex(/^[A-Za-z0-9._-]{1,80}$/)
     .optional(),
-  NOZZLE_POOL_SECRET: poolSecret,
-  /** Good for signatures of others, never signed with: while a pool changes its secret. */
-  NOZZLE_POOL_SECRET_ALSO: poolSecret.optional(),
+  ...poolSecretEnvironment,
   NOZZLE_DATA_DIR: z.string().min(1).default('.nozzle'),
   NOZZLE_BASE_MODEL_PATH: z.string().min(1),
   NOZZLE_BASE_MODEL_NAME: z.string().min(1).max(200),
@@ -198,11 +195,7 @@ function toConfig(env: z.infer<typeof environment>) {
     port: env.NOZZLE_HOST_PORT,
     url: env.NOZZLE_HOST_URL ?? null,
     edgeUrls: env.NOZZLE_EDGE_URL,
-    poolSecret: new TextEncoder().encode(env.NOZZLE_POOL_SECRET),
-    /** Good for signatures of others: `poolSecret` first. */
-    acceptedSecrets: [env.NOZZLE_POOL_SECRET, env.NOZZLE_POOL_SECRET_ALSO ?? []]
-      .flat()
-      .map((secret) => new TextEncoder().encode(secret)),
+    ...toPoolSecrets(env),
     journalDirectory: join(hostDirectory, 'journal'),
     diskTierDirectory: join(hostDirectory, 'adapters'),
     stagingDirectory: join(hostDirectory, 'staging'),

@@ -3,7 +3,8 @@
  * is in node-transport.ts.
  */
 import { REQUEST_ID_HEADER } from '#protocol'
-import { requireOwn } from './own-reply.ts'
+import type { Log } from '../log.ts'
+import { ForeignReply, requireOwn } from './own-reply.ts'
 
 export interface HostPost {
   readonly url: string
@@ -51,6 +52,22 @@ function toReply({ status, body }: Response): HostReply {
       const next = await reader?.read()
       return next?.value ?? null
     },
+  }
+}
+
+/** Says so where a host answers another request: one that is out of step is to be looked at. */
+export function tellForeign(send: HostTransport, log: Log): HostTransport {
+  return async (call) => {
+    try {
+      return await send(call)
+    } catch (error) {
+      if (error instanceof ForeignReply) {
+        log('error', 'a host answered another request: its connection is closed', {
+          request_id: call.requestId,
+        })
+      }
+      throw error
+    }
   }
 }
 

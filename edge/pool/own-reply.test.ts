@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { runAttempt } from './attempt.ts'
-import { fetchTransport } from './host-transport.ts'
+import { fetchTransport, tellForeign } from './host-transport.ts'
 import { ForeignReply, requireOwn } from './own-reply.ts'
 
 const accepted = (request_id: string) => ({
@@ -64,6 +64,21 @@ describe('a reply to another request', () => {
     }
     await expect(foreign()).rejects.toThrow(ForeignReply)
     expect((await attempt(foreign)).read).toEqual(['wrong_reply'])
+  })
+
+  it('is told to whoever looks at the log, and no other failure is', async () => {
+    const told: unknown[] = []
+    const post = { url: 'http://host.test/', headers: {}, body: '' }
+    const { signal } = new AbortController()
+    const ask = (requestId: string, fetched: () => Promise<Response>) => {
+      const send = tellForeign(fetchTransport(fetched), (...line) => told.push(line))
+      return send({ ...post, requestId, signal })
+    }
+    const ofFirst = async () => new Response('', { headers: { 'x-request-id': 'req_1' } })
+    await ask('req_1', ofFirst)
+    await expect(ask('req_2', ofFirst)).rejects.toThrow(ForeignReply)
+    await expect(ask('req_3', () => Promise.reject(new Error('gone')))).rejects.toThrow('gone')
+    expect(told).toEqual([['error', expect.any(String), { request_id: 'req_2' }]])
   })
 
   it('is not one that names the own request, or none', async () => {

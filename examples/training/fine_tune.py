@@ -79,7 +79,7 @@ def main():
     model.eval()
     save_f16(model, args.out, Path(args.base).name.removesuffix(".gguf"))
     held_out = examples[-n_held_out:][:HELD_OUT_MAX]
-    print(f"asking {len(held_out)} held-out examples, which takes as long as the training", flush=True)
+    print(f"asking {len(held_out)} held-out examples, which takes minutes", flush=True)
     print(f"{accuracy(model, tokenizer, held_out):.0%} of {len(held_out)} held-out examples answered exactly")
     print(f"saved in {args.out}; next: nozzle check {args.out}")
 
