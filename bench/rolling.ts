@@ -21,6 +21,8 @@ export interface RollingOptions {
   /** Streams that run all the time. */
   readonly streams: number
   readonly seed: number
+  /** Of each host, so that a busy machine's forecast refuses nobody; absent = its own. */
+  readonly waitTargetMs?: number
 }
 
 const EDGES = 2
@@ -44,7 +46,7 @@ const hostState = z.object({
 })
 
 /** Fields of the report are explained in this folder's README. */
-export async function runRolling({ drains, streams, seed }: RollingOptions) {
+export async function runRolling({ drains, streams, seed, waitTargetMs }: RollingOptions) {
   const binaries = findPostgres()
   if (binaries === null) throw new Error('this bench needs initdb and postgres in PATH')
   const directory = mkdtempSync(join(tmpdir(), 'nozzle-rolling-'))
@@ -59,6 +61,7 @@ export async function runRolling({ drains, streams, seed }: RollingOptions) {
       ...{ edges: EDGES, hosts: HOSTS, tenants: TENANTS, seed, drainGraceMs: DRAIN_GRACE_MS },
       sequences: Math.ceil((streams / HOSTS) * SEQUENCES_FACTOR),
       queueDepth: streams,
+      ...(waitTargetMs !== undefined && { waitTargetMs }),
       stepMs: Math.max(STEP_MS_MIN, Math.round((1000 * streams) / CHUNKS_PER_SECOND)),
     })
     const load = new PoolLoad(cluster, set, { clients: streams, seed, streamShare: 1 })

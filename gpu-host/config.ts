@@ -53,6 +53,8 @@ const environment = z.object({
   NOZZLE_DATA_DIR: z.string().min(1).default('.nozzle'),
   NOZZLE_BASE_MODEL_PATH: z.string().min(1),
   NOZZLE_BASE_MODEL_NAME: z.string().min(1).max(200),
+  /** A file with a Jinja template, in the place of the one in the base model's file. */
+  NOZZLE_CHAT_TEMPLATE: z.string().min(1).optional(),
   /**
    * Edges that hear of this host, with commas between them; usage goes to one that answers. Absent
    * = nothing is reported; usage stays in the journal.
@@ -205,6 +207,8 @@ function toConfig(env: z.infer<typeof environment>) {
     drainGraceMs: env.NOZZLE_DRAIN_GRACE_MS,
     /** null = no spans. */
     tracing: toTracingSettings(env),
+    /** null = the base model's own. */
+    chatTemplatePath: env.NOZZLE_CHAT_TEMPLATE ?? null,
     /** null = the native engine. */
     vllm: toVllmConfig(env, hostDirectory),
     engine: Object.freeze({

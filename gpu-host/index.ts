@@ -15,6 +15,7 @@ import { type PayloadMemory, RamTier } from './adapters/ram-tier.ts'
 import { systemClock } from './clock.ts'
 import { readConfig } from './config.ts'
 import type { Engine } from './engine.ts'
+import { HostError } from './errors.ts'
 import { Host } from './host.ts'
 import { type NamedConfig, withHostId } from './host-id.ts'
 import { runHostProcess } from './host-process.ts'
@@ -23,9 +24,12 @@ import { openNativeEngine } from './native-engine.ts'
 import { type ServingEngine, serveNative } from './serving-engine.ts'
 import { EXIT_CONFIGURATION, EXIT_START_FAILED, startFailureOf } from './start-failure.ts'
 import { createMetrics } from './telemetry/metrics.ts'
+import { readChatTemplate } from './text/chat-template.ts'
 import { openVllm } from './vllm/open-vllm.ts'
 
 const log = createLog((line) => process.stderr.write(line), systemClock.nowMs)
+const TEMPLATE_IS_VLLMS =
+  'NOZZLE_CHAT_TEMPLATE: the vLLM server has the chat template; give it --chat-template'
 
 interface OpenedEngine {
   readonly serving: ServingEngine
@@ -38,13 +42,15 @@ interface OpenedEngine {
 }
 
 async function openEngine(config: NamedConfig): Promise<OpenedEngine> {
-  const { vllm } = config
+  const { vllm, chatTemplatePath: path } = config
   if (vllm !== null) {
+    if (path !== null) throw new HostError('invalid_request', TEMPLATE_IS_VLLMS)
     const opened = await openVllm({ ...config, vllm, clock: systemClock, log, fetch })
     return { ...opened, memory: null }
   }
+  const chatTemplate = path === null ? undefined : await readChatTemplate(path)
   const { engine, summary } = await openNativeEngine(config.engine)
-  return { serving: serveNative(engine), slots: engine, memory: engine, summary }
+  return { serving: serveNative(engine, chatTemplate), slots: engine, memory: engine, summary }
 }
 
 async function createHost(config: NamedConfig, opened: OpenedEngine): Promise<Host> {

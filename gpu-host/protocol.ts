@@ -1,12 +1,13 @@
 /**
  * The wire contract between edge and host: the only thing the two share. Parsers take unknown input
- * and return typed values; types are derived from the parsers. Imports zod alone, uses no runtime
- * global, so it runs in workerd, Node and tests alike.
+ * and return typed values; types are derived from the parsers. Imports zod and a part of its own,
+ * uses no runtime global, so it runs in workerd, Node and tests alike.
  *
  * Edge → host: HTTP POST, `authorization: Grant <JWS>`, body covered by the grant's `body_sha256`.
  * Host → edge: HTTP POST, `authorization: Host <JWS>`, same rule.
  */
 import { z } from 'zod'
+import { chatInput } from './wire/chat-input.ts'
 
 /** Seconds a grant stays valid after it was issued. Short, since a host refuses each one twice. */
 export const GRANT_TTL_S = 30
@@ -77,13 +78,6 @@ export const grantClaims = z.object({
 })
 export type GrantClaims = z.infer<typeof grantClaims>
 
-export const chatMessage = z.object({
-  role: z.enum(['system', 'developer', 'user', 'assistant', 'tool']),
-  content: z.string(),
-  name: z.string().max(64).optional(),
-})
-export type ChatMessage = z.infer<typeof chatMessage>
-
 /** How the next token is drawn. Defaults are OpenAI's; temperature 0 is greedy. */
 export const samplingOptions = z.object({
   temperature: z.number().min(0).max(2).default(1),
@@ -129,7 +123,7 @@ export const generateRequest = z.object({
   price_version_id: z.string().max(80).nullable(),
   lease_ids: leaseIds,
   input: z.discriminatedUnion('kind', [
-    z.object({ kind: z.literal('chat'), messages: z.array(chatMessage).min(1).max(2048) }),
+    chatInput,
     z.object({ kind: z.literal('text'), prompt: z.string() }),
     z.object({ kind: z.literal('tokens'), tokens: z.array(z.int().min(0)).min(1) }),
   ]),

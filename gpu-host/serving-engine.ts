@@ -21,12 +21,15 @@ export interface ServingEngine {
   close(): Promise<void>
 }
 
-export function serveNative(engine: Engine): ServingEngine {
+/** @param chatTemplate Jinja; null = there is none. */
+export function serveNative(
+  engine: Engine,
+  chatTemplate: string | null = engine.info.chatTemplate,
+): ServingEngine {
   const { info, limits } = engine
-  const renderChat = createChatTemplate(info.chatTemplate, {
-    bos: info.bosText ?? '',
-    eos: info.eosText ?? '',
-  })
+  const special = { bos: info.bosText ?? '', eos: info.eosText ?? '' }
+  const isWritable = (text: string): boolean => writtenText(engine, text) === text
+  const renderChat = createChatTemplate(chatTemplate, special, isWritable)
   return {
     kind: 'native',
     baseModel: info.baseModel,
@@ -35,4 +38,11 @@ export function serveNative(engine: Engine): ServingEngine {
     createRunner: (parts) => new Scheduler({ ...parts, engine, renderChat }),
     close: () => engine.close(),
   }
+}
+
+/** What is seen of a text when the model writes its tokens. */
+function writtenText(engine: Engine, text: string): string {
+  const tokens = engine.tokenize(text, { addSpecial: false, parseSpecial: true })
+  const bytes = Array.from(tokens, (token) => engine.tokenBytes(token))
+  return Buffer.concat(bytes).toString()
 }

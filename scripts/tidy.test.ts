@@ -26,7 +26,7 @@ const DIRECTIONS: Readonly<Record<string, readonly RegExp[]>> = {
 /** Closer rules: files that match `from` import nothing that matches `never`. */
 const NEVER: readonly { from: RegExp; except: RegExp; never: RegExp }[] = [
   { from: /^gpu-host\//, except: /native-engine\.ts$/, never: /^native\// },
-  { from: /^gpu-host\/protocol\.ts$/, except: /^$/, never: /./ },
+  { from: /^gpu-host\/protocol\.ts$/, except: /^$/, never: /^(?!gpu-host\/wire\/chat-input)/ },
   { from: /^gpu-host\/tracing\//, except: /^$/, never: /^(?!gpu-host\/(tracing\/|protocol))/ },
   { from: /^gpu-host\/wire\//, except: /^$/, never: /^gpu-host\/(?!wire\/)/ },
   { from: /^gpu-host\/adapters\//, except: /^$/, never: /^gpu-host\/scheduler\/(?!adapter-port)/ },

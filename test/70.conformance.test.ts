@@ -19,7 +19,7 @@ import { FIELD_PROOFS } from './support/field-proofs.ts'
 import { describeOnPools, ON_EACH_EDGE } from './support/on-edges.ts'
 import { OpenaiCalls } from './support/openai-call.ts'
 import { type Pool, startPool } from './support/pool.ts'
-import { createPoolHome, type PoolHome } from './support/pool-home.ts'
+import { createPoolHome, type PoolHome, TOOLS_ENV } from './support/pool-home.ts'
 
 /** Nothing that any field could mean. */
 const NONSENSE = 'zzz'
@@ -31,7 +31,7 @@ describeOnPools('conformance', ON_EACH_EDGE, (edge) => {
 
   beforeAll(async () => {
     home = await createPoolHome(edge)
-    pool = await startPool(home)
+    pool = await startPool({ env: { ...home.env, ...TOOLS_ENV } })
     calls = new OpenaiCalls(pool)
   })
   afterAll(async () => {
@@ -121,10 +121,16 @@ describeOnPools('conformance', ON_EACH_EDGE, (edge) => {
   it('sends every field of a reply that the table names, and no other', async () => {
     const asked = { logprobs: true, top_logprobs: 1, service_tier: 'auto' }
     const usage = { stream_options: { include_usage: true } }
+    const tools = [{ type: 'function', function: { name: 'now' } }]
+    const one = { tool_choice: 'required', parallel_tool_calls: false }
+    const calling = { ...one, tools, max_tokens: 60, ignore_eos: false }
     const list = modelListReply.parse(await get('models'))
     const real: Readonly<Record<ReplyName, readonly unknown[]>> = {
-      'chat.completion': [await calls.chat(asked)],
-      'chat.completion.chunk': await calls.chatChunks({ ...asked, ...usage }),
+      'chat.completion': [await calls.chat(asked), await calls.chat(calling)],
+      'chat.completion.chunk': [
+        ...(await calls.chatChunks({ ...asked, ...usage })),
+        ...(await calls.chatChunks(calling)),
+      ],
       text_completion: [await calls.complete({ logprobs: 1 })],
       'text_completion, streamed': await calls.completionChunks({ logprobs: 1, ...usage }),
       model: [modelReply.parse(await get(`models/${list.data.at(-1)?.id}`))],

@@ -5,14 +5,14 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
-import { generateText, Output, streamText } from 'ai'
+import { generateText, Output, stepCountIs, streamText, tool } from 'ai'
 import OpenAI from 'openai'
-import { zodResponseFormat } from 'openai/helpers/zod'
+import { zodFunction, zodResponseFormat } from 'openai/helpers/zod'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { describeOnPools, ON_NODE_UNLESS_CHOSEN } from './support/on-edges.ts'
 import { type Pool, startPool } from './support/pool.ts'
-import { createPoolHome, type PoolHome } from './support/pool-home.ts'
+import { createPoolHome, type PoolHome, TOOLS_ENV } from './support/pool-home.ts'
 import { pythonPath, pythonReason, runPython } from './support/python.ts'
 
 const ticket = z.strictObject({ category: z.enum(['billing', 'bug', 'account', 'other']) })
@@ -25,7 +25,7 @@ describeOnPools('clients', ON_NODE_UNLESS_CHOSEN, (edge) => {
 
   beforeAll(async () => {
     home = await createPoolHome(edge)
-    pool = await startPool(home)
+    pool = await startPool({ env: { ...home.env, ...TOOLS_ENV } })
     few = { model: pool.ready.base_model, messages, max_tokens: 8, temperature: 0 }
   })
   afterAll(async () => {
@@ -61,6 +61,28 @@ describeOnPools('clients', ON_NODE_UNLESS_CHOSEN, (edge) => {
       ticket.parse(choices[0]?.message.parsed)
     })
 
+    it('calls a tool, whole and streamed, and tells its result', async () => {
+      const called = {
+        ...{ ...few, max_tokens: 60, parallel_tool_calls: false },
+        tools: [zodFunction({ name: 'file_ticket', parameters: ticket })],
+        tool_choice: 'required' as const,
+      }
+      const whole = await sdk().chat.completions.parse(called)
+      const streamed = await sdk().chat.completions.stream(called).finalChatCompletion()
+      const [message, other] = [whole, streamed].map(({ choices }) => choices[0]?.message)
+      const [call] = message?.tool_calls ?? []
+      if (message === undefined || call?.type !== 'function') throw new Error('no call')
+      ticket.parse(call.function.parsed_arguments)
+      expect(other?.tool_calls).toMatchObject([{ type: 'function', function: call.function }])
+      expect(streamed.choices[0]?.finish_reason).toBe('tool_calls')
+      const result = { role: 'tool' as const, tool_call_id: call.id, content: 'filed as 17' }
+      const told = await sdk().chat.completions.create({
+        ...few,
+        messages: [...messages, message, result],
+      })
+      expect(told.choices[0]?.message.content).not.toBe('')
+    })
+
     it('lists models page by page, and shows one', async () => {
       const ids: string[] = []
       for await (const { id } of sdk().models.list()) ids.push(id)
@@ -75,9 +97,9 @@ describeOnPools('clients', ON_NODE_UNLESS_CHOSEN, (edge) => {
     it('throws the class of each error, with field, code and request id', async () => {
       const wrong = async (call: Promise<unknown>) => call.catch((error: unknown) => error)
       const ask = (fields: object) => wrong(sdk().chat.completions.create({ ...few, ...fields }))
-      const bad = await ask({ tools: [{ type: 'function', function: { name: 'f' } }] })
+      const bad = await ask({ modalities: ['audio'] })
       expect(bad).toBeInstanceOf(OpenAI.BadRequestError)
-      expect(bad).toMatchObject({ param: 'tools', code: 'unsupported_parameter' })
+      expect(bad).toMatchObject({ param: 'modalities', code: 'unsupported_parameter' })
       expect(bad).toHaveProperty('requestID', expect.stringMatching(/^req_/))
       expect(await ask({ model: 'nobody/nothing' })).toBeInstanceOf(OpenAI.NotFoundError)
       const stranger = sdk({ apiKey: 'sk-wrong' }).chat.completions.create(few)
@@ -143,6 +165,32 @@ describeOnPools('clients', ON_NODE_UNLESS_CHOSEN, (edge) => {
       ticket.parse(output)
     })
 
+    it('calls a tool, and goes on with its result', async () => {
+      const filed: unknown[] = []
+      const tools = {
+        file_ticket: tool({
+          description: 'Files a ticket.',
+          inputSchema: ticket,
+          execute: async (input) => {
+            filed.push(input)
+            return 'filed as 17'
+          },
+        }),
+      }
+      const asked = { ...call(pool.ready.base_model), maxOutputTokens: 60, tools }
+      const { steps, finishReason } = await generateText({
+        ...asked,
+        stopWhen: stepCountIs(2),
+        prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? 'required' : 'none' }),
+      })
+      expect(steps.map(({ finishReason: reason }) => reason)).toEqual(['tool-calls', finishReason])
+      const streamed = streamText({ ...asked, toolChoice: 'required' })
+      expect(await streamed.finishReason).toMatch(/^(tool-calls|length)$/)
+      for (const input of filed) ticket.parse(input)
+      expect(filed.length).toBeGreaterThan(1)
+      expect((await streamed.toolCalls)[0]).toMatchObject({ toolName: 'file_ticket' })
+    })
+
     it('reads errors', async () => {
       const failed = generateText(call('nobody/nothing'))
       await expect(failed).rejects.toMatchObject({ statusCode: 404, isRetryable: false })
@@ -187,6 +235,9 @@ describeOnPools('clients', ON_NODE_UNLESS_CHOSEN, (edge) => {
           streamed_usage: expect.objectContaining({ completion_tokens: 8 }),
           finish: 'length',
           colour: expect.stringMatching(/^(red|green)$/),
+          tool: { name: 'paint', colour: expect.stringMatching(/^(red|green)$/) },
+          tool_finish: 'tool_calls',
+          tool_result: expect.any(String),
           completion: expect.stringMatching(/./),
           models: expect.arrayContaining([base_model, 'demo/ticket-triage']),
           model: 'demo',

@@ -28,6 +28,8 @@ export interface PoolSizes {
   /** Of each host. */
   readonly sequences: number
   readonly queueDepth: number
+  /** Absent = as the host reckons. */
+  readonly waitTargetMs?: number
   /** Least time of an engine step. */
   readonly stepMs: number
   /** What a host that ends has for its streams; absent = its own default. */
@@ -269,6 +271,7 @@ async function createHost(recipe: HostRecipe): Promise<PoolHost> {
       NOZZLE_SEQUENCES: String(sizes.sequences),
       NOZZLE_SLOTS: String(Math.min(64, sizes.sequences)),
       NOZZLE_ROWS_MAX: String(Math.max(256, sizes.sequences)),
+      ...(sizes.waitTargetMs && { NOZZLE_QUEUE_WAIT_TARGET_MS: String(sizes.waitTargetMs) }),
       NOZZLE_QUEUE_DEPTH_MAX: String(sizes.queueDepth),
       NOZZLE_QUEUE_DEPTH_TENANT_MAX: String(sizes.queueDepth),
     },

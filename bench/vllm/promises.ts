@@ -4,6 +4,7 @@
  */
 import { deepStrictEqual, ok, strictEqual } from 'node:assert/strict'
 import { join } from 'node:path'
+import OpenAI from 'openai'
 import { z } from 'zod'
 import { readJournal, readLedger, type UsageRow, untilSettled } from '../../test/support/books.ts'
 import {
@@ -133,6 +134,40 @@ export const PROMISES: Readonly<Record<string, Attempt>> = {
     ok(['river', 'sea'].includes(z.object({ kind: z.string() }).parse(JSON.parse(water.text)).kind))
     const kind = JSON.stringify(JSON.parse(water.text))
     return `stop after ${stopped.text.length} characters, schema gave ${kind}`
+  },
+
+  'tools: shown to the model, called under their schema, their results told': async (stage) => {
+    const { baseUrl, apiKey } = chatQuestion(stage, 'tenant-0', 0)
+    const { chat } = new OpenAI({ baseURL: baseUrl, apiKey, maxRetries: 0 })
+    const kinds = ['river', 'sea']
+    const parameters = {
+      type: 'object',
+      properties: { kind: { enum: kinds } },
+      required: ['kind'],
+      additionalProperties: false,
+    }
+    const named = { name: 'swim', description: 'Swims.', parameters, strict: true }
+    const messages = [{ role: 'user' as const, content: 'tell me of rivers' }]
+    const asked = { model: nameOf(0), messages, max_tokens: 80, temperature: 0 }
+    const offered = { ...asked, tools: [{ type: 'function' as const, function: named }] }
+    const forced = { ...offered, tool_choice: 'required', parallel_tool_calls: false } as const
+    const whole = await chat.completions.create(forced)
+    const streamed = await chat.completions.stream(forced).finalChatCompletion()
+    const [choice] = whole.choices
+    strictEqual(choice?.finish_reason, 'tool_calls')
+    const [call] = choice.message.tool_calls ?? []
+    ok(call?.type === 'function' && kinds.includes(JSON.parse(call.function.arguments).kind))
+    const [other] = streamed.choices[0]?.message.tool_calls ?? []
+    strictEqual(other?.type === 'function' && other.function.arguments, call.function.arguments)
+    const result = { role: 'tool' as const, tool_call_id: call.id, content: 'wet' }
+    const told = await chat.completions.create({
+      ...{ ...offered, max_tokens: 8 },
+      messages: [...messages, choice.message, result],
+    })
+    ok((told.usage?.prompt_tokens ?? 0) > (whole.usage?.prompt_tokens ?? 0))
+    const plain = await chat.completions.create({ ...asked, max_tokens: 8 })
+    ok((whole.usage?.prompt_tokens ?? 0) > (plain.usage?.prompt_tokens ?? 0))
+    return `${call.function.name} ${call.function.arguments.replaceAll(/\s/g, '')}`
   },
 
   'a client that leaves pays for what it got': async (stage) => {

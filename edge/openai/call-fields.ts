@@ -6,7 +6,7 @@ import { z } from 'zod'
 import { CHOICES_MAX, type GenerateRequest, type SamplingOptions, samplingOptions } from '#protocol'
 import { unsupported } from '../errors.ts'
 import { checkFields } from './field-rules.ts'
-import { responseFormat, toGrammar } from './output-format.ts'
+import { responseFormat } from './output-format.ts'
 import {
   JSON_SCHEMA_FIELDS,
   RESPONSE_FORMAT_FIELDS,
@@ -29,6 +29,8 @@ export interface Call {
   readonly affinity: string | null
   /** The reply names the tier that served it, as the client named one. */
   readonly withTier: boolean
+  /** Tools whose calls are read out of the answer; null = it is text. */
+  readonly callable: ReadonlySet<string> | null
   readonly generate: GenerateFields
 }
 
@@ -71,7 +73,8 @@ type CallFields = z.infer<typeof callSchema>
 /** `top_p: 0` is allowed by OpenAI: only the likeliest token is left. */
 const TOP_P_MIN = 1e-6
 
-export function toSampling(fields: CallFields): SamplingOptions {
+/** @param grammar that the answer is held to; null = none. */
+export function toSampling(fields: CallFields, grammar: string | null): SamplingOptions {
   return samplingOptions.parse({
     temperature: fields.temperature ?? undefined,
     top_p: fields.top_p == null ? undefined : Math.max(fields.top_p, TOP_P_MIN),
@@ -83,7 +86,7 @@ export function toSampling(fields: CallFields): SamplingOptions {
     // OpenAI's seeds are 64 bits and may be negative; the host's are 32.
     seed: fields.seed == null ? null : Number(BigInt.asUintN(32, BigInt(fields.seed))),
     logit_bias: fields.logit_bias ?? undefined,
-    grammar: toGrammar(fields.response_format, fields.grammar),
+    grammar,
   })
 }
 

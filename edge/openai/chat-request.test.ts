@@ -97,14 +97,13 @@ describe('parseChatRequest', () => {
   })
 
   it.each([
-    [{ tool_choice: 'required' }, 'tool_choice'],
     [{ functions: [{}] }, 'functions'],
     [{ audio: {} }, 'audio'],
     [{ modalities: ['audio'] }, 'modalities'],
     [{ top_logprobs: 2 }, 'top_logprobs'],
     [{ guided_json: {} }, 'guided_json'],
     [{ min_tokens: 4 }, 'min_tokens'],
-    [{ messages: [{ role: 'assistant', tool_calls: [{}] }] }, 'messages.0.tool_calls'],
+    [{ messages: [{ role: 'assistant', function_call: {} }] }, 'messages.0.function_call'],
     [
       { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] },
       'messages.0.content.0.image_url',
@@ -139,6 +138,163 @@ describe('parseChatRequest', () => {
     [{ seed: 1.5 }, 'seed'],
   ])('names the wrong field, case %#', (extra, param) => {
     expect(() => chat(extra)).toThrow(expect.objectContaining({ code: 'invalid_request', param }))
+  })
+})
+
+describe('tools', () => {
+  const parameters = {
+    type: 'object',
+    properties: { town: { type: 'string' } },
+    required: ['town'],
+    additionalProperties: false,
+  }
+  const functionOf = (extra: object = {}) => ({ name: 'weather', parameters, ...extra })
+  const toolOf = (extra: object = {}) => ({ type: 'function', function: functionOf(extra) })
+  const offer = (extra: object = {}, tool: object = toolOf()) =>
+    parseChatRequest({ model: 'm', messages, tools: [tool], ...extra })
+  const grammarOf = (extra: object, tool?: object) => offer(extra, tool).generate.sampling.grammar
+
+  it('go to the model as they are, and their calls are read out of its answer', () => {
+    const call = offer({}, toolOf({ description: 'Of a town.', strict: false }))
+    expect(call.generate.input).toEqual({
+      kind: 'chat',
+      messages,
+      tools: [{ name: 'weather', description: 'Of a town.', parameters }],
+    })
+    expect(call.callable).toEqual(new Set(['weather']))
+    expect(call.generate.sampling.grammar).toBeNull()
+    for (const empty of [undefined, null, {}]) {
+      const { input } = offer({}, toolOf({ parameters: empty })).generate
+      expect(input).toMatchObject({ tools: [{ name: 'weather' }] })
+      expect(JSON.stringify(input)).not.toContain('parameters')
+    }
+  })
+
+  it('are left out where none may be called', () => {
+    const none = offer({ tool_choice: 'none' })
+    expect(none.callable).toBeNull()
+    expect(none.generate).toEqual(chat({}))
+  })
+
+  it('constrain the answer where it must be a call, or hold a schema', () => {
+    const call = '<tool_call>'
+    expect(grammarOf({ tool_choice: 'auto' })).toBeNull()
+    for (const extra of [
+      { tool_choice: 'required' },
+      { tool_choice: { type: 'function', function: { name: 'weather' } } },
+      { response_format: { type: 'json_object' } },
+    ]) {
+      expect(grammarOf(extra)).toContain(call)
+    }
+    // Text may come before a call, so the mark is not said in one piece.
+    for (const grammar of [
+      grammarOf({}, toolOf({ strict: true })),
+      grammarOf({ parallel_tool_calls: false }),
+    ]) {
+      expect(grammar).toMatch(/^root ::= r\d+\n/)
+      expect(grammar).toContain('weather')
+    }
+  })
+
+  it('are one where one is named', () => {
+    const named = { tool_choice: { type: 'function', function: { name: 'now' } } }
+    const tools = [toolOf(), { type: 'function', function: { name: 'now' } }]
+    const call = parseChatRequest({ model: 'm', messages, tools, ...named })
+    expect(call.callable).toEqual(new Set(['now']))
+    expect(call.generate.input).toMatchObject({ tools: [{ name: 'weather' }, { name: 'now' }] })
+    expect(call.generate.sampling.grammar).not.toContain('weather')
+  })
+
+  it('are remembered with their calls, and results have the name of their tool', () => {
+    const tool_calls = [
+      { id: 'c1', type: 'function', function: { name: 'weather', arguments: '{"town":"Oslo"}' } },
+    ]
+    const said = [
+      ...messages,
+      { role: 'assistant', content: null, tool_calls },
+      { role: 'tool', tool_call_id: 'c1', content: '-3' },
+      { role: 'assistant', content: 'Cold.', tool_calls: [] },
+    ]
+    const { input } = parseChatRequest({ model: 'm', messages: said }).generate
+    expect(input).toEqual({
+      kind: 'chat',
+      messages: [
+        ...messages,
+        {
+          role: 'assistant',
+          content: '',
+          tool_calls: [{ id: 'c1', name: 'weather', arguments: '{"town":"Oslo"}' }],
+        },
+        { role: 'tool', content: '-3', tool_call_id: 'c1', name: 'weather' },
+        { role: 'assistant', content: 'Cold.' },
+      ],
+    })
+  })
+
+  const called = (extra: object, more: readonly object[] = []) => ({
+    messages: [
+      {
+        role: 'assistant',
+        tool_calls: [
+          { id: 'c1', type: 'function', function: { name: 'f', arguments: '{}' }, ...extra },
+        ],
+      },
+      ...more,
+    ],
+  })
+  it.each([
+    [{ tools: 'all' }, 'tools'],
+    [{ tools: [{ function: functionOf() }] }, 'tools.0.type'],
+    [{ tools: [{ type: 'function' }] }, 'tools.0.function'],
+    [{ tools: [toolOf({ name: 'a b' })] }, 'tools.0.function.name'],
+    [{ tools: [toolOf(), toolOf()] }, 'tools.1.function.name'],
+    [{ tools: [toolOf({ parameters: { type: 'string' } })] }, 'tools.0.function.parameters.type'],
+    [{ tools: Array(129).fill(toolOf()) }, 'tools'],
+    [{ tool_choice: 'required' }, 'tool_choice'],
+    [{ tool_choice: 'any' }, 'tool_choice'],
+    [{ tool_choice: { type: 'function', function: { name: 'x' } } }, 'tool_choice.function.name'],
+    [{ parallel_tool_calls: 1 }, 'parallel_tool_calls'],
+    [
+      called({ function: { name: 'f', arguments: '{' } }),
+      'messages.0.tool_calls.0.function.arguments',
+    ],
+    [
+      called({ function: { name: 'f', arguments: '[]' } }),
+      'messages.0.tool_calls.0.function.arguments',
+    ],
+    [called({ id: '' }), 'messages.0.tool_calls.0.id'],
+    [called({}, [{ role: 'tool', content: '', tool_call_id: 'c2' }]), 'messages.1.tool_call_id'],
+    [called({}, [{ role: 'user', content: '', tool_call_id: 'c1' }]), 'messages.1.tool_call_id'],
+    [
+      { messages: [{ ...called({}).messages[0], role: 'user', content: '' }] },
+      'messages.0.tool_calls',
+    ],
+  ])('are refused by the field that is wrong, case %#', (extra, param) => {
+    expect(() => chat(extra)).toThrow(expect.objectContaining({ code: 'invalid_request', param }))
+  })
+
+  const oneOf = { type: 'object', properties: { a: { oneOf: [] } } }
+  it.each([
+    [{ grammar: 'root ::= "a"' }, toolOf(), 'grammar'],
+    [{}, { ...toolOf(), custom: {} }, 'tools.0.custom'],
+    [
+      { tool_choice: 'required' },
+      toolOf({ parameters: oneOf }),
+      'tools.0.function.parameters.properties.a.oneOf',
+    ],
+    [
+      {},
+      toolOf({ parameters: oneOf, strict: true }),
+      'tools.0.function.parameters.properties.a.oneOf',
+    ],
+  ])('are refused by the field that cannot be honoured, case %#', (extra, tool, param) => {
+    expect(() => offer(extra, tool)).toThrow(
+      expect.objectContaining({ code: 'unsupported_parameter', param }),
+    )
+  })
+
+  it('may have any schema where it need not hold', () => {
+    expect(grammarOf({}, toolOf({ parameters: oneOf }))).toBeNull()
   })
 })
 

@@ -1,6 +1,6 @@
 /** Body of POST …/chat/completions: unknown in, a Call out. */
 import { z } from 'zod'
-import { type ChatMessage, chatMessage } from '#protocol'
+import { type ChatMessage, chatMessage } from '#wire/chat-input.ts'
 import { unsupported } from '../errors.ts'
 import { parseValue } from '../read-body.ts'
 import {
@@ -13,7 +13,10 @@ import {
   toStop,
 } from './call-fields.ts'
 import { checkFields } from './field-rules.ts'
+import { toGrammar } from './output-format.ts'
 import { CHAT_FIELDS, CONTENT_PART_FIELDS, MESSAGE_FIELDS } from './request-fields.ts'
+import { MessageCalls, messageCallFields } from './tools/message-calls.ts'
+import { toolFields, toToolUse } from './tools/tool-use.ts'
 
 const SERVICE_TIERS = ['auto', 'default'] as const
 
@@ -22,6 +25,7 @@ const message = z.looseObject({
   role: chatMessage.shape.role,
   content: z.union([z.string(), z.array(contentPart).min(1)]).nullish(),
   name: chatMessage.shape.name.nullable(),
+  ...messageCallFields,
 })
 
 export const chatBody = z.object({
@@ -32,6 +36,7 @@ export const chatBody = z.object({
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
   service_tier: z.enum(SERVICE_TIERS).nullish(),
+  ...toolFields,
 })
 type ChatBody = z.infer<typeof chatBody>
 
@@ -44,15 +49,23 @@ export function parseChatRequest(body: unknown): Call {
   if (topLogprobs > 0 && fields.logprobs !== true) {
     throw unsupported('top_logprobs', 'It needs "logprobs": true.')
   }
+  const toolUse = toToolUse(fields)
+  const grammar =
+    toolUse === null ? toGrammar(fields.response_format, fields.grammar) : toolUse.grammar
+  const calls = new MessageCalls()
+  const messages = fields.messages.map((each, index) =>
+    toMessage(each, `messages.${index}.`, calls),
+  )
   return {
     model: fields.model ?? null,
     isStream: fields.stream ?? false,
     withUsage: fields.stream_options?.include_usage ?? false,
     affinity: toAffinity(fields),
     withTier: fields.service_tier != null,
+    callable: toolUse?.callable ?? null,
     generate: {
-      input: { kind: 'chat', messages: fields.messages.map(toMessage) },
-      sampling: toSampling(fields),
+      input: { kind: 'chat', messages, ...(toolUse && { tools: toolUse.tools }) },
+      sampling: toSampling(fields, grammar),
       n: fields.n ?? 1,
       max_tokens: fields.max_completion_tokens ?? fields.max_tokens ?? null,
       stop: toStop(fields.stop),
@@ -63,12 +76,15 @@ export function parseChatRequest(body: unknown): Call {
   }
 }
 
-function toMessage(message: ChatBody['messages'][number], index: number): ChatMessage {
-  const where = `messages.${index}`
-  checkFields(message, MESSAGE_FIELDS, `${where}.`)
+function toMessage(
+  message: ChatBody['messages'][number],
+  where: string,
+  calls: MessageCalls,
+): ChatMessage {
+  checkFields(message, MESSAGE_FIELDS, where)
   const { role, name } = message
-  const content = toText(message.content, `${where}.content`)
-  return name == null ? { role, content } : { role, content, name }
+  const content = toText(message.content, `${where}content`)
+  return { role, content, ...calls.read(message, where), ...(name != null && { name }) }
 }
 
 /** Parts are joined by a line break, as the models' own servers do. */

@@ -1,6 +1,13 @@
 /** Replies of legacy completions, whole and in chunks; both have the same object name. */
 import type { ChunkEvent } from '#protocol'
-import { type ReplyFormat, type ReplyHead, toChoices, toTokens, toUsage } from './reply.ts'
+import {
+  isSilent,
+  type ReplyFormat,
+  type ReplyHead,
+  toChoices,
+  toTokens,
+  toUsage,
+} from './reply.ts'
 
 export function createCompletionReply(head: ReplyHead): ReplyFormat {
   const { id, created, model } = head
@@ -15,7 +22,8 @@ export function createCompletionReply(head: ReplyHead): ReplyFormat {
   }
   return {
     start: () => [],
-    chunk: (event) => ({ ...envelope, choices: [choiceOf(event.choice, [event], {})] }),
+    chunk: (event) =>
+      isSilent(event) ? [] : [{ ...envelope, choices: [choiceOf(event.choice, [event], {})] }],
     finish: (event) => ({
       ...envelope,
       choices: [choiceOf(event.choice, [], { finish_reason: event.finish_reason })],

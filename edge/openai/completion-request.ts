@@ -13,6 +13,7 @@ import {
   toStop,
 } from './call-fields.ts'
 import { checkFields } from './field-rules.ts'
+import { toGrammar } from './output-format.ts'
 import { COMPLETION_FIELDS } from './request-fields.ts'
 
 /** OpenAI's default here, unlike that of chat. */
@@ -43,9 +44,10 @@ export function parseCompletionRequest(body: unknown): Call {
     withUsage: fields.stream_options?.include_usage ?? false,
     affinity: toAffinity(fields),
     withTier: false,
+    callable: null,
     generate: {
       input: toInput(fields.prompt),
-      sampling: toSampling(fields),
+      sampling: toSampling(fields, toGrammar(fields.response_format, fields.grammar)),
       n,
       max_tokens: fields.max_tokens ?? MAX_TOKENS_DEFAULT,
       stop: toStop(fields.stop),

@@ -6,10 +6,10 @@ import { KEEP_ALIVE_MS } from '../limits.ts'
 import { createChatReply } from './chat-reply.ts'
 import { createEventStream } from './event-stream.ts'
 
-beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }))
+beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] }))
 afterEach(() => void vi.useRealTimers())
 
-const head = { id: '1', created: 0, model: 'm', choices: 1, withTier: false }
+const head = { id: '1', created: 0, model: 'm', choices: 1, withTier: false, callable: null }
 const said: ChunkEvent = {
   type: 'chunk',
   choice: 0,
@@ -29,9 +29,12 @@ const end: EndEvent = {
   swap_us: 0,
 }
 
-function streamOf(events: AsyncGenerator<ChunkEvent | EndEvent, void, void>) {
+function streamOf(
+  events: AsyncGenerator<ChunkEvent | EndEvent, void, void>,
+  callable: ReadonlySet<string> | null = null,
+) {
   return createEventStream({
-    format: createChatReply(head),
+    format: createChatReply({ ...head, callable }),
     events,
     first: events.next(),
     withUsage: false,
@@ -68,6 +71,27 @@ it('keeps a stream open with comments that every client skips', async () => {
   await reading
   expect((await wire).split(': waiting\n\n')).toHaveLength(3)
   expect(texts.join('')).toBe('hihi')
+})
+
+it('keeps it open while tokens come that show nothing yet', async () => {
+  const call = '<tool_call>{"name":"f","arguments":{}}</tool_call>'
+  const stream = streamOf(
+    (async function* () {
+      for (const text of call) {
+        yield { ...said, text }
+        await new Promise((resolve) => setTimeout(resolve, KEEP_ALIVE_MS / 10))
+      }
+      yield { ...said, text: '', tokens: 0, finish_reason: 'stop' }
+      yield end
+    })(),
+    new Set(['f']),
+  )
+  const wire = new Response(stream).text()
+  await vi.advanceTimersByTimeAsync(KEEP_ALIVE_MS * 6)
+  const frames = (await wire).split('\n\n')
+  const waits = call.indexOf('}}') / 10
+  expect(frames.filter((frame) => frame === ': waiting').length).toBeGreaterThan(waits - 2)
+  expect(frames.filter((frame) => frame.includes('tool_calls'))).toHaveLength(2)
 })
 
 it('tells a failure in a frame that SDKs throw, without [DONE]', async () => {

@@ -49,7 +49,7 @@ export function createEventStream(options: EventStreamOptions): ReadableStream<U
   const frame = (chunk: object): string => toFrame(withUsage ? { ...chunk, usage: null } : chunk)
   const textOf = (event: ChunkEvent | EndEvent): string => {
     if (event.type === 'end') return (withUsage ? toFrame(format.usage(event)) : '') + DONE
-    const text = isSilent(event) ? '' : frame(format.chunk(event))
+    const text = format.chunk(event).map(frame).join('')
     return event.finish_reason === null ? text : text + frame(format.finish(event))
   }
   return new ReadableStream<Uint8Array>(
@@ -60,9 +60,11 @@ export function createEventStream(options: EventStreamOptions): ReadableStream<U
       },
       async pull(controller) {
         try {
+          // Also while tokens come that show nothing: all of a tool's call, but for its last.
+          const untilMs = Date.now() + KEEP_ALIVE_MS
           for (let text = ''; text === ''; ) {
             next ??= events.next()
-            const result = await withinTime(next, KEEP_ALIVE_MS)
+            const result = await withinTime(next, Math.max(0, untilMs - Date.now()))
             if (isOver) return
             if (result === null) {
               text = KEEP_ALIVE
@@ -104,11 +106,6 @@ export function createEventStream(options: EventStreamOptions): ReadableStream<U
 
 function toFrame(value: object): string {
   return `data: ${JSON.stringify(value)}\n\n`
-}
-
-/** A token that completes no character yet, or whose text a stop string may hide. */
-function isSilent({ text, logprobs }: ChunkEvent): boolean {
-  return text === '' && (logprobs ?? []).length === 0
 }
 
 export function toLiveEvent(

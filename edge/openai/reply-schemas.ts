@@ -8,6 +8,17 @@ import { EDGE_ERRORS, type EdgeErrorCode } from '../errors.ts'
 const count = z.int().min(0)
 const unixSeconds = z.int().min(0).describe('Unix seconds.')
 const finishReason = z.enum(['stop', 'length'])
+const chatFinishReason = z
+  .enum([...finishReason.options, 'tool_calls'])
+  .describe('tool_calls: the answer ended by itself, and holds calls.')
+const toolCall = z.strictObject({
+  id: z.string().startsWith('call_'),
+  type: z.literal('function'),
+  function: z.strictObject({
+    name: z.string().describe('Of a tool of the request.'),
+    arguments: z.string().describe('JSON of an object.'),
+  }),
+})
 
 const usage = z.strictObject({
   prompt_tokens: count,
@@ -44,11 +55,12 @@ export const chatReply = z.strictObject({
       index: count,
       message: z.strictObject({
         role: z.literal('assistant'),
-        content: z.string(),
+        content: z.string().nullable().describe('null = nothing but calls.'),
         refusal: z.null(),
+        tool_calls: z.array(toolCall).min(1).optional(),
       }),
       logprobs,
-      finish_reason: finishReason,
+      finish_reason: chatFinishReason,
     }),
   ),
   usage,
@@ -67,9 +79,14 @@ export const chatChunk = z.strictObject({
         role: z.literal('assistant').optional(),
         content: z.string().optional(),
         refusal: z.null().optional(),
+        tool_calls: z
+          .array(toolCall.extend({ index: count.describe('Of the call in its choice.') }))
+          .min(1)
+          .optional()
+          .describe('Each call comes whole, in one chunk.'),
       }),
       logprobs,
-      finish_reason: finishReason.nullable(),
+      finish_reason: chatFinishReason.nullable(),
     }),
   ),
   usage: usage.nullish().describe('With include_usage: null, but for the last chunk.'),

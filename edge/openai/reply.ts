@@ -15,12 +15,15 @@ export interface ReplyHead {
   readonly choices: number
   /** The reply says which tier served it. */
   readonly withTier: boolean
+  /** Tools whose calls are read out of the answer; null = it is text. */
+  readonly callable: ReadonlySet<string> | null
 }
 
 export interface ReplyFormat {
   /** Sent before any text. */
   start(): readonly object[]
-  chunk(event: ChunkEvent): object
+  /** None for a token that shows nothing yet. */
+  chunk(event: ChunkEvent): readonly object[]
   /** After the last chunk of a choice. */
   finish(event: ChunkEvent): object
   /** The last chunk, without choices. */
@@ -52,6 +55,11 @@ export function toChoices(chunks: readonly ChunkEvent[], count: number): Choice[
     const text = own.map((chunk) => chunk.text).join('')
     return { index, text, chunks: own, finish: own.at(-1)?.finish_reason ?? null }
   })
+}
+
+/** A token that completes no character yet, or whose text a stop string may hide. */
+export function isSilent({ text, logprobs }: ChunkEvent): boolean {
+  return text === '' && (logprobs ?? []).length === 0
 }
 
 /** null = log probabilities were not asked for; an answer without text has none to tell. */

@@ -5,7 +5,8 @@
  */
 import { type FieldRules, idle, refused, served } from './field-rules.ts'
 
-const NO_TOOLS = 'Tools are not served: describe them in a message and use "response_format".'
+const USE_TOOLS = 'Use "tools" and "tool_choice".'
+const ONLY_FUNCTIONS = 'Only functions are served.'
 const TEXT_ONLY = 'Only text is served.'
 const NOT_SERVED = 'It is not served.'
 const USE_FORMAT = 'Use "response_format", or a "grammar" in GBNF.'
@@ -69,11 +70,12 @@ export const CHAT_FIELDS = {
   prompt_cache_key: served('names the conversation that one version of a canary serves'),
   safety_identifier: served('names whom one version of a canary serves'),
   service_tier: served('"auto" and "default", which are one; the reply then says "default"'),
-  tools: refused(NO_TOOLS, []),
-  tool_choice: refused(NO_TOOLS, 'none', 'auto'),
-  functions: refused(NO_TOOLS, []),
-  function_call: refused(NO_TOOLS, 'none', 'auto'),
-  web_search_options: refused(NO_TOOLS),
+  tools: served('up to 128, where the chat template of the base knows them'),
+  tool_choice: served('"none", "auto", "required", or one function'),
+  parallel_tool_calls: served('false = one call at most'),
+  functions: refused(USE_TOOLS, []),
+  function_call: refused(USE_TOOLS, 'none', 'auto'),
+  web_search_options: refused(NOT_SERVED),
   audio: refused(TEXT_ONLY),
   modalities: refused(TEXT_ONLY, ['text']),
   moderation: refused('Answers are not moderated.'),
@@ -81,7 +83,6 @@ export const CHAT_FIELDS = {
   verbosity: refused('Say it in a message.', 'medium'),
   store: refused('Completions are not kept: neither prompts nor answers are stored.', false),
   metadata: idle('it labels stored completions, and none are stored'),
-  parallel_tool_calls: idle('it is about tools, which are refused'),
   prediction: idle('it makes an answer sooner, never another one'),
   prompt_cache_retention: idle('it is the longest that a prompt may be cached'),
   prompt_cache_options: refused('Prompts are cached by themselves, for no promised time.', {
@@ -107,6 +108,44 @@ export const COMPLETION_FIELDS = {
   safety_identifier: served('as for chat'),
 } satisfies FieldRules
 
+export const TOOL_FIELDS = {
+  type: served('"function"'),
+  function: served(),
+  custom: refused(ONLY_FUNCTIONS),
+} satisfies FieldRules
+
+export const TOOL_FUNCTION_FIELDS = {
+  name: served(),
+  description: served(),
+  parameters: served('a schema of an object; absent or empty = no arguments'),
+  strict: served('with it arguments hold the schema; where a call is required they always do'),
+} satisfies FieldRules
+
+export const TOOL_CHOICE_FIELDS = {
+  type: served('"function"'),
+  function: served(),
+  allowed_tools: refused('Leave the others out of "tools".'),
+  custom: refused(ONLY_FUNCTIONS),
+} satisfies FieldRules
+
+export const TOOL_CHOICE_FUNCTION_FIELDS = {
+  name: served('of one of "tools"'),
+} satisfies FieldRules
+
+/** Of a message that has calls of tools. */
+export const CALL_FIELDS = {
+  id: served('what "tool_call_id" of its result names'),
+  type: served('"function"'),
+  function: served(),
+  custom: refused(ONLY_FUNCTIONS),
+} satisfies FieldRules
+
+export const CALL_FUNCTION_FIELDS = {
+  name: served(),
+  arguments: served('JSON of an object'),
+  parsed_arguments: idle("OpenAI's SDKs add it to an answer: their reading of its arguments"),
+} satisfies FieldRules
+
 export const STREAM_OPTIONS_FIELDS = {
   include_usage: served(),
   include_obfuscation: refused('Chunks are not padded.', false),
@@ -117,9 +156,10 @@ export const MESSAGE_FIELDS = {
   role: served('"system", "developer", "user", "assistant", "tool"'),
   content: served('text, or a list of text parts, which are joined by a line break'),
   name: served("given to the base model's template"),
-  tool_calls: refused(NO_TOOLS, []),
-  tool_call_id: refused(NO_TOOLS),
-  function_call: refused(NO_TOOLS),
+  tool_calls: served('of an assistant'),
+  tool_call_id: served('of a result: the id of a call before it'),
+  function_call: refused('Use "tool_calls".'),
+  parsed: idle("OpenAI's SDKs add it to an answer: their reading of its content"),
   audio: refused(TEXT_ONLY),
   refusal: refused('Say it as "content".', ''),
   annotations: refused(TEXT_ONLY, []),

@@ -78,6 +78,14 @@ const odd = fc.constantFrom(
     '[{"role":"user","content":[{"type":"text"}]}]',
     '[[1,2]]',
   ],
+  ...[
+    '[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object"}}}]',
+    '[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":[]}}}]',
+    '"required"',
+    '{"type":"function","function":{"name":"f"}}',
+    '[{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}]',
+    '[{"role":"tool","tool_call_id":"c"}]',
+  ],
   ...['{"type":"json_object"}', '{"type":"json_schema","json_schema":{"name":"x","schema":{}}}'],
 )
 const valueText = fc.oneof(deep, number, odd, fc.json({ maxDepth: 4 }))

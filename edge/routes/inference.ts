@@ -107,6 +107,7 @@ async function answer(
     model: call.model ?? target.usageName,
     choices: generate.n,
     withTier: call.withTier,
+    callable: call.callable,
   })
   const events = opened.watch(
     deps.hosts.generate(request, {

@@ -12,7 +12,15 @@ import { FIELD_PROOFS, PROVEN_ELSEWHERE } from '../../test/support/field-proofs.
 import { chatBody } from '../openai/chat-request.ts'
 import { completionBody } from '../openai/completion-request.ts'
 import type { chatChunk, chatReply, completionReply, modelReply } from '../openai/reply-schemas.ts'
-import { CHAT_FIELDS, COMPLETION_FIELDS, type MESSAGE_FIELDS } from '../openai/request-fields.ts'
+import {
+  type CALL_FIELDS,
+  CHAT_FIELDS,
+  COMPLETION_FIELDS,
+  type MESSAGE_FIELDS,
+  type TOOL_CHOICE_FIELDS,
+  type TOOL_FIELDS,
+  type TOOL_FUNCTION_FIELDS,
+} from '../openai/request-fields.ts'
 import { renderConformance } from './support/conformance-document.ts'
 import {
   FIELD_SCOPES,
@@ -30,10 +38,9 @@ it('is what docs/openai-conformance.md says', async () => {
 })
 
 it('names tests that there are', () => {
-  const elsewhere = Object.values(PROVEN_ELSEWHERE).map(({ file, title: words }) => ({
-    file,
-    words,
-  }))
+  const elsewhere = Object.values(PROVEN_ELSEWHERE)
+    .flatMap((tests) => Object.values(tests))
+    .map(({ file, title: words }) => ({ file, words }))
   for (const { file, words } of [...elsewhere, ...ROW_TESTS]) {
     expect(readFileSync(join(root, file), 'utf8'), file).toContain(words)
   }
@@ -41,7 +48,8 @@ it('names tests that there are', () => {
 
 it('has a proof for every field that is served', () => {
   for (const [name, { rules }] of Object.entries<FieldScope>(FIELD_SCOPES)) {
-    const proven = [...Object.keys(FIELD_PROOFS[name] ?? {}), ...Object.keys(PROVEN_ELSEWHERE)]
+    const elsewhere = Object.entries(PROVEN_ELSEWHERE).find(([scope]) => scope === name)?.[1] ?? {}
+    const proven = [...Object.keys(FIELD_PROOFS[name] ?? {}), ...Object.keys(elsewhere)]
     const served = Object.keys(rules).filter((field) => rules[field]?.kind === 'served')
     expect(
       served.filter((field) => !proven.includes(field)),
@@ -83,6 +91,14 @@ it('knows every field of the SDK', () => {
   type EveryKey<T> = T extends unknown ? keyof T : never
   type Message = EveryKey<OpenAI.ChatCompletionMessageParam>
   expectTypeOf<Exclude<Message, keyof typeof MESSAGE_FIELDS>>().toEqualTypeOf<never>()
+  type Tool = EveryKey<OpenAI.ChatCompletionTool>
+  expectTypeOf<Exclude<Tool, keyof typeof TOOL_FIELDS>>().toEqualTypeOf<never>()
+  type Named = keyof OpenAI.FunctionDefinition
+  expectTypeOf<Exclude<Named, keyof typeof TOOL_FUNCTION_FIELDS>>().toEqualTypeOf<never>()
+  type Choice = EveryKey<Exclude<OpenAI.ChatCompletionToolChoiceOption, string>>
+  expectTypeOf<Exclude<Choice, keyof typeof TOOL_CHOICE_FIELDS>>().toEqualTypeOf<never>()
+  type Call = EveryKey<OpenAI.ChatCompletionMessageToolCall>
+  expectTypeOf<Exclude<Call, keyof typeof CALL_FIELDS>>().toEqualTypeOf<never>()
   type Missing = { [Name in keyof typeof REPLIES]: (typeof REPLIES)[Name]['notSent'] }
   expectTypeOf<
     Unsaid<OpenAI.ChatCompletion, z.infer<typeof chatReply>, Missing['chat.completion']>

@@ -380,7 +380,7 @@ describe('errors as the SDK reads them', () => {
     [{ messages: [{ role: 'user', content: 7 }] }, 'messages.0.content', 'invalid_request'],
     [{ stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop', 'invalid_request'],
     [{ n: 17 }, 'n', 'invalid_request'],
-    [{ tools: [{ type: 'function' }] }, 'tools', 'unsupported_parameter'],
+    [{ tools: [{ type: 'function' }] }, 'tools.0.function', 'invalid_request'],
     [
       {
         response_format: {

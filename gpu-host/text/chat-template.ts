@@ -3,9 +3,13 @@
  * role is the template's `system`. Rendering reads no files and no network; a template that prints
  * today's date (`strftime_now`) gets it.
  */
+import { readFile } from 'node:fs/promises'
 import { Template } from '@huggingface/jinja'
 import { HostError } from '../errors.ts'
-import type { ChatMessage } from '../protocol.ts'
+import { errorText } from '../log.ts'
+import type { ChatInput, ChatMessage, Tool } from '../wire/chat-input.ts'
+import { CALL_OPEN } from '../wire/tool-call-text.ts'
+import { noTools, showsTools, TOOL_PROBE, toolField } from './tool-probe.ts'
 
 export interface SpecialTokenTexts {
   /** Empty when the tokenizer adds the token itself. */
@@ -13,13 +17,23 @@ export interface SpecialTokenTexts {
   readonly eos: string
 }
 
-export type RenderChat = (messages: readonly ChatMessage[]) => string
+const NO_PARAMETERS = { type: 'object', properties: {} }
+
+export type ChatMessages = Pick<ChatInput, 'messages' | 'tools'>
+export type RenderChat = (chat: ChatMessages) => string
 
 /**
  * Compiles the template once. A base model without one, or with one that cannot be parsed, still
- * serves text completions: only chat is refused, with `invalid_request`.
+ * serves text completions: only chat is refused, with `invalid_request`; and so are tools, where
+ * the template does not know them.
+ *
+ * @param isWritable whether a text shows in what the model writes: control tokens do not.
  */
-export function createChatTemplate(source: string | null, special: SpecialTokenTexts): RenderChat {
+export function createChatTemplate(
+  source: string | null,
+  special: SpecialTokenTexts,
+  isWritable: (text: string) => boolean = () => true,
+): RenderChat {
   if (source === null) {
     return () => {
       throw new HostError('invalid_request', 'this base model has no chat template', {
@@ -28,28 +42,63 @@ export function createChatTemplate(source: string | null, special: SpecialTokenT
     }
   }
   const template = parseTemplate(source)
-  return (messages) => {
-    if (template instanceof Error) {
+  if (template instanceof Error) {
+    return () => {
       throw new HostError('invalid_request', 'the chat template of this base model is not usable', {
         param: 'messages',
         cause: template,
       })
     }
-    try {
-      return template.render({
-        messages: messages.map(toTemplateMessage),
-        add_generation_prompt: true,
-        bos_token: special.bos,
-        eos_token: special.eos,
-      })
-    } catch (error) {
-      // Templates refuse what they cannot say (`raise_exception`); their words help the caller.
-      const reason = error instanceof Error ? error.message : 'unknown reason'
-      throw new HostError('invalid_request', `the chat template refuses: ${reason}`, {
-        param: 'messages',
-        cause: error,
-      })
-    }
+  }
+  const render = (chat: ChatMessages): string => renderTemplate(template, special, chat)
+  const knowsTools = isWritable(CALL_OPEN) && tellsTools(render)
+  return (chat) => {
+    const field = knowsTools ? null : toolField(chat)
+    if (field !== null) throw noTools(field)
+    return render(chat)
+  }
+}
+
+function renderTemplate(
+  template: Template,
+  special: SpecialTokenTexts,
+  { messages, tools }: ChatMessages,
+): string {
+  try {
+    return template.render({
+      messages: messages.map(toTemplateMessage),
+      ...(tools !== undefined && { tools: tools.map(toTemplateTool) }),
+      add_generation_prompt: true,
+      bos_token: special.bos,
+      eos_token: special.eos,
+    })
+  } catch (error) {
+    // Templates refuse what they cannot say (`raise_exception`); their words help the caller.
+    const reason = error instanceof Error ? error.message : 'unknown reason'
+    throw new HostError('invalid_request', `the chat template refuses: ${reason}`, {
+      param: 'messages',
+      cause: error,
+    })
+  }
+}
+
+function tellsTools(render: RenderChat): boolean {
+  try {
+    return showsTools(render(TOOL_PROBE))
+  } catch {
+    return false
+  }
+}
+
+/** Throws `invalid_request`, naming the setting that named the file. */
+export async function readChatTemplate(path: string): Promise<string> {
+  try {
+    const source = await readFile(path, 'utf8')
+    new Template(source)
+    return source
+  } catch (error) {
+    const message = `NOZZLE_CHAT_TEMPLATE: ${path}: ${errorText(error)}`
+    throw new HostError('invalid_request', message, { cause: error })
   }
 }
 
@@ -61,9 +110,23 @@ function parseTemplate(source: string): Template | Error {
   }
 }
 
-function toTemplateMessage(message: ChatMessage): Record<string, unknown> {
-  const role = message.role === 'developer' ? 'system' : message.role
-  return message.name === undefined
-    ? { role, content: message.content }
-    : { role, content: message.content, name: message.name }
+/** As the authors of templates know them: what OpenAI calls `arguments` is an object here. */
+function toTemplateMessage({ role, tool_calls: calls, ...rest }: ChatMessage) {
+  return {
+    ...rest,
+    role: role === 'developer' ? 'system' : role,
+    ...(calls !== undefined && {
+      tool_calls: calls.map(({ id, name, arguments: given }) => {
+        return { id, type: 'function', function: { name, arguments: JSON.parse(given) } }
+      }),
+    }),
+  }
+}
+
+/** As OpenAI writes it, which templates show. */
+export function toTemplateTool({ name, description, parameters = NO_PARAMETERS }: Tool) {
+  return {
+    type: 'function',
+    function: { name, ...(description !== undefined && { description }), parameters },
+  }
 }

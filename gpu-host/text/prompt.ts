@@ -50,7 +50,7 @@ function toTokens(
   input: GenerateRequest['input'],
 ): Int32Array {
   if (input.kind === 'tokens') return checkedTokens(input.tokens, engine.info.vocabularySize)
-  const text = input.kind === 'chat' ? renderChat(input.messages) : input.prompt
+  const text = input.kind === 'chat' ? renderChat(input) : input.prompt
   assertMayFit(Buffer.byteLength(text), engine.limits.contextLength)
   const tokens = engine.tokenize(text, { addSpecial: true, parseSpecial: true })
   // A template that writes the first token and a tokenizer that adds it would make two of it.

@@ -9,7 +9,7 @@ import type { Prompt } from '../text/prompt.ts'
 export interface CompletionInput {
   readonly request: Pick<
     GenerateRequest,
-    'sampling' | 'stop' | 'ignore_eos' | 'logprobs' | 'top_logprobs'
+    'input' | 'sampling' | 'stop' | 'ignore_eos' | 'logprobs' | 'top_logprobs'
   >
   readonly prompt: Prompt
   readonly seed: number
@@ -38,9 +38,15 @@ export function toCompletionBody(input: CompletionInput): object {
     stop: request.stop,
     ignore_eos: request.ignore_eos,
     ...(sampling.grammar === null ? {} : { structured_outputs: { grammar: sampling.grammar } }),
+    // The marks of a call are special tokens of some models.
+    ...(isWithTools(request.input) ? { skip_special_tokens: false } : {}),
     ...(request.logprobs ? { logprobs: request.top_logprobs } : {}),
     cache_salt: salt,
     stream: true,
     stream_options: { include_usage: true, continuous_usage_stats: true },
   }
+}
+
+function isWithTools(input: GenerateRequest['input']): boolean {
+  return input.kind === 'chat' && input.tools !== undefined
 }

@@ -34,11 +34,12 @@ const modelList = z.object({
 export type VllmModel = z.infer<typeof modelList>['data'][number]
 
 const tokenList = z.object({ tokens: z.array(z.int().min(0)) })
+const promptText = z.object({ prompt: z.string() })
 const errorBody = z.object({ error: z.object({ message: z.string() }) })
 
 export type TokenizeInput =
   | { readonly prompt: string }
-  | { readonly messages: readonly { readonly role: string; readonly content: string }[] }
+  | { readonly messages: readonly object[]; readonly tools?: readonly object[] }
 
 export class VllmClient {
   readonly #options: VllmClientOptions
@@ -62,6 +63,11 @@ export class VllmClient {
   async tokenize(model: string, input: TokenizeInput): Promise<readonly number[]> {
     const response = await this.#call('POST', '/tokenize', { model, ...input }, CALL_TIMEOUT_MS)
     return parse(tokenList, await response.json()).tokens
+  }
+
+  async detokenize(model: string, tokens: readonly number[]): Promise<string> {
+    const response = await this.#call('POST', '/detokenize', { model, tokens }, CALL_TIMEOUT_MS)
+    return parse(promptText, await response.json()).prompt
   }
 
   /** `path` as the server sees it. A name that it has already keeps what it names. */

@@ -8,6 +8,7 @@ import { kvSalt } from '../scheduler/kv-identity.ts'
 import { fakeTokens, renderFake } from '../test/support/fake-vllm.ts'
 import { allEvents, createRequest, readEvents, textOf } from '../test/support/test-host.ts'
 import { VllmHost, type VllmHostOptions } from '../test/support/vllm-host.ts'
+import type { Tool } from '../wire/chat-input.ts'
 
 let hosts: VllmHost[] = []
 async function start(options: VllmHostOptions = {}): Promise<VllmHost> {
@@ -200,7 +201,7 @@ describe('a host on a vLLM server', () => {
       code: 'invalid_request',
       param: 'grammar',
     })
-    const messages = [{ role: 'tool' as const, content: 'x' }]
+    const messages = [{ role: 'assistant' as const, content: 'x' }]
     expect(await refusalOf({ input: { kind: 'chat', messages } })).toMatchObject({
       status: 400,
       param: 'messages',
@@ -209,6 +210,35 @@ describe('a host on a vLLM server', () => {
     expect(await refusalOf({ input: long })).toMatchObject({ code: 'context_length_exceeded' })
     const absent = `sha256:${'0'.repeat(64)}`
     expect(await refusalOf({ adapter_digest: absent })).toMatchObject({ code: 'adapter_not_found' })
+  })
+
+  const now = { name: 'now' }
+  const chatOf = (tools?: Tool[]): GenerateRequest['input'] => ({
+    kind: 'chat',
+    messages: [{ role: 'user', content: 'hi' }],
+    ...(tools && { tools }),
+  })
+
+  it("shows tools to its server's template, and sees the marks of calls", async () => {
+    const host = await start()
+    await run(host, { input: chatOf([now]), max_tokens: 2 })
+    await run(host, { input: chatOf(), max_tokens: 2 })
+    const [shown, plain] = host.server.asked
+    const text = (tokens: readonly number[] = []) =>
+      Buffer.from(tokens.map((token) => token - 2)).toString()
+    expect(text(shown?.prompt)).toContain('"name":"now"')
+    expect(shown?.skip_special_tokens).toBe(false)
+    expect(text(plain?.prompt)).toBe(renderFake([{ role: 'user', content: 'hi' }]))
+    expect(plain).not.toHaveProperty('skip_special_tokens')
+  })
+
+  it('refuses tools that its server leaves out', async () => {
+    const host = await start()
+    host.server.knowsTools = false
+    const response = await host.test.generate(createRequest({ input: chatOf([now]) }))
+    expect(response.status).toBe(400)
+    expect(hostErrorBody.parse(await response.json()).error.param).toBe('tools')
+    expect((await run(host, { input: chatOf(), max_tokens: 2 })).text).not.toBe('')
   })
 
   it('gives a server that has lost an adapter that adapter again', async () => {

@@ -37,6 +37,7 @@ import { serverFailed, VllmError } from './vllm-errors.ts'
 import type { VllmLoras } from './vllm-loras.ts'
 import { createVllmPrompt } from './vllm-prompt.ts'
 import { VllmSequence } from './vllm-sequence.ts'
+import { VllmTools } from './vllm-tools.ts'
 import type { VllmWatch } from './vllm-watch.ts'
 
 export interface VllmRunnerOptions extends RunnerParts {
@@ -68,6 +69,7 @@ const NO_PAGES: PageCounts = { used: 0, cached: 0, free: 0 }
 export class VllmRunner implements RequestRunner {
   readonly kvPages = NO_PAGES
   readonly #options: VllmRunnerOptions
+  readonly #tools: VllmTools
   readonly #line: StartLine<VllmSequence>
   readonly #requests: LiveRequests<VllmSequence>
   readonly #observer: StepObserver
@@ -83,6 +85,7 @@ export class VllmRunner implements RequestRunner {
 
   constructor(options: VllmRunnerOptions) {
     this.#options = options
+    this.#tools = new VllmTools(options.client, options.model)
     this.#observer = new StepObserver(options.metrics)
     this.#bell = new LoopBell(options.clock)
     this.#line = new StartLine({
@@ -110,7 +113,7 @@ export class VllmRunner implements RequestRunner {
   async submit(request: GenerateRequest): Promise<Generation> {
     this.#requests.assertMayEnter(request)
     if (!this.#options.watch.isUp) throw serverFailed(null)
-    const prompt = await createVllmPrompt(this.#options, request)
+    const prompt = await createVllmPrompt({ ...this.#options, tools: this.#tools }, request)
     // The server took its time over the prompt.
     this.#requests.assertMayEnter(request)
     return this.#line.accept(request, prompt)

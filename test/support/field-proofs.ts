@@ -5,6 +5,8 @@
  */
 import { expect } from 'vitest'
 import type {
+  CALL_FIELDS,
+  CALL_FUNCTION_FIELDS,
   CHAT_FIELDS,
   COMPLETION_FIELDS,
   CONTENT_PART_FIELDS,
@@ -12,6 +14,10 @@ import type {
   MESSAGE_FIELDS,
   RESPONSE_FORMAT_FIELDS,
   STREAM_OPTIONS_FIELDS,
+  TOOL_CHOICE_FIELDS,
+  TOOL_CHOICE_FUNCTION_FIELDS,
+  TOOL_FIELDS,
+  TOOL_FUNCTION_FIELDS,
 } from '../../edge/openai/request-fields.ts'
 import type { Served } from '../../edge/test/support/conformance-tables.ts'
 import { type OpenaiCalls, SAYS } from './openai-call.ts'
@@ -130,15 +136,43 @@ const AFFINITY_TEST = {
   file: 'edge/test/versions.test.ts',
   title: 'share the requests, one conversation on one version',
 } as const
-export const PROVEN_ELSEWHERE = {
+const AFFINITY_PROOFS = {
   user: AFFINITY_TEST,
   prompt_cache_key: AFFINITY_TEST,
   safety_identifier: AFFINITY_TEST,
-  name: { file: 'gpu-host/text/chat-template.test.ts', title: 'gives a name to the template' },
 } as const
-type Elsewhere = keyof typeof PROVEN_ELSEWHERE
+/** By scope, as below. */
+export const PROVEN_ELSEWHERE = {
+  chat: AFFINITY_PROOFS,
+  completion: AFFINITY_PROOFS,
+  message: {
+    name: { file: 'gpu-host/text/chat-template.test.ts', title: 'gives a name to the template' },
+  },
+} as const
+type Elsewhere<Scope extends keyof typeof PROVEN_ELSEWHERE> = keyof (typeof PROVEN_ELSEWHERE)[Scope]
 
-const chat: Omit<Proofs<typeof CHAT_FIELDS>, Elsewhere> = {
+/** An answer that ends by itself. */
+const ending = { max_tokens: 60, ignore_eos: false }
+const colours = {
+  type: 'object',
+  properties: { colour: { enum: ['red'] } },
+  required: ['colour'],
+  additionalProperties: false,
+}
+const paint = { name: 'paint', parameters: colours }
+const toolOf = (fields: object = {}) => ({ type: 'function', function: { ...paint, ...fields } })
+const oneCall = { ...ending, tool_choice: 'required', parallel_tool_calls: false }
+
+/** The calls of an answer that is nothing else. */
+async function callsOf(calls: OpenaiCalls, fields: object) {
+  const [choice] = (await calls.chat({ ...oneCall, tools: [toolOf()], ...fields })).choices
+  expect(choice).toMatchObject({ finish_reason: 'tool_calls', message: { content: null } })
+  return choice?.message.tool_calls?.map(({ function: { name, arguments: given } }) => {
+    return { name, arguments: JSON.parse(given) as unknown }
+  })
+}
+
+const chat: Omit<Proofs<typeof CHAT_FIELDS>, Elsewhere<'chat'>> = {
   ...sharedProofs('chat/completions'),
   messages: changes('chat/completions', long, {
     ...long,
@@ -163,6 +197,39 @@ const chat: Omit<Proofs<typeof CHAT_FIELDS>, Elsewhere> = {
       expect(top_logprobs[0]?.token).toBe(token)
     }
   },
+  async tools(calls) {
+    expect(await callsOf(calls, {})).toEqual([{ name: 'paint', arguments: { colour: 'red' } }])
+    const shown = await promptTokens(calls, SAYS, { tools: [toolOf()] })
+    expect(shown).toBeGreaterThan(await promptTokens(calls, SAYS))
+    const [role, call] = await calls.chatChunks({ ...oneCall, tools: [toolOf()] })
+    expect(role?.choices[0]?.delta).toMatchObject({ role: 'assistant', content: '' })
+    expect(call?.choices[0]?.delta.tool_calls).toMatchObject([
+      { index: 0, type: 'function', function: { name: 'paint' } },
+    ])
+  },
+  async tool_choice(calls) {
+    const tools = [toolOf()]
+    const plain = await calls.text('chat/completions', long)
+    expect(await calls.text('chat/completions', { ...long, tools, tool_choice: 'none' })).toBe(
+      plain,
+    )
+    const auto = await calls.text('chat/completions', { ...long, tools, tool_choice: 'auto' })
+    expect(auto).toBe(await calls.text('chat/completions', { ...long, tools }))
+    expect(await callsOf(calls, { tool_choice: 'required' })).toHaveLength(1)
+    expect(await calls.refusal('chat/completions', { tool_choice: 'required' })).toMatchObject({
+      status: 400,
+      param: 'tool_choice',
+    })
+  },
+  async parallel_tool_calls(calls) {
+    const mostCalls = async (isParallel: boolean): Promise<number> => {
+      const fields = { ...oneCall, tools: [toolOf()], parallel_tool_calls: isParallel }
+      const { choices } = await calls.chat({ ...fields, ...hot, n: 12, seed: 3, max_tokens: 120 })
+      return Math.max(...choices.map(({ message }) => message.tool_calls?.length ?? 0))
+    }
+    expect(await mostCalls(false)).toBe(1)
+    expect(await mostCalls(true)).toBeGreaterThan(1)
+  },
   async service_tier(calls) {
     expect((await calls.chat({ service_tier: 'auto' })).service_tier).toBe('default')
     expect((await calls.chat({})).service_tier).toBeUndefined()
@@ -175,7 +242,7 @@ const chat: Omit<Proofs<typeof CHAT_FIELDS>, Elsewhere> = {
   },
 }
 
-const completion: Omit<Proofs<typeof COMPLETION_FIELDS>, Elsewhere> = {
+const completion: Omit<Proofs<typeof COMPLETION_FIELDS>, Elsewhere<'completion'>> = {
   ...sharedProofs('completions'),
   async prompt(calls) {
     expect((await calls.complete({ prompt: [100, 200, 300] })).usage.prompt_tokens).toBe(3)
@@ -199,10 +266,34 @@ const completion: Omit<Proofs<typeof COMPLETION_FIELDS>, Elsewhere> = {
   },
 }
 
-const promptTokens = async (calls: OpenaiCalls, messages: readonly object[]) =>
-  (await calls.chat({ messages, max_tokens: 1 })).usage.prompt_tokens
+async function promptTokens(calls: OpenaiCalls, messages: readonly object[], fields: object = {}) {
+  return (await calls.chat({ messages, max_tokens: 1, ...fields })).usage.prompt_tokens
+}
 
-const message: Omit<Proofs<typeof MESSAGE_FIELDS>, Elsewhere> = {
+/** Of a conversation in which a call was made. */
+function withCall(fields: object, named: object = {}, result: object = {}): object[] {
+  const call = {
+    id: 'c1',
+    type: 'function',
+    function: { name: 'paint', arguments: '{}', ...named },
+    ...fields,
+  }
+  const said = { role: 'assistant', content: '', tool_calls: [call] }
+  return [...SAYS, said, { role: 'tool', content: 'done', tool_call_id: 'c1', ...result }]
+}
+
+function refuses(param: string, fields: object): Proof {
+  return async (calls) =>
+    expect(await calls.refusal('chat/completions', fields)).toMatchObject({ status: 400, param })
+}
+
+/** Whether more of it in a call is more of a prompt. */
+function isInPrompt(few: object[], many: object[]): Proof {
+  return async (calls) =>
+    expect(await promptTokens(calls, many)).toBeGreaterThan(await promptTokens(calls, few))
+}
+
+const message: Omit<Proofs<typeof MESSAGE_FIELDS>, Elsewhere<'message'>> = {
   async role(calls) {
     const prompts = ['system', 'developer', 'user', 'assistant', 'tool'].map((role) =>
       promptTokens(calls, [{ role, content: 'Be brief.' }, ...SAYS]),
@@ -216,6 +307,97 @@ const message: Omit<Proofs<typeof MESSAGE_FIELDS>, Elsewhere> = {
     ).toMatchObject({ status: 400, param: 'messages.0.role' })
   },
   content: joinsParts,
+  tool_calls: isInPrompt(SAYS, withCall({})),
+  async tool_call_id(calls) {
+    expect(await promptTokens(calls, withCall({}))).toBeGreaterThan(0)
+    const stray = withCall({}, {}, { tool_call_id: 'c2' })
+    await refuses('messages.2.tool_call_id', { messages: stray })(calls)
+  },
+}
+
+const CALL_PATH = 'messages.1.tool_calls.0'
+const call: Proofs<typeof CALL_FIELDS> = {
+  id: refuses('messages.2.tool_call_id', { messages: withCall({ id: 'c2' }) }),
+  type: refuses(`${CALL_PATH}.type`, { messages: withCall({ type: 'x' }) }),
+  function: isInPrompt(
+    withCall({}),
+    withCall({ function: { name: 'paint', arguments: '{"colour": "red"}' } }),
+  ),
+}
+
+const callFunction: Proofs<typeof CALL_FUNCTION_FIELDS> = {
+  name: isInPrompt(withCall({}), withCall({}, { name: 'paint_all_of_the_house' })),
+  async arguments(calls) {
+    const few = withCall({})
+    await isInPrompt(few, withCall({}, { arguments: '{"colour": "red"}' }))(calls)
+    const messages = withCall({}, { arguments: '{"colour' })
+    await refuses(`${CALL_PATH}.function.arguments`, { messages })(calls)
+  },
+}
+
+const tool: Proofs<typeof TOOL_FIELDS> = {
+  type: refuses('tools.0.type', { tools: [{ ...toolOf(), type: 'x' }] }),
+  async function(calls) {
+    expect(await callsOf(calls, { tools: [toolOf({ name: 'cook' })] })).toMatchObject([
+      { name: 'cook' },
+    ])
+    await refuses('tools.0.function', { tools: [{ type: 'function' }] })(calls)
+  },
+}
+
+const toolFunction: Proofs<typeof TOOL_FUNCTION_FIELDS> = {
+  async name(calls) {
+    expect(await callsOf(calls, { tools: [toolOf({ name: 'dye' })] })).toMatchObject([
+      { name: 'dye' },
+    ])
+    await refuses('tools.0.function.name', { tools: [toolOf({ name: 'a b' })] })(calls)
+  },
+  async description(calls) {
+    const tools = [toolOf({ description: 'Paints something in a colour.' })]
+    const shown = await promptTokens(calls, SAYS, { tools })
+    expect(shown).toBeGreaterThan(await promptTokens(calls, SAYS, { tools: [toolOf()] }))
+  },
+  async parameters(calls) {
+    const blue = { ...colours, properties: { colour: { enum: ['blue'] } } }
+    expect(await callsOf(calls, { tools: [toolOf({ parameters: blue })] })).toMatchObject([
+      { arguments: { colour: 'blue' } },
+    ])
+    expect(await callsOf(calls, { tools: [toolOf({ parameters: null })] })).toMatchObject([
+      { arguments: {} },
+    ])
+  },
+  async strict(calls) {
+    const odd = { type: 'object', properties: { a: { oneOf: [] } } }
+    const toolsOf = (strict: boolean) => [toolOf({ parameters: odd, strict })]
+    expect(await calls.text('chat/completions', { tools: toolsOf(false) })).not.toBe('')
+    const path = 'tools.0.function.parameters.properties.a.oneOf'
+    await refuses(path, { tools: toolsOf(true) })(calls)
+    // With a schema that can be held, text is still an answer.
+    expect(await calls.text('chat/completions', { tools: [toolOf({ strict: true })] })).not.toBe('')
+  },
+}
+
+const both = [toolOf(), toolOf({ name: 'cook' })]
+const choiceOf = (name: string, more: object = {}) => ({
+  tools: both,
+  tool_choice: { type: 'function', function: { name }, ...more },
+})
+const callsTheNamed: Proof = async (calls) => {
+  for (const name of ['paint', 'cook']) {
+    expect(await callsOf(calls, choiceOf(name))).toMatchObject([{ name }])
+  }
+}
+
+const toolChoice: Proofs<typeof TOOL_CHOICE_FIELDS> = {
+  type: refuses('tool_choice', choiceOf('paint', { type: 'x' })),
+  function: callsTheNamed,
+}
+
+const toolChoiceFunction: Proofs<typeof TOOL_CHOICE_FUNCTION_FIELDS> = {
+  async name(calls) {
+    await callsTheNamed(calls)
+    await refuses('tool_choice.function.name', choiceOf('sing'))(calls)
+  },
 }
 
 async function joinsParts(calls: OpenaiCalls): Promise<void> {
@@ -282,6 +464,12 @@ export const FIELD_PROOFS: Readonly<Record<string, Readonly<Record<string, Proof
   chat,
   message,
   part,
+  call,
+  callFunction,
+  tool,
+  toolFunction,
+  toolChoice,
+  toolChoiceFunction,
   streamOptions,
   format,
   jsonSchema,

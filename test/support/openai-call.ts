@@ -54,12 +54,12 @@ export class OpenaiCalls {
     return completionReply.parse(await okJson(await this.send('completions', fields)))
   }
 
-  /** The text of the first choice, whichever route it is. */
+  /** The text of the first choice, whichever route it is; with its calls, if it has any. */
   async text(route: string, fields: object): Promise<string> {
     const first =
       route === 'completions'
         ? (await this.complete(fields)).choices[0]?.text
-        : (await this.chat(fields)).choices[0]?.message.content
+        : toText((await this.chat(fields)).choices[0]?.message)
     if (first === undefined) throw new Error('a reply without a choice')
     return first
   }
@@ -78,6 +78,11 @@ export class OpenaiCalls {
     const { error } = errorReply.parse(await response.json())
     return { status: response.status, ...error }
   }
+}
+
+function toText(message: ChatReply['choices'][number]['message'] | undefined): string | undefined {
+  if (message?.tool_calls === undefined) return message?.content ?? undefined
+  return JSON.stringify(message.tool_calls.map((call) => call.function))
 }
 
 async function okJson(response: Response): Promise<unknown> {

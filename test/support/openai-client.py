@@ -4,7 +4,13 @@ import json
 import sys
 from enum import Enum
 
-from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
+from openai import (
+    AuthenticationError,
+    BadRequestError,
+    NotFoundError,
+    OpenAI,
+    pydantic_function_tool,
+)
 from pydantic import BaseModel
 
 BASE_URL, API_KEY, MODEL = sys.argv[1:4]
@@ -38,6 +44,17 @@ chunks = list(
 parsed = client.chat.completions.parse(
     **{**few, "max_tokens": 40}, response_format=Answer
 )
+called = client.chat.completions.parse(
+    **{**few, "max_tokens": 60},
+    tools=[pydantic_function_tool(Answer, name="paint")],
+    tool_choice="required",
+    parallel_tool_calls=False,
+)
+call = called.choices[0].message.tool_calls[0]
+result = {"role": "tool", "tool_call_id": call.id, "content": "painted"}
+told = client.chat.completions.create(
+    **{**few, "messages": [*messages, called.choices[0].message, result]}
+)
 text = client.completions.create(model=MODEL, prompt="Count: one, two,", max_tokens=5, temperature=0)
 raw = client.chat.completions.with_raw_response.create(**few)
 
@@ -52,6 +69,12 @@ print(
             "streamed_usage": chunks[-1].usage.model_dump(exclude_none=True),
             "finish": whole.choices[0].finish_reason,
             "colour": parsed.choices[0].message.parsed.colour.value,
+            "tool": {
+                "name": call.function.name,
+                "colour": call.function.parsed_arguments.colour.value,
+            },
+            "tool_finish": called.choices[0].finish_reason,
+            "tool_result": told.choices[0].message.content,
             "completion": text.choices[0].text,
             "models": [model.id for model in client.models.list()],
             "model": client.models.retrieve("demo/ticket-triage").owned_by,

@@ -45,6 +45,11 @@ export function poolEnv(directory: string): Record<string, string> {
   return { NOZZLE_DATA_DIR: directory, NOZZLE_PORT: '0', NOZZLE_THREADS: '1' }
 }
 
+/** For tools: a chat template that knows them, and without them is the base model's own. */
+export const TOOLS_ENV = {
+  NOZZLE_CHAT_TEMPLATE: join(PROJECT_ROOT, 'examples/chat-templates/smollm2-tools.jinja'),
+}
+
 /** Puts the base model where a first start in that data directory would put it. */
 export function linkBaseModel(directory: string): void {
   mkdirSync(join(directory, 'models'), { recursive: true })

@@ -27,8 +27,14 @@ const JSON_RULES: Readonly<Record<string, string>> = {
 export class GrammarRules {
   readonly #named = new Map<string, string>()
   readonly #byBody = new Map<string, string>()
+  readonly #param: string
   #count = 0
   #bytes = 0
+
+  /** @param param the field that errors name when the grammar grows too large. */
+  constructor(param: string) {
+    this.#param = param
+  }
 
   /** A name whose body is still to be told: for what may refer to itself. */
   reserve(): string {
@@ -39,9 +45,8 @@ export class GrammarRules {
   define(name: string, body: string): void {
     this.#bytes += name.length + body.length + 8
     if (this.#bytes > GRAMMAR_BYTES_MAX) {
-      throw new EdgeError('invalid_request', 'the JSON schema is too large to be compiled', {
-        param: 'response_format.json_schema.schema',
-      })
+      const message = 'the JSON schema is too large to be compiled'
+      throw new EdgeError('invalid_request', message, { param: this.#param })
     }
     this.#named.set(name, body)
   }

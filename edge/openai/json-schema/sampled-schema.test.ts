@@ -2,59 +2,18 @@
  * What a model writes under a schema's grammar parses and validates: random schemas, drawn at
  * random by the real engine on the tiny model, judged by zod's reading of the same schema.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { z } from 'zod'
-import type { NativeEngine } from '../../../native/index.ts'
 import { Random } from '../../../native/test/support/random.ts'
-import { GREEDY } from '../../../native/test/support/requests.ts'
-import { openTinyEngine, rowsOf } from '../../../native/test/support/tiny-engine.ts'
+import { SampledTexts } from '../../test/support/sampled-text.ts'
 import { JSON_OBJECT_GRAMMAR, schemaToGrammar } from './schema-grammar.ts'
 
-const PROMPT = [50, 51, 52]
-const TOKENS_MAX = 400
-const dir = mkdtempSync(join(tmpdir(), 'nozzle-schema-'))
-let engine: NativeEngine
+let texts: SampledTexts
 
 beforeAll(async () => {
-  engine = await openTinyEngine(dir, { contextLength: 512 })
+  texts = await SampledTexts.open()
 })
-afterAll(async () => {
-  await engine.close()
-  rmSync(dir, { recursive: true })
-})
-
-/** Closing signs are made likely, or hardly a text would end. */
-function closingBias(): Record<string, number> {
-  const bias: Record<string, number> = {}
-  for (const sign of ['"', '}', ']']) {
-    for (const token of engine.tokenize(sign, { addSpecial: false, parseSpecial: false })) {
-      bias[token] = 9
-    }
-  }
-  return bias
-}
-
-/** The whole text, or null when it was cut for length. */
-async function write(grammar: string, seed: number): Promise<string | null> {
-  engine.openSequence(0, {
-    sampling: { ...GREEDY, temperature: 2, seed, grammar, logit_bias: closingBias() },
-    topLogprobs: -1,
-    promptTokens: new Int32Array(0),
-  })
-  const bytes: number[] = []
-  let rows = rowsOf(0, PROMPT)
-  for (let count = 0; count < TOKENS_MAX; count++) {
-    const [sampled] = (await engine.step(rows)).sampled
-    if (!sampled || sampled.isNonFinite || sampled.isStuck) throw new Error('nothing was drawn')
-    if (engine.isEndOfGeneration(sampled.token)) return Buffer.from(bytes).toString()
-    bytes.push(...engine.tokenBytes(sampled.token))
-    rows = rowsOf(0, [sampled.token], { position: PROMPT.length + count })
-  }
-  return null
-}
+afterAll(() => texts.close())
 
 function randomSchema(random: Random, depth: number): object {
   const below = (count: number): number => random.integer(count)
@@ -88,7 +47,7 @@ it('validates, for random schemas', async () => {
   let whole = 0
   for (let seed = 1; seed <= 60; seed++) {
     const schema = randomSchema(new Random('schema', seed), 2)
-    const text = await write(schemaToGrammar(schema, 'schema'), seed)
+    const text = await texts.write(schemaToGrammar(schema, 'schema'), seed)
     if (text === null) continue
     whole += 1
     const judged = z
@@ -121,7 +80,7 @@ it('validates, for a schema that refers to itself', async () => {
   let whole = 0
   let deepest = 0
   for (let seed = 1; seed <= 40; seed++) {
-    const text = await write(grammar, seed)
+    const text = await texts.write(grammar, seed)
     if (text === null) continue
     whole += 1
     deepest = Math.max(deepest, text.split('"name"').length - 1)
@@ -137,7 +96,7 @@ it('validates, for a schema that refers to itself', async () => {
 it('parses to an object under json_object', async () => {
   let whole = 0
   for (let seed = 1; seed <= 40; seed++) {
-    const text = await write(JSON_OBJECT_GRAMMAR, seed)
+    const text = await texts.write(JSON_OBJECT_GRAMMAR, seed)
     if (text === null) continue
     whole += 1
     const value: unknown = JSON.parse(text)

@@ -30,11 +30,17 @@ const COUNT_MAX = 100_000
 const NUMBER_BOUND_MAX = 1e9
 
 /** Any JSON object, for `response_format: {type: 'json_object'}`. */
-export const JSON_OBJECT_GRAMMAR = new GrammarRules().toText('object')
+export const JSON_OBJECT_GRAMMAR = new GrammarRules('response_format').toText('object')
 
 /** `path` names the schema in errors. Throws `invalid_request` or `unsupported_parameter`. */
 export function schemaToGrammar(schema: unknown, path: string): string {
-  return new Converter(schema, path).run()
+  const rules = new GrammarRules(path)
+  return rules.toText(addSchema(rules, schema, path))
+}
+
+/** The name of the rule that the schema becomes, among others' rules. Throws as above. */
+export function addSchema(rules: GrammarRules, schema: unknown, path: string): string {
+  return new Converter(rules, schema, path).run()
 }
 
 interface Place {
@@ -45,22 +51,22 @@ interface Place {
 }
 
 class Converter {
+  readonly #rules: GrammarRules
   readonly #root: unknown
   readonly #path: string
-  readonly #rules = new GrammarRules()
   readonly #references = new Map<string, string>()
   #schemas = 0
   #properties = 0
   #enumValues = 0
 
-  constructor(root: unknown, path: string) {
+  constructor(rules: GrammarRules, root: unknown, path: string) {
+    this.#rules = rules
     this.#root = root
     this.#path = path
   }
 
   run(): string {
-    const place: Place = { path: this.#path, depth: 0, open: new Set() }
-    return this.#rules.toText(this.#reference('#', place))
+    return this.#reference('#', { path: this.#path, depth: 0, open: new Set() })
   }
 
   /** The name of a rule, or what is as good as one. */

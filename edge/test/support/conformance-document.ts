@@ -47,12 +47,11 @@ function remarkOf(rule: FieldRule): string {
 }
 
 function fieldRows(route: FieldScope['route'], elsewhere: Elsewhere): Row[] {
-  return Object.values<FieldScope>(FIELD_SCOPES)
-    .filter((scope) => scope.route === route)
-    .flatMap((scope) =>
+  return Object.entries<FieldScope>(FIELD_SCOPES)
+    .filter(([, scope]) => scope.route === route)
+    .flatMap(([name, scope]) =>
       Object.entries(scope.rules).map(([field, rule]) => {
-        const other =
-          rule.kind === 'served' && Object.hasOwn(elsewhere, field) ? elsewhere[field] : undefined
+        const other = elsewhere[name]?.[field]
         const proof =
           other === undefined ? titleOf(scope, field) : `${link(other.file)}: ${other.title}`
         return [code(scope.prefix + field), statusOf(rule), remarkOf(rule), proof]
@@ -82,7 +81,10 @@ function errorRows(): Row[] {
   })
 }
 
-type Elsewhere = Readonly<Record<string, { readonly file: string; readonly title: string }>>
+/** By scope and field. */
+type Elsewhere = Readonly<
+  Record<string, Readonly<Record<string, { readonly file: string; readonly title: string }>>>
+>
 
 export function renderConformance(elsewhere: Elsewhere): string {
   const fields = (route: FieldScope['route']): string =>

@@ -14,6 +14,8 @@ import {
   modelReply,
 } from '../../openai/reply-schemas.ts'
 import {
+  CALL_FIELDS,
+  CALL_FUNCTION_FIELDS,
   CHAT_FIELDS,
   COMPLETION_FIELDS,
   CONTENT_PART_FIELDS,
@@ -21,6 +23,10 @@ import {
   MESSAGE_FIELDS,
   RESPONSE_FORMAT_FIELDS,
   STREAM_OPTIONS_FIELDS,
+  TOOL_CHOICE_FIELDS,
+  TOOL_CHOICE_FUNCTION_FIELDS,
+  TOOL_FIELDS,
+  TOOL_FUNCTION_FIELDS,
 } from '../../openai/request-fields.ts'
 
 /** One object of a request's body, and how to send a field in it. */
@@ -37,6 +43,12 @@ export interface FieldScope {
 
 const tinySchema = { type: 'object', properties: {}, additionalProperties: false }
 const chatScope = { route: 'chat/completions' } as const
+/** The one that every body below offers. */
+const tinyTool = { name: 'tiny', parameters: tinySchema }
+const offered = { tools: [{ type: 'function', function: tinyTool }] }
+const called = (call: object) => ({
+  messages: [{ role: 'assistant', content: 'hi', tool_calls: [call] }],
+})
 
 export const FIELD_SCOPES = {
   chat: { ...chatScope, prefix: '', param: '', rules: CHAT_FIELDS, body: (fields) => fields },
@@ -54,6 +66,65 @@ export const FIELD_SCOPES = {
     rules: CONTENT_PART_FIELDS,
     body: (fields) => ({
       messages: [{ role: 'user', content: [{ type: 'text', text: 'hi', ...fields }] }],
+    }),
+  },
+  call: {
+    ...chatScope,
+    prefix: 'messages[].tool_calls[].',
+    param: 'messages.0.tool_calls.0.',
+    rules: CALL_FIELDS,
+    body: (fields) =>
+      called({
+        id: 'c1',
+        type: 'function',
+        function: { name: 'tiny', arguments: '{}' },
+        ...fields,
+      }),
+  },
+  callFunction: {
+    ...chatScope,
+    prefix: 'messages[].tool_calls[].function.',
+    param: 'messages.0.tool_calls.0.function.',
+    rules: CALL_FUNCTION_FIELDS,
+    body: (fields) =>
+      called({
+        id: 'c1',
+        type: 'function',
+        function: { name: 'tiny', arguments: '{}', ...fields },
+      }),
+  },
+  tool: {
+    ...chatScope,
+    prefix: 'tools[].',
+    param: 'tools.0.',
+    rules: TOOL_FIELDS,
+    body: (fields) => ({ tools: [{ type: 'function', function: tinyTool, ...fields }] }),
+  },
+  toolFunction: {
+    ...chatScope,
+    prefix: 'tools[].function.',
+    param: 'tools.0.function.',
+    rules: TOOL_FUNCTION_FIELDS,
+    body: (fields) => ({ tools: [{ type: 'function', function: { ...tinyTool, ...fields } }] }),
+  },
+  toolChoice: {
+    ...chatScope,
+    prefix: 'tool_choice.',
+    param: 'tool_choice.',
+    rules: TOOL_CHOICE_FIELDS,
+    body: (fields) => ({
+      ...offered,
+      tool_choice: { type: 'function', function: { name: 'tiny' }, ...fields },
+    }),
+  },
+  toolChoiceFunction: {
+    ...chatScope,
+    prefix: 'tool_choice.function.',
+    param: 'tool_choice.function.',
+    rules: TOOL_CHOICE_FUNCTION_FIELDS,
+    body: (fields) => ({
+      ...offered,
+      tool_choice: { type: 'function', function: { name: 'tiny', ...fields } },
     }),
   },
   streamOptions: {
@@ -107,7 +178,8 @@ export function titleOf({ route, prefix }: FieldScope, field: string): string {
 }
 
 const OPTIONAL = 'OpenAI calls it optional'
-const NO_TOOLS = 'tools are refused'
+const OLD_CALLS = 'it is called tool_calls since 2023'
+const ONLY_FUNCTIONS = 'only functions are served'
 const TEXT_ONLY = 'answers are text'
 const REFUSAL = 'what a model refuses is in its content'
 const USAGE_DETAILS = {
@@ -136,8 +208,8 @@ export const REPLIES = {
       system_fingerprint: OPTIONAL,
       'choices[].message.annotations': TEXT_ONLY,
       'choices[].message.audio': TEXT_ONLY,
-      'choices[].message.function_call': NO_TOOLS,
-      'choices[].message.tool_calls': NO_TOOLS,
+      'choices[].message.function_call': OLD_CALLS,
+      'choices[].message.tool_calls[].custom': ONLY_FUNCTIONS,
       'choices[].logprobs.refusal[]': REFUSAL,
       ...USAGE_DETAILS,
     },
@@ -149,8 +221,8 @@ export const REPLIES = {
       obfuscation: 'it is refused in a request',
       system_fingerprint: OPTIONAL,
       'choices[].delta.audio': TEXT_ONLY,
-      'choices[].delta.function_call': NO_TOOLS,
-      'choices[].delta.tool_calls': NO_TOOLS,
+      'choices[].delta.function_call': OLD_CALLS,
+      'choices[].delta.tool_calls[].custom': ONLY_FUNCTIONS,
       'choices[].logprobs.refusal[]': REFUSAL,
       ...USAGE_DETAILS,
     },

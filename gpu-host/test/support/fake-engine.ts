@@ -34,6 +34,8 @@ export interface FakeEngineOptions {
   readonly stepUs?: (rows: number) => number
   /** One token in so many ends generation; 0 = none. */
   readonly eosOneIn?: number
+  /** What every answer is instead, a byte each token; then it ends. */
+  readonly answer?: string
   /** Each token says its byte so many times; absent = once. */
   readonly repeats?: number
   /** Sees each batch before it runs; throws to reject the step. */
@@ -209,6 +211,13 @@ export class FakeEngine implements Engine {
     return sampled
   }
 
+  /** @param index of the token in the answer. */
+  #told(index: number): number | null {
+    const { answer } = this.#options
+    if (answer === undefined) return null
+    return Buffer.from(answer)[index] ?? FAKE_EOS
+  }
+
   #cellToWrite(sequence: FakeSequence): number {
     const { pageCells } = this.limits
     const page = sequence.pages[Math.floor(sequence.filledCells / pageCells)]
@@ -247,7 +256,9 @@ export class FakeEngine implements Engine {
     const isNonFinite = this.#options.isNonFinite?.(tokens) ?? false
     const { temperature, seed } = options.sampling
     const drawn = temperature > 0 ? `${identity}#${seed}` : identity
-    const token = nextToken(drawn, tokens, this.#options.eosOneIn ?? 0)
+    const token =
+      this.#told(tokens.length - options.promptTokens.length) ??
+      nextToken(drawn, tokens, this.#options.eosOneIn ?? 0)
     const withLogprobs = options.topLogprobs >= 0
     const top = Array.from({ length: Math.max(0, options.topLogprobs) }, (_, i) => ({
       token: i === 0 ? token : (token + i) % 256,

@@ -32,6 +32,7 @@ const completion = z.strictObject({
   seed: z.int(),
   stop: z.array(z.string()),
   ignore_eos: z.boolean(),
+  skip_special_tokens: z.literal(false).optional(),
   structured_outputs: z.strictObject({ grammar: z.string() }).optional(),
   logprobs: z.int().min(0).max(20).optional(),
   cache_salt: z.string().min(1),
@@ -42,13 +43,29 @@ const completion = z.strictObject({
   }),
 })
 export type FakeCompletion = z.infer<typeof completion>
+const named = z.looseObject({ name: z.string() })
+const message = z.object({
+  role: z.string(),
+  content: z.string(),
+  tool_calls: z
+    .array(
+      z.strictObject({
+        id: z.string(),
+        type: z.literal('function'),
+        function: named.extend({ arguments: z.string() }),
+      }),
+    )
+    .optional(),
+})
 const tokenize = z.union([
   z.strictObject({ model: z.string(), prompt: z.string() }),
   z.strictObject({
     model: z.string(),
-    messages: z.array(z.object({ role: z.string(), content: z.string() })),
+    messages: z.array(message),
+    tools: z.array(z.strictObject({ type: z.literal('function'), function: named })).optional(),
   }),
 ])
+const detokenize = z.strictObject({ model: z.string(), tokens: z.array(z.int().min(2)) })
 const loadBody = z.strictObject({ lora_name: z.string().min(1), lora_path: z.string().min(1) })
 const unloadBody = z.strictObject({ lora_name: z.string().min(1) })
 
@@ -58,6 +75,8 @@ export class FakeVllm {
   aborted = 0
   /** Calls to load and unload, as `load <name>`. */
   readonly calls: string[] = []
+  /** Whether its chat template shows tools; one that does not leaves them out. */
+  knowsTools = true
   /** Awaited before each token. */
   beforeToken: (index: number, body: FakeCompletion) => Promise<void> | void = () => {}
   #server: Server | null = null
@@ -112,6 +131,8 @@ export class FakeVllm {
         return reply(response, 200, { object: 'list', data: this.#models() })
       case 'POST /tokenize':
         return this.#tokenize(response, tokenize.parse(body))
+      case 'POST /detokenize':
+        return reply(response, 200, { prompt: fakeText(detokenize.parse(body).tokens) })
       case 'POST /v1/load_lora_adapter':
         return this.#load(response, loadBody.parse(body))
       case 'POST /v1/unload_lora_adapter':
@@ -132,13 +153,18 @@ export class FakeVllm {
   }
 
   #tokenize(response: ServerResponse, body: z.infer<typeof tokenize>): void {
-    const isTool = 'messages' in body && body.messages.some(({ role }) => role === 'tool')
+    const isLate = 'messages' in body && body.messages.at(-1)?.role === 'assistant'
     if (body.model !== FAKE_MODEL) unknownModel(response, body.model)
-    else if (isTool) refuse(response, 400, 'the template knows no tool', 'BadRequestError')
+    else if (isLate) refuse(response, 400, 'roles must alternate', 'BadRequestError')
     else {
-      const tokens = fakeTokens('prompt' in body ? body.prompt : renderFake(body.messages))
+      const text = 'prompt' in body ? body.prompt : this.#render(body)
+      const tokens = fakeTokens(text)
       reply(response, 200, { count: tokens.length, max_model_len: FAKE_CONTEXT, tokens })
     }
+  }
+
+  #render({ messages, tools = [] }: Pick<FakeChat, 'messages' | 'tools'>): string {
+    return renderFake(messages, this.knowsTools ? tools : [])
   }
 
   #load(response: ServerResponse, { lora_name: name, lora_path: path }: z.infer<typeof loadBody>) {
@@ -203,8 +229,23 @@ export function fakeTokens(text: string): number[] {
   return [...Buffer.from(text)].map((byte) => byte + 2)
 }
 
-export function renderFake(messages: readonly { role: string; content: string }[]): string {
-  return `${messages.map(({ role, content }) => `${role}: ${content}\n`).join('')}assistant:`
+function fakeText(tokens: readonly number[]): string {
+  return Buffer.from(tokens.map((token) => token - 2)).toString()
+}
+
+type FakeChat = Extract<z.infer<typeof tokenize>, { messages: unknown }>
+
+export function renderFake(
+  messages: FakeChat['messages'],
+  tools: NonNullable<FakeChat['tools']> = [],
+): string {
+  const turns = messages.map(({ role, content, tool_calls: calls = [] }) => {
+    const written = calls.map(({ function: { name, arguments: given } }) => {
+      return `<tool_call>{"name": "${name}", "arguments": ${given}}</tool_call>`
+    })
+    return `${role}: ${content}${written.join('')}\n`
+  })
+  return `${tools.map((tool) => `${JSON.stringify(tool)}\n`).join('')}${turns.join('')}assistant:`
 }
 
 function sha256(bytes: Uint8Array | string): string {
