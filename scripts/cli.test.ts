@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { COMMANDS, runCli } from './cli.ts'
+import type { Ask } from './lib/terminal-question.ts'
 
 const idle = new AbortController().signal
 let directory = ''
@@ -34,7 +35,12 @@ afterEach(() => {
   rmSync(directory, { recursive: true, force: true })
 })
 
-async function run(line: string, env: NodeJS.ProcessEnv = {}, stdin: string | null = null) {
+async function run(
+  line: string,
+  env: NodeJS.ProcessEnv = {},
+  stdin: string | null = null,
+  ask: Ask | null = null,
+) {
   const written = { stdout: '', stderr: '' }
   const exitCode = await runCli(line.split(' ').filter(Boolean), {
     env: { NOZZLE_DATA_DIR: directory, ...env },
@@ -44,6 +50,7 @@ async function run(line: string, env: NodeJS.ProcessEnv = {}, stdin: string | nu
     signal: idle,
     hurry: idle,
     readStdin: stdin === null ? null : async () => stdin,
+    ask,
   })
   return { exitCode, ...written }
 }
@@ -328,6 +335,23 @@ describe('commands', () => {
     }
     const { stdout } = await run('usage --start 2026-11-01', edgeEnv())
     expect(stdout).toContain('9007199254.740993000001')
+  })
+
+  it('hold a conversation at a terminal, in which all that was said is known', async () => {
+    const chunk = (value: object) => `data: ${JSON.stringify(value)}\n\n`
+    const answer = chunk({ choices: [{ delta: { content: 'Hello' } }] })
+    routes['POST /v1/chat/completions'] = { status: 200, body: `${answer}data: [DONE]\n\n` }
+    const typed = ['Hi', 'Again', '']
+    const ask = async (): Promise<string> => typed.shift() ?? ''
+    const talk = await run('chat m --system Short', edgeEnv(), null, ask)
+    expect(talk).toMatchObject({ exitCode: 0, stdout: 'Hello\nHello\n' })
+    const asked = seen.map(({ body }) => JSON.parse(body).messages)
+    const system = { role: 'system', content: 'Short' }
+    const [first, second] = ['Hi', 'Again'].map((content) => ({ role: 'user', content }))
+    expect(asked).toEqual([
+      [system, first],
+      [system, first, { role: 'assistant', content: 'Hello' }, second],
+    ])
   })
 
   it('stream a chat answer as it comes', async () => {

@@ -12,6 +12,7 @@ import {
   resolveTenant,
   TENANT_FLAG,
 } from '../lib/edge-target.ts'
+import type { Ask } from '../lib/terminal-question.ts'
 
 const CHAT_PATH = '/v1/chat/completions'
 
@@ -23,7 +24,7 @@ const chatChunk = z.object({
 
 export const chatCommand: Command = {
   name: 'chat',
-  summary: 'ask a model; the answer streams to the terminal',
+  summary: 'ask a model, or talk with it; answers stream to the terminal',
   positionals: ['<model>', '[prompt]'],
   flags: {
     system: { type: 'string', value: 'text', help: 'system message' },
@@ -36,29 +37,55 @@ export const chatCommand: Command = {
   },
   details:
     '<model> is a model of the tenant, <model>@<version>, <tenant>/<model>, or the base model.\n' +
-    'Without a prompt, stdin is read. --json waits for the end and prints the whole reply; with\n' +
+    'Without a prompt, stdin is read; at a terminal it is a conversation then, whose every question\n' +
+    'goes with all that was said before, until an empty line or Ctrl-D. --json waits for the end and prints the whole reply; with\n' +
     '--stream it prints the chunks as the API sends them.\n' +
     'The demo key of the pool here is used unless a key is given.',
   examples: [
+    'nozzle chat demo/text-to-sql',
     "nozzle chat ticket-triage 'Triage this support ticket: the app crashes on start'",
     "echo 'Write the SQL query: all customers' | nozzle chat demo/text-to-sql --temperature 0",
   ],
   async run(call) {
-    const [model = '', prompt] = call.positionals
+    const [name = '', prompt] = call.positionals
     const target = locateEdge(call, 'demo')
-    const request = toRequest(
-      call,
-      await qualify(call, target, model),
-      prompt ?? (await readPrompt(call)),
-    )
+    const model = await qualify(call, target, name)
+    if (prompt === undefined && call.ask !== null && !call.output.isJson) {
+      await converse(call, call.ask, target, model)
+      return
+    }
+    const request = toRequest(call, model, [toUser(prompt ?? (await readPrompt(call)))])
     if (call.output.isJson && !call.flags.isSet('stream')) {
       const reply = await sendToEdge(target, { ...request, signal: call.signal })
       call.output.data(await reply.json(), '')
       return
     }
-    const json = { ...request.json, stream: true, stream_options: { include_usage: true } }
-    await streamAnswer(call, target, json)
+    await streamAnswer(call, target, request.json)
   },
+}
+
+interface Message {
+  readonly role: 'system' | 'user' | 'assistant'
+  readonly content: string
+}
+
+const toUser = (content: string): Message => ({ role: 'user', content })
+
+async function converse(
+  call: CommandCall,
+  ask: Ask,
+  target: EdgeTarget,
+  model: string,
+): Promise<void> {
+  const said: Message[] = []
+  call.output.note(`${model}: an empty line or Ctrl-D ends it`)
+  for (;;) {
+    const question = await ask({ text: '> ' }, call.signal)
+    if (question === '') return
+    said.push(toUser(question))
+    const answer = await streamAnswer(call, target, toRequest(call, model, said).json)
+    said.push({ role: 'assistant', content: answer })
+  }
 }
 
 /** The shared endpoint wants `<tenant>/<model>`, or the base model's own name. */
@@ -76,10 +103,10 @@ async function readPrompt({ readStdin }: CommandCall): Promise<string> {
   throw new CliError('usage', 'no prompt: give it as the second argument or on stdin')
 }
 
-function toRequest({ flags }: CommandCall, model: string, prompt: string) {
+function toRequest({ flags }: CommandCall, model: string, said: readonly Message[]) {
   const system = flags.text('system')
-  const messages = [{ role: 'user', content: prompt }]
-  if (system !== undefined) messages.unshift({ role: 'system', content: system })
+  const messages: readonly Message[] =
+    system === undefined ? said : [{ role: 'system', content: system }, ...said]
   const json = {
     model,
     messages,
@@ -90,14 +117,17 @@ function toRequest({ flags }: CommandCall, model: string, prompt: string) {
   return { method: 'POST', path: CHAT_PATH, json } as const
 }
 
-async function streamAnswer(call: CommandCall, target: ApiTarget, json: object): Promise<void> {
+/** Resolves to the answer's text. */
+async function streamAnswer(call: CommandCall, target: ApiTarget, asked: object): Promise<string> {
   const { output, signal } = call
+  const json = { ...asked, stream: true, stream_options: { include_usage: true } }
   const reply = await sendToEdge(target, { method: 'POST', path: CHAT_PATH, json, signal })
   if (!reply.body) throw new CliError('unexpected', 'the reply has no body')
   const events = reply.body
     .pipeThrough(new TextDecoderStream())
     .pipeThrough(new EventSourceParserStream())
   let isDone = false
+  let answer = ''
   for await (const { data } of events) {
     if (data === '[DONE]') {
       isDone = true
@@ -107,7 +137,9 @@ async function streamAnswer(call: CommandCall, target: ApiTarget, json: object):
     const chunk = chatChunk.partial({ choices: true }).parse(value)
     if (chunk.error) throw new CliError('unavailable', chunk.error.message)
     if (output.isJson) output.data(value, '')
-    output.piece(chunk.choices?.[0]?.delta?.content ?? '')
+    const text = chunk.choices?.[0]?.delta?.content ?? ''
+    answer += text
+    output.piece(text)
     if (chunk.usage && !output.isJson) {
       const { prompt_tokens, completion_tokens } = chunk.usage
       output.note(`\n${prompt_tokens} prompt and ${completion_tokens} completion tokens`)
@@ -115,4 +147,5 @@ async function streamAnswer(call: CommandCall, target: ApiTarget, json: object):
   }
   output.piece('\n')
   if (!isDone) throw new CliError('unavailable', 'the stream ended before the answer did')
+  return answer
 }

@@ -28,7 +28,14 @@ ${commands.map(toFlagsCase).join('\n')}
   esac
 }
 
-# What may stand there: words, @file, @folder, or nothing that is known.
+# First words of a table, but for its head; nothing where the edge cannot be asked.
+_nozzle_models() {
+  nozzle model ls --no-input 2>/dev/null | while read -r word _; do
+    case "$word" in NAME|'(none)') ;; *) echo "$word" ;; esac
+  done
+}
+
+# What may stand there: words, @file, @folder, @model, or nothing that is known.
 _nozzle_values() {
   case "$1" in
 ${commands.flatMap(toValueCases).join('\n')}
@@ -81,6 +88,7 @@ _nozzle() {
   elif [ "\${#words[@]}" -eq 1 ]; then
     values="$(_nozzle_verbs "\${words[0]}")"
   fi
+  [ "$values" = '@model' ] && values="$(_nozzle_models)"
   case "$values" in
     @*)
       compopt -o filenames 2>/dev/null

@@ -6,10 +6,13 @@ import type { FlagSpecs } from '../lib/argv.ts'
 import type { Command } from '../lib/command.ts'
 import { COMMON_FLAGS } from '../lib/help.ts'
 
-/** What may stand in a place: one of these words, a path, or something that no shell can know. */
+/**
+ * What may stand in a place: one of these words, a path, a model of the pool (which is asked), or
+ * something that no shell can know.
+ */
 export type Value =
   | { readonly kind: 'words'; readonly words: readonly string[] }
-  | { readonly kind: 'file' | 'folder' | 'unknown' }
+  | { readonly kind: 'file' | 'folder' | 'model' | 'unknown' }
 
 export interface CompletedFlag {
   readonly name: string
@@ -89,6 +92,7 @@ function toCompletedFlags(flags: FlagSpecs): readonly CompletedFlag[] {
 
 function toValue(shown: string): Value {
   if (WORDS.test(shown)) return { kind: 'words', words: shown.split('|') }
+  if (shown === 'model') return { kind: 'model' }
   if (FOLDERS.includes(shown)) return { kind: 'folder' }
   return { kind: FILES.includes(shown) ? 'file' : 'unknown' }
 }

@@ -1,6 +1,6 @@
 /** The scripts in the shells themselves; zsh and fish where they are installed. */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -11,11 +11,17 @@ import { runInEnv } from '../test/cli-run.ts'
 const SHELLS = ['bash', 'zsh', 'fish'] as const
 type Shell = (typeof SHELLS)[number]
 
+const TABLE = 'NAME     VERSION\\nsql      2\\nsummary  1\\ntriage   3\\n'
+
 let directory = ''
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'nozzle-completion-'))
   mkdirSync(join(directory, 'adapter-one'))
   writeFileSync(join(directory, 'adapter-note.txt'), '')
+  // What completion asks for models.
+  const command = join(directory, 'nozzle')
+  writeFileSync(command, `#!/bin/sh\n[ "$*" = 'model ls --no-input' ] && printf '${TABLE}'\n`)
+  chmodSync(command, 0o755)
   for (const shell of SHELLS) {
     const { exitCode, stdout } = await runInEnv(['completion', shell], {})
     expect(exitCode).toBe(0)
@@ -68,7 +74,7 @@ cat offered.txt
 `
 
 function run(shell: Shell, args: readonly string[]): string[][] {
-  const env = { PATH: process.env.PATH, HOME: directory, TERM: 'dumb' }
+  const env = { PATH: `${directory}:${process.env.PATH}`, HOME: directory, TERM: 'dumb' }
   const options = { cwd: directory, env, timeout: 20_000 }
   const text = execFileSync(shell, args, { ...options, encoding: 'utf8' })
   const lines = text.split('\n').slice(0, -1)
@@ -87,6 +93,8 @@ const CASES: readonly (readonly [line: string, offered: readonly string[]])[] = 
   ['nozzle completion ', ['bash', 'fish', 'zsh']],
   ['nozzle deploy adapter-o', ['adapter-one']],
   ['nozzle help ex', ['exit-codes']],
+  ['nozzle chat s', ['sql', 'summary']],
+  ['nozzle model rollback ', ['sql', 'summary', 'triage']],
 ]
 
 describe.each(SHELLS)('nozzle completion %s', (shell) => {

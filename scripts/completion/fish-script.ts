@@ -50,6 +50,14 @@ function __nozzle_in
     end
 end
 
+# First words of a table, but for its head; nothing where the edge cannot be asked.
+function __nozzle_models
+    for line in (nozzle model ls --no-input 2>/dev/null)
+        set -l word (string split -f 1 ' ' -- $line)
+        contains -- $word NAME '(none)'; or echo $word
+    end
+end
+
 complete -c nozzle -f
 ${[...nouns, ...verbs, ...commands.flatMap(toCommandLines)].join('\n')}`
 }
@@ -79,6 +87,7 @@ function toRequirement({ kind }: Value): string {
 function toAction(value: Value): string {
   if (value.kind === 'words') return `-a '${value.words.join(' ')}'`
   if (value.kind === 'unknown') return ''
+  if (value.kind === 'model') return "-a '(__nozzle_models)'"
   return value.kind === 'folder' ? "-a '(__fish_complete_directories)'" : '-F'
 }
 

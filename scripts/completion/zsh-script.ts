@@ -20,6 +20,16 @@ export function toZshScript(commands: readonly CompletedCommand[]): string {
 # nozzle completion for zsh; made by \`nozzle completion zsh\`.
 # Load it now: source <(nozzle completion zsh)
 
+# First words of a table, but for its head; nothing where the edge cannot be asked.
+_nozzle_models() {
+  local -a models
+  local word rest
+  nozzle model ls --no-input 2>/dev/null | while read -r word rest; do
+    [[ "$word" == (NAME|'(none)') ]] || models+=("$word")
+  done
+  compadd -a models
+}
+
 _nozzle_arguments() {
   case "$1" in
 ${commands.map(toArgumentsCase).join('\n')}
@@ -76,6 +86,7 @@ function toFlagSpecs(flag: CompletedFlag): string[] {
 function toAction(value: Value): string {
   if (value.kind === 'words') return `(${value.words.join(' ')})`
   if (value.kind === 'unknown') return ' '
+  if (value.kind === 'model') return '_nozzle_models'
   return value.kind === 'folder' ? '_files -/' : '_files'
 }
 

@@ -187,4 +187,46 @@ const ADAPTER_BUGS: readonly PlantedBug[] = [
   },
 ]
 
-export const INPUT_BUGS: readonly PlantedBug[] = [...FILE_BUGS, ...REQUEST_BUGS, ...ADAPTER_BUGS]
+const READER_TESTS = ['edge/openai/tools/tool-call-reader.test.ts']
+
+const TOOL_BUGS: readonly PlantedBug[] = [
+  {
+    name: 'call-of-a-tool-not-offered',
+    harm: 'a program is handed a call of a function that it never offered',
+    file: 'edge/openai/tools/tool-call-reader.ts',
+    from: 'call === null || !this.#callable.has(call.name)',
+    to: 'call === null',
+    tests: READER_TESTS,
+  },
+  {
+    name: 'call-ends-within-its-text',
+    harm: 'an argument that holds a bracket cuts its call, and the rest is shown as the answer',
+    file: 'gpu-host/wire/tool-call-text.ts',
+    from: `else if (sign === '"') this.isInString = false`,
+    to: 'else this.isInString = false',
+    tests: READER_TESTS,
+  },
+  {
+    name: 'arguments-through-numbers',
+    harm: 'an order number of twenty digits comes out as another one',
+    file: 'gpu-host/wire/tool-call-text.ts',
+    from: "arguments: given === 'null' ? '{}' : given",
+    to: "arguments: JSON.stringify(JSON.parse(given === 'null' ? '{}' : given))",
+    tests: ['gpu-host/wire/tool-call-text.test.ts'],
+  },
+  {
+    name: 'tools-that-no-template-shows',
+    harm: 'tools are offered and the model never hears of them',
+    file: 'gpu-host/text/chat-template.ts',
+    from: 'isWritable(CALL_OPEN) && tellsTools(render)',
+    to: 'isWritable(CALL_OPEN) || tellsTools(render)',
+    tests: ['gpu-host/text/chat-template.test.ts'],
+  },
+]
+
+export const INPUT_BUGS: readonly PlantedBug[] = [
+  ...FILE_BUGS,
+  ...REQUEST_BUGS,
+  ...ADAPTER_BUGS,
+  ...TOOL_BUGS,
+]
