@@ -54,8 +54,9 @@ const QUEUE_WAIT_MS_MAX = 60_000
 const SLOT_WAIT_MS_MAX = 2000
 const CANDIDATES_MAX = 64
 /**
- * A host hands out a slot, even one that holds the adapter, a moment after it has planned the next
- * step: where others run, a request joins the step after it.
+ * A host hands out a slot that was loaded for a request a moment after it has planned the next
+ * step: where others run, the request joins the step after it. An adapter that is in its slot costs
+ * no step.
  */
 const LEASE_MS = 0.01
 const FETCHES_MAX = 4
@@ -261,8 +262,8 @@ export class SimHost {
       this.#dragMs += copyMs * copyDrag
     }
     request.pin = held ?? this.tiers.load(digest)
-    const heldMs = this.tiers.isResident(digest) ? nowMs : this.#copierFreeMs
-    request.startsMs = Math.max(heldMs, nowMs + LEASE_MS)
+    const isResident = this.tiers.isResident(digest)
+    request.startsMs = isResident ? nowMs : Math.max(this.#copierFreeMs, nowMs + LEASE_MS)
     request.sequence = this.#freeSequences.pop() ?? -1
     this.#running.push(request)
   }
