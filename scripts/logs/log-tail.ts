@@ -42,7 +42,7 @@ export function readLastLines(
   return sources
     .flatMap((source) => {
       const path = join(directory, `${source}.log`)
-      const text = readLogTail(path, Number.MAX_SAFE_INTEGER, TAIL_BYTES_MAX)
+      const text = readLogTail(path, Number.MAX_SAFE_INTEGER, { bytesMax: TAIL_BYTES_MAX })
       const found = text === '' ? [] : text.split('\n').map((line) => ({ source, text: line }))
       return toDated(found)
         .filter(({ line }) => isShown(line))

@@ -8,7 +8,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync } from 'node:fs'
+import { closeSync, fstatSync } from 'node:fs'
 import { z } from 'zod'
 import { CliError } from '../lib/cli-error.ts'
 import { openLog, readLastWords, readLogTail } from './log-file.ts'
@@ -54,6 +54,8 @@ export class SupervisedProcess {
   #isStopping = false
   #isRestarting = false
   #startsFailed = 0
+  /** Where its log stood at the last start: what is before it another run wrote. */
+  #logFrom = 0
   #delayMs = RESTART_DELAY_MIN_MS
 
   constructor(options: SupervisedOptions) {
@@ -109,6 +111,7 @@ export class SupervisedProcess {
     const { entry, args, env, logPath, onStart } = this.#options
     const startedAtMs = performance.now()
     const log = openLog(logPath)
+    this.#logFrom = fstatSync(log).size
     const child = spawn(
       process.execPath,
       ['--disable-warning=ExperimentalWarning', entry, ...args],
@@ -158,7 +161,7 @@ export class SupervisedProcess {
     if (!wasReady && this.#url === null) {
       this.#startsFailed += 1
       if (this.#startsFailed >= STARTS_MAX) {
-        const tail = readLogTail(logPath, LOG_LINES_SHOWN)
+        const tail = readLogTail(logPath, LOG_LINES_SHOWN, { fromByte: this.#logFrom })
         const message = `${name} does not start (${detail}); its log ends with:\n${tail}`
         this.#ready.reject(new CliError('unexpected', message, `The whole log: ${logPath}`))
         return

@@ -14,17 +14,26 @@ export function openLog(path: string): number {
   return openSync(path, 'a', 0o600)
 }
 
-/** The last lines, whole ones, of the last bytes; empty when there is no log. */
-export function readLogTail(path: string, lines: number, bytesMax = TAIL_BYTES): string {
+/**
+ * The last lines, whole ones, of the last bytes; empty when there is no log.
+ *
+ * @param fromByte what stands before it is not read.
+ */
+export function readLogTail(
+  path: string,
+  lines: number,
+  { bytesMax = TAIL_BYTES, fromByte = 0 } = {},
+): string {
   if (!existsSync(path)) return ''
   const file = openSync(path, 'r')
   try {
     const { size } = fstatSync(file)
-    const buffer = Buffer.alloc(Math.min(size, bytesMax))
-    readSync(file, buffer, 0, buffer.length, size - buffer.length)
+    const begin = Math.max(size - bytesMax, Math.min(fromByte, size))
+    const buffer = Buffer.alloc(size - begin)
+    readSync(file, buffer, 0, buffer.length, begin)
     const read = buffer.toString('utf8').trimEnd().split('\n')
     // The first one may be cut off; where it is the only one, a part says more than nothing.
-    const whole = buffer.length < size && read.length > 1 ? read.slice(1) : read
+    const whole = begin > fromByte && read.length > 1 ? read.slice(1) : read
     return whole.slice(-lines).join('\n')
   } finally {
     closeSync(file)
