@@ -155,6 +155,8 @@ export const PROMISES: Readonly<Record<string, Attempt>> = {
     const streamed = await chat.completions.stream(forced).finalChatCompletion()
     const [choice] = whole.choices
     strictEqual(choice?.finish_reason, 'tool_calls')
+    // No mark of an end either, though special tokens are shown.
+    strictEqual(choice.message.content, null)
     const [call] = choice.message.tool_calls ?? []
     ok(call?.type === 'function' && kinds.includes(JSON.parse(call.function.arguments).kind))
     const [other] = streamed.choices[0]?.message.tool_calls ?? []

@@ -88,6 +88,13 @@ const chat = (change: object = {}): object => ({
   ...change,
 })
 
+const tool = { type: 'function', function: { name: CANARY, description: CANARY } }
+
+/** Of a conversation with a tool, whose calls are these. */
+const called = (call: object): object => ({
+  messages: [{ role: 'assistant', tool_calls: [{ id: CANARY, type: 'function', ...call }] }],
+})
+
 const wholeReply = z.object({
   choices: z.tuple([z.object({ message: z.object({ content: z.string() }) })]),
 })
@@ -131,6 +138,15 @@ const KINDS: Readonly<Record<string, (i: number) => Promise<Response>>> = {
         },
       }),
     ),
+  offeredTools: () => ask(chat({ tools: [tool] })),
+  sameTools: () => ask(chat({ tools: [tool, tool] })),
+  wrongTools: () => ask(chat({ tools: CANARY })),
+  wrongChoice: () =>
+    ask(chat({ tools: [{ ...tool, function: { name: 'f' } }], tool_choice: tool })),
+  madeCall: () => ask(chat(called({ function: { name: CANARY, arguments: `{"a":"${CANARY}"}` } }))),
+  wrongCall: () => ask(chat(called({ function: { name: CANARY, arguments: `{${CANARY}` } }))),
+  strayResult: () =>
+    ask(chat({ messages: [{ role: 'tool', content: CANARY, tool_call_id: CANARY }] })),
   tooLong: () => ask(chat({ messages: [{ role: 'user', content: CANARY.repeat(2000) }] })),
   tooDeep: () => ask(`{"model":"support","messages":${'['.repeat(500)}"${CANARY}"`),
   noKey: () => ask(chat(), { key: `nz_${CANARY}` }),

@@ -46,7 +46,7 @@ export class MessageCalls {
     if (resultOf != null) {
       const name = this.#names.get(resultOf)
       if (name !== undefined) return { name, tool_call_id: resultOf }
-      throw wrong(`${where}tool_call_id`, `no "tool_calls" before it have the id "${resultOf}"`)
+      throw wrong(`${where}tool_call_id`, 'no "tool_calls" before it have that id')
     }
     if (calls == null || calls.length === 0) return {}
     return {

@@ -106,7 +106,7 @@ function checkedNames(entries: readonly Entry[]): ReadonlySet<string> {
   for (const [index, { tool }] of entries.entries()) {
     if (names.has(tool.name)) {
       const param = `tools.${index}.function.name`
-      const message = `${param}: another tool is called "${tool.name}"; give it a name of its own`
+      const message = `${param}: a tool before it has that name; give it one of its own`
       throw new EdgeError('invalid_request', message, { param })
     }
     names.add(tool.name)
@@ -133,6 +133,6 @@ function toChoice(choice: ToolFields['tool_choice'], names: ReadonlySet<string>)
   const { name } = choice.function
   if (names.has(name)) return { mode: 'required', name }
   const param = 'tool_choice.function.name'
-  const message = `${param}: "tools" has no function "${name}"`
+  const message = `${param}: "tools" has no function of that name`
   throw new EdgeError('invalid_request', message, { param })
 }
