@@ -67,6 +67,7 @@ describe.each([
       send: (signal) => send({ url, requestId: 'req_1', headers: {}, body: '{}', signal }),
       cancel: async () => {},
       client: new AbortController().signal,
+      isWhole: false,
       patience,
       nowMs: () => performance.now(),
       onHeard: () => {},
@@ -80,4 +81,38 @@ describe.each([
     expect(doubts).toBe(1)
     expect(events).toMatchObject([{ type: 'failure', hostCode: 'queue_full' }])
   })
+})
+
+it('hears that the client left before it passes on what came while this process was away', async () => {
+  const frame = (event: object): string => `data: ${JSON.stringify(event)}\n\n`
+  const accepted = { type: 'accepted', request_id: 'req_1', host_id: 'hst_1', prompt_tokens: 1 }
+  const chunk = { type: 'chunk', choice: 0, text: 'a', tokens: 1, finish_reason: null }
+  const burst = frame(accepted) + frame(chunk).repeat(100)
+  const pieces = [Buffer.from(frame(accepted) + frame(chunk)), Buffer.from(burst)]
+  const client = new AbortController()
+  const attempt = runAttempt({
+    requestId: 'req_1',
+    send: async () => ({
+      status: 200,
+      async read() {
+        const piece = pieces.shift() ?? null
+        // In the same turn of the loop as the burst, and behind it.
+        if (pieces.length === 0) setImmediate(() => client.abort())
+        return piece
+      },
+    }),
+    cancel: async () => {},
+    client: client.signal,
+    isWhole: false,
+    patience,
+    nowMs: () => performance.now(),
+    onHeard: () => {},
+    isAliveSince: async () => true,
+  })
+  const events: unknown[] = []
+  const reading = (async () => {
+    for await (const event of attempt) events.push(event)
+  })()
+  await expect(reading).rejects.toMatchObject({ code: 'request_aborted' })
+  expect(events).toHaveLength(1)
 })

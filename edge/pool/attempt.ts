@@ -16,6 +16,7 @@ import {
 } from './host-failure.ts'
 import { type HostReply, isOk, readText } from './host-transport.ts'
 import { ForeignReply } from './own-reply.ts'
+import { readPending } from './own-time.ts'
 import { SilenceWatch, type SilenceWatchOptions } from './silence-watch.ts'
 
 export interface AttemptCall extends Omit<SilenceWatchOptions, 'onVerdict'> {
@@ -26,11 +27,15 @@ export interface AttemptCall extends Omit<SilenceWatchOptions, 'onVerdict'> {
   readonly cancel: () => Promise<void>
   /** Aborted when the client leaves. */
   readonly client: AbortSignal
+  /** The client gets nothing before the end. */
+  readonly isWhole: boolean
 }
 
 export type AttemptEvent = ChunkEvent | EndEvent | HostFailure
 
 const ERROR_BYTES_MAX = 64 * 1024
+/** So many at once came while this process was away: a host sends one for each of its steps. */
+const BURST_EVENTS = 8
 /** Made once: each call ends with it. */
 const OVER = new Error('the call is over')
 
@@ -49,6 +54,8 @@ export async function* runAttempt(call: AttemptCall): AsyncGenerator<AttemptEven
     }
     let isAccepted = false
     for await (const events of readEvents(reply, watch)) {
+      // Then the client may have left meanwhile: what it does not get is not to be billed.
+      if (!call.isWhole && events.length >= BURST_EVENTS) await readPending()
       for (const event of events) {
         if (hasEnded) continue
         if (call.client.aborted) throw clientLeft(call.client)

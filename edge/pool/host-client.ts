@@ -212,6 +212,7 @@ export class HostClient {
         calls.post(host.url, HOST_ROUTES.generate, { ...request, body }, signal, span.headers),
       cancel,
       client: listener.signal,
+      isWhole: listener.isWhole,
       patience,
       nowMs,
       isAliveSince: (sinceMs: number) => prober.isAliveSince(host, sinceMs),

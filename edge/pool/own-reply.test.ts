@@ -30,6 +30,7 @@ async function attempt(send: () => Promise<Response>) {
     },
     cancel: async () => {},
     client: new AbortController().signal,
+    isWhole: false,
     patience: { doubtMs: 1000, probeMs: 1000, silenceMs: 2000, headersMs: 2000 },
     nowMs: () => performance.now(),
     onHeard: () => {},
