@@ -24,6 +24,14 @@ const LEDGER_BUGS: readonly PlantedBug[] = [
     named: ON_PGLITE,
   },
   {
+    name: 'burst-before-the-leave',
+    harm: 'an edge that was away bills a client that left for all that came meanwhile',
+    file: 'edge/pool/attempt.ts',
+    from: 'if (!call.isWhole && events.length >= BURST_EVENTS) await readPending()',
+    to: '',
+    tests: ['edge/pool/attempt.test.ts'],
+  },
+  {
     name: 'explicit-zero-replaced',
     harm: 'a price of zero is taken for no price: what is free costs the current price',
     file: 'db/queries/usage.ts',
