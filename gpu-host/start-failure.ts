@@ -26,6 +26,9 @@ const FIXES: Readonly<Record<string, string>> = {
   journal_failed: 'check the disk under NOZZLE_DATA_DIR: it does not keep what is written',
 }
 
+/** Settings that do not fit, and a port that whoever has it keeps, as the edge says of its own. */
+const LASTING: ReadonlySet<string> = new Set(['invalid_request', 'EADDRINUSE'])
+
 export interface StartFailure {
   readonly exitCode: number
   readonly code: string
@@ -37,8 +40,7 @@ export function startFailureOf(error: unknown): StartFailure {
   const code = errorCodeOf(error) ?? 'start_failed'
   const fix = FIXES[code]
   return {
-    // Whoever has the port keeps it: as the edge says of its own.
-    exitCode: code === 'EADDRINUSE' ? EXIT_CONFIGURATION : EXIT_START_FAILED,
+    exitCode: LASTING.has(code) ? EXIT_CONFIGURATION : EXIT_START_FAILED,
     code,
     reason: errorText(error),
     ...(fix === undefined ? {} : { fix }),

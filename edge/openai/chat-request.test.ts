@@ -265,6 +265,8 @@ describe('tools', () => {
     [called({ id: '' }), 'messages.0.tool_calls.0.id'],
     [called({}, [{ role: 'tool', content: '', tool_call_id: 'c2' }]), 'messages.1.tool_call_id'],
     [called({}, [{ role: 'user', content: '', tool_call_id: 'c1' }]), 'messages.1.tool_call_id'],
+    [called({}, [{ role: 'tool', content: '' }]), 'messages.1.tool_call_id'],
+    [{ tool_choice: { type: 'function' } }, 'tool_choice'],
     [
       { messages: [{ ...called({}).messages[0], role: 'user', content: '' }] },
       'messages.0.tool_calls',
@@ -277,6 +279,12 @@ describe('tools', () => {
   it.each([
     [{ grammar: 'root ::= "a"' }, toolOf(), 'grammar'],
     [{}, { ...toolOf(), custom: {} }, 'tools.0.custom'],
+    [{}, { type: 'custom', custom: { name: 'x' } }, 'tools.0.custom'],
+    [
+      { tool_choice: { type: 'allowed_tools', allowed_tools: { mode: 'auto', tools: [] } } },
+      toolOf(),
+      'tool_choice.allowed_tools',
+    ],
     [
       { tool_choice: 'required' },
       toolOf({ parameters: oneOf }),
@@ -290,6 +298,14 @@ describe('tools', () => {
   ])('are refused by the field that cannot be honoured, case %#', (extra, tool, param) => {
     expect(() => offer(extra, tool)).toThrow(
       expect.objectContaining({ code: 'unsupported_parameter', param }),
+    )
+  })
+
+  it('are refused where their fields stand in the wrong object', () => {
+    const unknown = (param: string) => expect.objectContaining({ code: 'unknown_parameter', param })
+    expect(() => offer({}, { type: 'function', name: 'weather' })).toThrow(unknown('tools.0.name'))
+    expect(() => offer({ tool_choice: { type: 'function', name: 'weather' } })).toThrow(
+      unknown('tool_choice.name'),
     )
   })
 

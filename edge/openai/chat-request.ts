@@ -16,7 +16,7 @@ import { checkFields } from './field-rules.ts'
 import { toGrammar } from './output-format.ts'
 import { CHAT_FIELDS, CONTENT_PART_FIELDS, MESSAGE_FIELDS } from './request-fields.ts'
 import { MessageCalls, messageCallFields } from './tools/message-calls.ts'
-import { toolFields, toToolUse } from './tools/tool-use.ts'
+import { checkToolFields, toolFields, toToolUse } from './tools/tool-use.ts'
 
 const SERVICE_TIERS = ['auto', 'default'] as const
 
@@ -43,6 +43,7 @@ type ChatBody = z.infer<typeof chatBody>
 /** Throws `invalid_request` or `unsupported_parameter`, naming the field. */
 export function parseChatRequest(body: unknown): Call {
   checkFields(body, CHAT_FIELDS)
+  if (typeof body === 'object' && body !== null) checkToolFields(body)
   const fields = parseValue(chatBody, body)
   checkOptions(fields)
   const topLogprobs = fields.top_logprobs ?? 0

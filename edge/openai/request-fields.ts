@@ -157,7 +157,7 @@ export const MESSAGE_FIELDS = {
   content: served('text, or a list of text parts, which are joined by a line break'),
   name: served("given to the base model's template"),
   tool_calls: served('of an assistant'),
-  tool_call_id: served('of a result: the id of a call before it'),
+  tool_call_id: served('of a result: the id of a call before it; needed where there are calls'),
   function_call: refused('Use "tool_calls".'),
   parsed: idle("OpenAI's SDKs add it to an answer: their reading of its content"),
   audio: refused(TEXT_ONLY),

@@ -1,8 +1,9 @@
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import type { ChatMessage } from '../wire/chat-input.ts'
-import { createChatTemplate } from './chat-template.ts'
+import { createChatTemplate, readChatTemplate } from './chat-template.ts'
 
 const CHATML = [
   '{% for message in messages %}',
@@ -61,6 +62,35 @@ describe('createChatTemplate', () => {
         expect.objectContaining({ code: 'invalid_request' }),
       )
     }
+  })
+})
+
+describe('readChatTemplate', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'nozzle-template-'))
+  afterAll(() => rmSync(directory, { recursive: true }))
+  const read = (source: string) => {
+    const path = join(directory, 'template.jinja')
+    writeFileSync(path, source)
+    return readChatTemplate(path)
+  }
+
+  it('takes a template that shows a question', async () => {
+    expect(await read(CHATML)).toBe(CHATML)
+  })
+
+  it.each([
+    ['{% for %}', /not a Jinja template: /],
+    ['', /does not show what a user says/],
+    ['{{ messages | nosuchfilter }}', /nosuchfilter/],
+  ])('says what is wrong with %j, and which setting named it', async (source, words) => {
+    const refused = read(source)
+    await expect(refused).rejects.toMatchObject({ code: 'invalid_request' })
+    await expect(refused).rejects.toThrow(words)
+    await expect(refused).rejects.toThrow(/^NOZZLE_CHAT_TEMPLATE: .*template\.jinja: /)
+  })
+
+  it('says that there is no file', async () => {
+    await expect(readChatTemplate(join(directory, 'none'))).rejects.toThrow(/none: ENOENT/)
   })
 })
 

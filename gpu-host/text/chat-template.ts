@@ -17,6 +17,7 @@ export interface SpecialTokenTexts {
   readonly eos: string
 }
 
+const QUESTION = { role: 'user', content: 'A question.' } as const
 const NO_PARAMETERS = { type: 'object', properties: {} }
 
 export type ChatMessages = Pick<ChatInput, 'messages' | 'tools'>
@@ -77,7 +78,6 @@ function renderTemplate(
     const reason = error instanceof Error ? error.message : 'unknown reason'
     throw new HostError('invalid_request', `the chat template refuses: ${reason}`, {
       param: 'messages',
-      cause: error,
     })
   }
 }
@@ -90,16 +90,26 @@ function tellsTools(render: RenderChat): boolean {
   }
 }
 
-/** Throws `invalid_request`, naming the setting that named the file. */
+/**
+ * A template that shows a question, at the least. Throws `invalid_request`, naming the setting that
+ * named the file.
+ */
 export async function readChatTemplate(path: string): Promise<string> {
+  const refusal = (why: string): HostError =>
+    new HostError('invalid_request', `NOZZLE_CHAT_TEMPLATE: ${path}: ${why}`)
+  const source = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw refusal(errorText(error))
+  })
+  const template = parseTemplate(source)
+  if (template instanceof Error) throw refusal(`not a Jinja template: ${template.message}`)
+  let prompt = ''
   try {
-    const source = await readFile(path, 'utf8')
-    new Template(source)
-    return source
+    prompt = renderTemplate(template, { bos: '', eos: '' }, { messages: [QUESTION] })
   } catch (error) {
-    const message = `NOZZLE_CHAT_TEMPLATE: ${path}: ${errorText(error)}`
-    throw new HostError('invalid_request', message, { cause: error })
+    throw refusal(errorText(error))
   }
+  if (prompt.includes(QUESTION.content)) return source
+  throw refusal('it does not show what a user says')
 }
 
 function parseTemplate(source: string): Template | Error {

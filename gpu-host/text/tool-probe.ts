@@ -62,6 +62,6 @@ export function toolField({
 export function noTools(param: string): HostError {
   const message =
     "the chat template of this base model shows no tools, or not in Hermes' form (<tool_call>), " +
-    'the one that is served: describe them in a message and use "response_format"'
+    'the one that is served (docs/tools.md): describe them in a message and use "response_format"'
   return new HostError('invalid_request', message, { param })
 }

@@ -37,8 +37,8 @@ export const chatCommand: Command = {
   },
   details:
     '<model> is a model of the tenant, <model>@<version>, <tenant>/<model>, or the base model.\n' +
-    'Without a prompt, stdin is read; at a terminal it is a conversation then, whose every question\n' +
-    'goes with all that was said before, until an empty line or Ctrl-D. --json waits for the end and prints the whole reply; with\n' +
+    'Without a prompt, stdin is read; at a terminal, and without --json, it is a conversation then: a\n' +
+    'line a question, each with all that was said before, until an empty line or Ctrl-D. --json waits for the end and prints the whole reply; with\n' +
     '--stream it prints the chunks as the API sends them.\n' +
     'The demo key of the pool here is used unless a key is given.',
   examples: [
@@ -78,7 +78,7 @@ async function converse(
   model: string,
 ): Promise<void> {
   const said: Message[] = []
-  call.output.note(`${model}: an empty line or Ctrl-D ends it`)
+  call.output.note(`${model}: a line a question; an empty line, Ctrl-D or Ctrl-C ends it`)
   for (;;) {
     const question = await ask({ text: '> ' }, call.signal)
     if (question === '') return

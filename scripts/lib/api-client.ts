@@ -106,6 +106,9 @@ async function toRefusal(response: Response): Promise<EdgeRefusal> {
 
 function fixOf(code: string | null): string | null {
   if (code === 'model_not_found') return '`nozzle model ls` lists the models of the tenant.'
+  if (code === 'context_length_exceeded') {
+    return 'Shorten it, or start the pool with a larger NOZZLE_CONTEXT_LENGTH.'
+  }
   if (code === 'invalid_api_key') {
     return 'Keys are taken from --api-key, NOZZLE_API_KEY, the profile, the data directory, in this order.'
   }

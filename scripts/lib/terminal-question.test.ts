@@ -32,6 +32,24 @@ describe('askOn', () => {
     expect(shown()).toBe('Key: \n')
   })
 
+  it('gives lines that were pasted at once to the questions that follow', async () => {
+    const { ask, stdin, shown } = terminal()
+    const answer = ask?.({ text: '1> ' }, idle)
+    stdin.write('one\rtwo \r\rfour\r')
+    expect(await answer).toBe('one')
+    const others = [await ask?.({ text: '2> ' }, idle), await ask?.({ text: '3> ' }, idle)]
+    expect(others).toEqual(['two', 'four'])
+    expect(shown()).toContain('2> two\n')
+  })
+
+  it('ends the line of a question that Ctrl-D answers', async () => {
+    const { ask, stdin, shown } = terminal()
+    const answer = ask?.({ text: '> ' }, idle)
+    stdin.write('\x04')
+    expect(await answer).toBe('')
+    expect(shown().endsWith('\n')).toBe(true)
+  })
+
   it('passes Ctrl-C on, and gives up when it is told to', async () => {
     const { ask, stdin, kill } = terminal()
     const stop = new AbortController()

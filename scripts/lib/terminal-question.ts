@@ -1,6 +1,7 @@
 /**
  * Asks whoever sits at the terminal, on stderr: stdout is for data. A hidden answer is not shown
- * while it is typed.
+ * while it is typed. Lines that come at once, as when they are pasted, answer the questions that
+ * follow; blank ones among them count for nothing.
  */
 import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
@@ -24,14 +25,29 @@ interface Terminal {
 export function askOn(terminal: Terminal): Ask | null {
   const { stdin, stderr } = terminal
   if (!stdin.isTTY || !stderr.isTTY) return null
+  const ahead: string[] = []
   return async ({ text, isHidden = false }, signal) => {
+    const early = isHidden ? undefined : ahead.shift()
+    if (early !== undefined) {
+      stderr.write(`${text}${early}\n`)
+      return early
+    }
     const echo = isHidden ? new Writable({ write: (_chunk, _encoding, done) => done() }) : stderr
     const lines = createInterface({ input: stdin, output: echo, terminal: true, prompt: text })
     // The line editor takes Ctrl-C; it is meant for the command.
     lines.on('SIGINT', () => terminal.kill(terminal.pid, 'SIGINT'))
     const { promise, resolve, reject } = Promise.withResolvers<string>()
-    lines.on('line', resolve)
-    lines.on('close', () => resolve(''))
+    let isAnswered = false
+    lines.on('line', (line) => {
+      if (isAnswered && !isHidden && line.trim() !== '') ahead.push(line.trim())
+      isAnswered = true
+      resolve(line)
+    })
+    // Ctrl-D leaves the cursor where it is.
+    lines.on('close', () => {
+      if (!isAnswered && !isHidden) stderr.write('\n')
+      resolve('')
+    })
     const abort = (): void => reject(signal.reason)
     signal.addEventListener('abort', abort, { once: true })
     // Only now: what is typed in answer is no longer shown by the terminal itself.

@@ -43,10 +43,16 @@ export class MessageCalls {
         'only a message of the role "tool" is the result of a call',
       )
     }
+    if (resultOf == null && role === 'tool' && this.#names.size > 0) {
+      throw wrong(
+        `${where}tool_call_id`,
+        'is needed: the id of the call that this is the result of',
+      )
+    }
     if (resultOf != null) {
       const name = this.#names.get(resultOf)
       if (name !== undefined) return { name, tool_call_id: resultOf }
-      throw wrong(`${where}tool_call_id`, 'no "tool_calls" before it have that id')
+      throw wrong(`${where}tool_call_id`, 'no "tool_calls" before it have that id; take theirs')
     }
     if (calls == null || calls.length === 0) return {}
     return {

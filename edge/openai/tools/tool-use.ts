@@ -13,7 +13,7 @@ import {
 import { type GrammarTool, toolGrammar } from './tool-grammar.ts'
 
 const toolEntry = z.looseObject({
-  type: z.literal('function'),
+  type: z.literal('function', { error: 'must be "function"' }),
   function: z.looseObject({
     name: toolName,
     description: z.string().nullish(),
@@ -26,9 +26,14 @@ const namedChoice = z.looseObject({
   function: z.looseObject({ name: toolName }),
 })
 
+const CHOICES =
+  'must be "none", "auto", "required" or {"type": "function", "function": {"name": "…"}}'
+
 export const toolFields = {
   tools: z.array(toolEntry).max(TOOLS_MAX).nullish(),
-  tool_choice: z.union([z.enum(['none', 'auto', 'required']), namedChoice]).nullish(),
+  tool_choice: z
+    .union([z.enum(['none', 'auto', 'required']), namedChoice], { error: CHOICES })
+    .nullish(),
   parallel_tool_calls: z.boolean().nullish(),
 }
 
@@ -47,6 +52,21 @@ export interface ToolUse {
 interface OutputFields {
   readonly response_format?: ResponseFormat | null | undefined
   readonly grammar?: string | null | undefined
+}
+
+/**
+ * Of a body that nothing is known of yet: throws for what is inside of its tools and is not served,
+ * so that a kind of tool that is refused is refused by its own name.
+ */
+export function checkToolFields(body: object): void {
+  const { tools, tool_choice: choice } = body as { tools?: unknown; tool_choice?: unknown }
+  for (const [index, entry] of (Array.isArray(tools) ? tools : []).entries()) {
+    checkFields(entry, TOOL_FIELDS, `tools.${index}.`)
+    checkFields(entry?.function, TOOL_FUNCTION_FIELDS, `tools.${index}.function.`)
+  }
+  checkFields(choice, TOOL_CHOICE_FIELDS, 'tool_choice.')
+  if (typeof choice !== 'object' || choice === null || !('function' in choice)) return
+  checkFields(choice.function, TOOL_CHOICE_FUNCTION_FIELDS, 'tool_choice.function.')
 }
 
 /** null = no tool is offered. Throws, naming the field. */
@@ -79,8 +99,6 @@ interface Entry {
 
 function toEntry(entry: NonNullable<ToolFields['tools']>[number], index: number): Entry {
   const where = `tools.${index}`
-  checkFields(entry, TOOL_FIELDS, `${where}.`)
-  checkFields(entry.function, TOOL_FUNCTION_FIELDS, `${where}.function.`)
   const { name, description, strict } = entry.function
   const path = `${where}.function.parameters`
   const parameters = toParameters(entry.function.parameters, path)
@@ -128,11 +146,9 @@ function toChoice(choice: ToolFields['tool_choice'], names: ReadonlySet<string>)
     }
     return { mode: choice ?? 'auto', name: null }
   }
-  checkFields(choice, TOOL_CHOICE_FIELDS, 'tool_choice.')
-  checkFields(choice.function, TOOL_CHOICE_FUNCTION_FIELDS, 'tool_choice.function.')
   const { name } = choice.function
   if (names.has(name)) return { mode: 'required', name }
   const param = 'tool_choice.function.name'
-  const message = `${param}: "tools" has no function of that name`
+  const message = `${param}: "tools" has no function of that name; name one of them`
   throw new EdgeError('invalid_request', message, { param })
 }
