@@ -1,29 +1,14 @@
 import { expect, it } from 'vitest'
-import type { ChunkEvent, EndEvent } from '#protocol'
+import type { ChunkEvent } from '#protocol'
+import { chunkEvent, END_EVENT } from '../test/support/host-events.ts'
 import { createChatReply } from './chat-reply.ts'
 import { chatChunk, chatReply } from './reply-schemas.ts'
 
-const end: EndEvent = {
-  type: 'end',
-  finish_reason: 'stop',
-  usage: { prompt_tokens: 1, completion_tokens: 2, cached_prompt_tokens: 0 },
-  adapter_source: 'none',
-  ttft_us: 1,
-  gpu_us: 1,
-  queue_us: 0,
-  swap_us: 0,
-}
 const head = { id: '1', created: 0, model: 'm', choices: 2, withTier: false }
 const format = (callable: ReadonlySet<string> | null = new Set(['f'])) =>
   createChatReply({ ...head, callable })
-const chunk = (choice: number, text: string, more: Partial<ChunkEvent> = {}): ChunkEvent => ({
-  type: 'chunk',
-  choice,
-  text,
-  tokens: 1,
-  finish_reason: null,
-  ...more,
-})
+const chunk = (choice: number, text: string, more: Partial<ChunkEvent> = {}): ChunkEvent =>
+  chunkEvent(text, { choice, ...more })
 const CALL = '<tool_call>{"name":"f","arguments":{"a":1}}</tool_call>'
 const call = (id: string) => ({
   id,
@@ -39,7 +24,7 @@ const MIXED = [
 ]
 
 it('reads the calls of each choice, and none where no tool was offered', () => {
-  const { choices } = chatReply.parse(format().whole(MIXED, end))
+  const { choices } = chatReply.parse(format().whole(MIXED, END_EVENT))
   expect(choices.map(({ message, finish_reason }) => ({ ...message, finish_reason }))).toEqual([
     {
       role: 'assistant',
@@ -56,7 +41,7 @@ it('reads the calls of each choice, and none where no tool was offered', () => {
       finish_reason: 'tool_calls',
     },
   ])
-  const [plain] = chatReply.parse(format(null).whole(MIXED, end)).choices
+  const [plain] = chatReply.parse(format(null).whole(MIXED, END_EVENT)).choices
   expect(plain?.message).toEqual({ role: 'assistant', content: `See:\n${CALL}`, refusal: null })
   expect(plain?.finish_reason).toBe('stop')
 })
@@ -87,7 +72,7 @@ it('streams the same', () => {
 
 it('says that a call was cut, as text and by its finish', () => {
   const cut = [0, 1].map((index) => chunk(index, '<tool_call>{"na', { finish_reason: 'length' }))
-  const [choice] = chatReply.parse(format().whole(cut, end)).choices
+  const [choice] = chatReply.parse(format().whole(cut, END_EVENT)).choices
   expect(choice).toMatchObject({
     message: { content: '<tool_call>{"na' },
     finish_reason: 'length',

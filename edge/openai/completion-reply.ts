@@ -1,13 +1,6 @@
 /** Replies of legacy completions, whole and in chunks; both have the same object name. */
 import type { ChunkEvent } from '#protocol'
-import {
-  isSilent,
-  type ReplyFormat,
-  type ReplyHead,
-  toChoices,
-  toTokens,
-  toUsage,
-} from './reply.ts'
+import { type ReplyFormat, type ReplyHead, toChoices, toTokens, toUsage } from './reply.ts'
 
 export function createCompletionReply(head: ReplyHead): ReplyFormat {
   const { id, created, model } = head
@@ -37,6 +30,11 @@ export function createCompletionReply(head: ReplyHead): ReplyFormat {
       usage: toUsage(event),
     }),
   }
+}
+
+/** A token that completes no character yet, or whose text a stop string may hide. */
+function isSilent({ text, logprobs }: ChunkEvent): boolean {
+  return text === '' && (logprobs ?? []).length === 0
 }
 
 /** Parallel arrays, one entry a token; null when none were asked for. */

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import type { ChunkEvent, EndEvent } from '#protocol'
 import { EdgeError } from '../errors.ts'
 import { KEEP_ALIVE_MS } from '../limits.ts'
+import { chunkEvent, END_EVENT } from '../test/support/host-events.ts'
 import { createChatReply } from './chat-reply.ts'
 import { createEventStream } from './event-stream.ts'
 
@@ -10,24 +11,7 @@ beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 
 afterEach(() => void vi.useRealTimers())
 
 const head = { id: '1', created: 0, model: 'm', choices: 1, withTier: false, callable: null }
-const said: ChunkEvent = {
-  type: 'chunk',
-  choice: 0,
-  text: 'hi',
-  tokens: 1,
-  finish_reason: null,
-}
-
-const end: EndEvent = {
-  type: 'end',
-  finish_reason: 'stop',
-  usage: { prompt_tokens: 1, completion_tokens: 2, cached_prompt_tokens: 0 },
-  adapter_source: 'none',
-  ttft_us: 1,
-  gpu_us: 1,
-  queue_us: 0,
-  swap_us: 0,
-}
+const said = chunkEvent('hi')
 
 function streamOf(
   events: AsyncGenerator<ChunkEvent | EndEvent, void, void>,
@@ -57,7 +41,7 @@ it('keeps a stream open with comments that every client skips', async () => {
       yield said
       await new Promise((resolve) => setTimeout(resolve, KEEP_ALIVE_MS * 2.5))
       yield { ...said, finish_reason: 'stop' }
-      yield end
+      yield END_EVENT
     })(),
   ).tee()
   const texts: string[] = []
@@ -82,7 +66,7 @@ it('keeps it open while tokens come that show nothing yet', async () => {
         await new Promise((resolve) => setTimeout(resolve, KEEP_ALIVE_MS / 10))
       }
       yield { ...said, text: '', tokens: 0, finish_reason: 'stop' }
-      yield end
+      yield END_EVENT
     })(),
     new Set(['f']),
   )

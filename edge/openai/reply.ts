@@ -57,11 +57,6 @@ export function toChoices(chunks: readonly ChunkEvent[], count: number): Choice[
   })
 }
 
-/** A token that completes no character yet, or whose text a stop string may hide. */
-export function isSilent({ text, logprobs }: ChunkEvent): boolean {
-  return text === '' && (logprobs ?? []).length === 0
-}
-
 /** null = log probabilities were not asked for; an answer without text has none to tell. */
 export function toTokens(chunks: readonly ChunkEvent[]): TokenLogprobs[] | null {
   if (chunks.every((chunk) => chunk.logprobs === undefined)) return null

@@ -35,21 +35,10 @@ export function createChatTemplate(
   special: SpecialTokenTexts,
   isWritable: (text: string) => boolean = () => true,
 ): RenderChat {
-  if (source === null) {
-    return () => {
-      throw new HostError('invalid_request', 'this base model has no chat template', {
-        param: 'messages',
-      })
-    }
-  }
+  if (source === null) return refuseChat('this base model has no chat template')
   const template = parseTemplate(source)
   if (template instanceof Error) {
-    return () => {
-      throw new HostError('invalid_request', 'the chat template of this base model is not usable', {
-        param: 'messages',
-        cause: template,
-      })
-    }
+    return refuseChat('the chat template of this base model is not usable', template)
   }
   const render = (chat: ChatMessages): string => renderTemplate(template, special, chat)
   const knowsTools = isWritable(CALL_OPEN) && tellsTools(render)
@@ -57,6 +46,12 @@ export function createChatTemplate(
     const field = knowsTools ? null : toolField(chat)
     if (field !== null) throw noTools(field)
     return render(chat)
+  }
+}
+
+function refuseChat(why: string, cause?: Error): RenderChat {
+  return () => {
+    throw new HostError('invalid_request', why, { param: 'messages', cause })
   }
 }
 
