@@ -18,12 +18,14 @@ export class StreamCaller {
   readonly tally: AnswerTally
   readonly #request: ClientRequest
   #response: IncomingMessage | null = null
+  #isReading: boolean
   /** When the edge was last heard of; by a clock that only grows. */
   heardMs = 0
   hasLeft = false
 
   constructor(options: CallerOptions) {
     this.tally = new AnswerTally(options.choiceTokens)
+    this.#isReading = !options.isLate
     this.#request = request(`${options.url}/chat/completions`, {
       method: 'POST',
       agent: false,
@@ -33,13 +35,14 @@ export class StreamCaller {
     this.#request.on('response', (response) => {
       this.#response = response
       response.on('error', () => {})
-      if (!options.isLate) this.drain()
+      if (this.#isReading) this.drain()
     })
     this.#request.end(JSON.stringify(options.body))
   }
 
-  /** Begins to read. */
+  /** Begins to read, at once or as soon as there is a reply. */
   drain(): void {
+    this.#isReading = true
     const response = this.#response
     if (response === null || response.listenerCount('data') > 0) return
     response.setEncoding('utf8')
