@@ -149,6 +149,11 @@ function cut(text: string, charactersMax: number): string {
   return text.length <= charactersMax ? text : `${text.slice(0, charactersMax - 1)}…`
 }
 
+/** A field of the request that is wrong. */
+export function invalid(param: string, why: string): EdgeError {
+  return new EdgeError('invalid_request', `${param}: ${why}`, { param })
+}
+
 /** A field of the request that cannot be honoured. */
 export function unsupported(param: string, why: string): EdgeError {
   return new EdgeError('unsupported_parameter', `Unsupported parameter: "${param}". ${why}`, {

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import type { BucketGroup, BucketWidth } from '#db/queries/usage-buckets.ts'
-import { EdgeError, unsupported } from '../errors.ts'
+import { invalid, unsupported } from '../errors.ts'
 import { INSTANT_MS_MAX } from '../instant.ts'
 import { parseValue } from '../read-body.ts'
 
@@ -159,8 +159,4 @@ function list(params: URLSearchParams, name: string): string[] | undefined {
   const items = name === 'line_items' ? given : given.flatMap((text) => text.split(','))
   if (items.length > ITEMS_MAX) throw invalid(name, `may have at most ${ITEMS_MAX} items`)
   return items
-}
-
-function invalid(param: string, message: string): EdgeError {
-  return new EdgeError('invalid_request', `${param}: ${message}`, { param })
 }

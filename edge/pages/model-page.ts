@@ -3,7 +3,7 @@
  * them serve.
  */
 import { html } from 'hono/html'
-import { EdgeError } from '../errors.ts'
+import { invalid } from '../errors.ts'
 import { bytes, type Content, code, facts, type Html, moment, path, table } from './html.ts'
 import { serving } from './models-page.ts'
 import type { Notice } from './notices.ts'
@@ -138,7 +138,7 @@ export async function rollBack(visit: Visit): Promise<Response> {
 function wholeNumber(form: URLSearchParams, field: string): number {
   const text = form.get(field) ?? ''
   if (/^\d{1,9}$/.test(text)) return Number(text)
-  throw new EdgeError('invalid_request', `${field}: must be a whole number`, { param: field })
+  throw invalid(field, 'must be a whole number')
 }
 
 function done(visit: Visit, notice: Notice): Response {

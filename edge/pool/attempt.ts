@@ -34,7 +34,10 @@ export interface AttemptCall extends Omit<SilenceWatchOptions, 'onVerdict'> {
 export type AttemptEvent = ChunkEvent | EndEvent | HostFailure
 
 const ERROR_BYTES_MAX = 64 * 1024
-/** So many at once came while this process was away: a host sends one for each of its steps. */
+/**
+ * So many at once came while this process was away, or are of many choices: a host sends one for
+ * each step and choice.
+ */
 const BURST_EVENTS = 8
 /** Made once: each call ends with it. */
 const OVER = new Error('the call is over')

@@ -38,8 +38,9 @@ export const chatCommand: Command = {
   details:
     '<model> is a model of the tenant, <model>@<version>, <tenant>/<model>, or the base model.\n' +
     'Without a prompt, stdin is read; at a terminal, and without --json, it is a conversation then: a\n' +
-    'line a question, each with all that was said before, until an empty line or Ctrl-D. --json waits for the end and prints the whole reply; with\n' +
-    '--stream it prints the chunks as the API sends them.\n' +
+    'line a question, each with all that was said before, until an empty line or Ctrl-D. --json\n' +
+    'waits for the end and prints the whole reply; with --stream it prints the chunks as the API\n' +
+    'sends them.\n' +
     'The demo key of the pool here is used unless a key is given.',
   examples: [
     'nozzle chat demo/text-to-sql',

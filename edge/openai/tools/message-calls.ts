@@ -1,7 +1,7 @@
 /** Calls of tools and their results in the messages of a request. */
 import { z } from 'zod'
 import { type ChatMessage, chatMessage, TOOLS_MAX, toolCall } from '#wire/chat-input.ts'
-import { EdgeError } from '../../errors.ts'
+import { invalid } from '../../errors.ts'
 import { checkFields } from '../field-rules.ts'
 import { CALL_FIELDS, CALL_FUNCTION_FIELDS } from '../request-fields.ts'
 
@@ -35,16 +35,16 @@ export class MessageCalls {
     where: string,
   ): Pick<ChatMessage, 'name' | 'tool_calls' | 'tool_call_id'> {
     if (calls != null && calls.length > 0 && role !== 'assistant') {
-      throw wrong(`${where}tool_calls`, 'only a message of the role "assistant" calls tools')
+      throw invalid(`${where}tool_calls`, 'only a message of the role "assistant" calls tools')
     }
     if (resultOf != null && role !== 'tool') {
-      throw wrong(
+      throw invalid(
         `${where}tool_call_id`,
         'only a message of the role "tool" is the result of a call',
       )
     }
     if (resultOf == null && role === 'tool' && this.#names.size > 0) {
-      throw wrong(
+      throw invalid(
         `${where}tool_call_id`,
         'is needed: the id of the call that this is the result of',
       )
@@ -52,7 +52,7 @@ export class MessageCalls {
     if (resultOf != null) {
       const name = this.#names.get(resultOf)
       if (name !== undefined) return { name, tool_call_id: resultOf }
-      throw wrong(`${where}tool_call_id`, 'no "tool_calls" before it have that id; take theirs')
+      throw invalid(`${where}tool_call_id`, 'no "tool_calls" before it have that id; take theirs')
     }
     if (calls == null || calls.length === 0) return {}
     return {
@@ -67,8 +67,4 @@ export class MessageCalls {
     this.#names.set(call.id, name)
     return { id: call.id, name, arguments: text }
   }
-}
-
-function wrong(param: string, message: string): EdgeError {
-  return new EdgeError('invalid_request', `${param}: ${message}`, { param })
 }

@@ -1,7 +1,7 @@
 /** The fields of a chat request by which it offers tools → what host and reply need of them. */
 import { z } from 'zod'
 import { TOOLS_MAX, type Tool, toolName } from '#wire/chat-input.ts'
-import { EdgeError, unsupported } from '../../errors.ts'
+import { invalid, unsupported } from '../../errors.ts'
 import { checkFields } from '../field-rules.ts'
 import { addFormatRule, type ResponseFormat } from '../output-format.ts'
 import {
@@ -115,8 +115,7 @@ function toParameters(
 ): Record<string, unknown> | null {
   if (given == null || Object.keys(given).length === 0) return null
   if (given.type === 'object') return given
-  const message = `${path}.type: must be "object": arguments are the members of one`
-  throw new EdgeError('invalid_request', message, { param: `${path}.type` })
+  throw invalid(`${path}.type`, 'must be "object": arguments are the members of one')
 }
 
 function checkedNames(entries: readonly Entry[]): ReadonlySet<string> {
@@ -124,8 +123,7 @@ function checkedNames(entries: readonly Entry[]): ReadonlySet<string> {
   for (const [index, { tool }] of entries.entries()) {
     if (names.has(tool.name)) {
       const param = `tools.${index}.function.name`
-      const message = `${param}: a tool before it has that name; give it one of its own`
-      throw new EdgeError('invalid_request', message, { param })
+      throw invalid(param, 'a tool before it has that name; give it one of its own')
     }
     names.add(tool.name)
   }
@@ -141,14 +139,14 @@ interface Choice {
 function toChoice(choice: ToolFields['tool_choice'], names: ReadonlySet<string>): Choice {
   if (choice == null || typeof choice === 'string') {
     if (choice === 'required' && names.size === 0) {
-      const message = 'tool_choice: "required" needs "tools"'
-      throw new EdgeError('invalid_request', message, { param: 'tool_choice' })
+      throw invalid('tool_choice', '"required" needs "tools"')
     }
     return { mode: choice ?? 'auto', name: null }
   }
   const { name } = choice.function
   if (names.has(name)) return { mode: 'required', name }
-  const param = 'tool_choice.function.name'
-  const message = `${param}: "tools" has no function of that name; name one of them`
-  throw new EdgeError('invalid_request', message, { param })
+  throw invalid(
+    'tool_choice.function.name',
+    '"tools" has no function of that name; name one of them',
+  )
 }
